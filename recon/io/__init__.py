@@ -1,0 +1,1 @@
+"""The edge: photos, maps, meshes, sequences, COLMAP models. One file per foreign format or library."""

@@ -1,0 +1,326 @@
+"""The values that travel through a reconstruction: frozen dataclasses of arrays, checked once when made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64, UInt8
+
+from recon.errors import InputError, ViewError
+from recon.geometry import invert, project, transform
+
+PREDICTION_KINDS = ("metric", "scale", "affine", "affine_disparity")
+KEYPOINT_SIGMA_PX = 0.7  # standard deviation of a SIFT keypoint, px (0.5 to 1 in the literature)
+MIN_TRACK_LENGTH = 3  # points seen twice only are wrong too often to anchor a depth map
+MAX_REPROJECTION_ERROR_PX = 2.0
+MIN_TRIANGULATION_ANGLE_DEG = 1.5  # below this triangulated depth is noise
+
+
+def _check(array: Any, shape: tuple[int | None, ...], dtype: type, where: str) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        raise InputError(
+            f"{where}: {getattr(array, 'dtype', type(array).__name__)}, wanted {np.dtype(dtype)}"
+        )
+    if array.ndim != len(shape) or any(
+        want not in (None, got) for want, got in zip(shape, array.shape, strict=True)
+    ):
+        wanted = tuple("n" if size is None else size for size in shape)
+        raise InputError(f"{where}: shape {array.shape}, wanted {wanted}")
+
+
+def _check_finite(array: np.ndarray, where: str) -> None:
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        raise InputError(f"{where}: {bad} of {array.size} values are NaN or infinite")
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera without distortion."""
+
+    K: Float64[np.ndarray, "3 3"]
+    """Intrinsics, px; the centre of the first pixel is (0.5, 0.5)."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        _check(self.K, (3, 3), np.float64, "Camera.K")
+        _check_finite(self.K, "Camera.K")
+        if self.width < 1 or self.height < 1:
+            raise InputError(f"Camera: size {self.width}x{self.height}, wanted at least 1x1")
+        if self.K[0, 0] <= 0 or self.K[1, 1] <= 0 or not np.array_equal(self.K[2], [0, 0, 1]):
+            raise InputError(
+                f"Camera.K: {self.K.tolist()}, wanted positive focal lengths and a last row of 0 0 1"
+            )
+
+    @classmethod
+    def from_fov(cls, width: int, height: int, fov_deg: float) -> "Camera":
+        """Makes a camera with square pixels and centred axis from its horizontal field of view, degrees."""
+        if not 0 < fov_deg < 180:
+            raise InputError(f"field of view {fov_deg} degrees, wanted between 0 and 180")
+        focal = width / (2 * np.tan(np.radians(fov_deg) / 2))
+        return cls(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), width, height)
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """Returns the camera of the same picture resampled to another size."""
+        scale = np.diag([width / self.width, height / self.height, 1])
+        return Camera(scale @ self.K, width, height)
+
+    def fitted(self, max_size: int) -> "Camera":
+        """Returns the camera of the picture shrunk so that its longer side is at most `max_size` pixels."""
+        factor = min(1.0, max_size / max(self.width, self.height))
+        return self.resized(max(1, round(self.width * factor)), max(1, round(self.height * factor)))
+
+
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """The camera of a photo as taken, before undistortion: one of COLMAP's models."""
+
+    model: str
+    """COLMAP's name: SIMPLE_RADIAL, OPENCV, OPENCV_FISHEYE, ..."""
+
+    params: Float64[np.ndarray, "n"]
+    """In COLMAP's order, px."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        _check(self.params, (None,), np.float64, "Lens.params")
+        _check_finite(self.params, "Lens.params")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One posed photo. Its pixels stay on disk until a stage reads them."""
+
+    name: str
+    """The photo's path below the photo folder, with its ending."""
+
+    camera: Camera
+    """Of the undistorted photo."""
+
+    cam_from_world: Float64[np.ndarray, "4 4"]
+
+    image: Path | None = None
+    """The photo as taken; None where there is none."""
+
+    lens: Lens | None = None
+    """How the photo as taken is distorted; None for a photo that already is a pinhole picture."""
+
+    def __post_init__(self) -> None:
+        where = f"View {self.name}: cam_from_world"
+        _check(self.cam_from_world, (4, 4), np.float64, where)
+        _check_finite(self.cam_from_world, where)
+        rotation = self.cam_from_world[:3, :3]
+        if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5) or np.linalg.det(rotation) < 0:
+            raise InputError(f"{where}: its left 3x3 block is no rotation")
+
+    @property
+    def center(self) -> Float64[np.ndarray, "3"]:
+        """Camera centre, world frame."""
+        return invert(self.cam_from_world)[:3, 3]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseDepth:
+    """Points of known depth that one view sees: from SfM, a tracker or a lidar."""
+
+    uv: Float64[np.ndarray, "n 2"]
+    """Pixels of the view's camera."""
+
+    depth: Float64[np.ndarray, "n"]
+    sigma: Float64[np.ndarray, "n"]
+    """Standard deviation of depth, scene units."""
+
+    def __post_init__(self) -> None:
+        _check(self.uv, (None, 2), np.float64, "SparseDepth.uv")
+        _check(self.depth, (len(self.uv),), np.float64, "SparseDepth.depth")
+        _check(self.sigma, (len(self.uv),), np.float64, "SparseDepth.sigma")
+        _check_finite(self.uv, "SparseDepth.uv")
+        if not (self.depth > 0).all() or not (self.sigma > 0).all():
+            raise InputError("SparseDepth: depth and sigma must be positive")
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def resized(self, source: Camera, target: Camera) -> "SparseDepth":
+        """Returns the same points with pixels of the resampled picture."""
+        return replace(self, uv=self.uv * [target.width / source.width, target.height / source.height])
+
+
+@dataclass(frozen=True, eq=False)
+class SparseCloud:
+    """Triangulated points and the views that see them."""
+
+    points: Float64[np.ndarray, "n 3"]
+    colors: UInt8[np.ndarray, "n 3"]
+    errors: Float64[np.ndarray, "n"]
+    """Mean reprojection error, px of the photos as taken."""
+
+    seen: Int64[np.ndarray, "m 2"]
+    """One row per observation: (index of the point, index of the view)."""
+
+    uv: Float64[np.ndarray, "m 2"]
+    """Where the observation is, undistorted pixels of that view's camera."""
+
+    def __post_init__(self) -> None:
+        _check(self.points, (None, 3), np.float64, "SparseCloud.points")
+        _check(self.colors, (len(self.points), 3), np.uint8, "SparseCloud.colors")
+        _check(self.errors, (len(self.points),), np.float64, "SparseCloud.errors")
+        _check(self.seen, (None, 2), np.int64, "SparseCloud.seen")
+        _check(self.uv, (len(self.seen), 2), np.float64, "SparseCloud.uv")
+        _check_finite(self.points, "SparseCloud.points")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Posed views of one world and the sparse points between them."""
+
+    views: tuple[View, ...]
+    cloud: SparseCloud | None = None
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """Photos that have no pose, with the reason."""
+
+    def __post_init__(self) -> None:
+        names = [view.name for view in self.views]
+        if len(set(names)) != len(names):
+            raise InputError("Scene: two views have the same name")
+
+    def view(self, name: str) -> View:
+        """Returns the view of that name.
+
+        Raises:
+            InputError: There is none.
+        """
+        for view in self.views:
+            if view.name == name:
+                return view
+        raise InputError(f"no view {name!r} among the scene's {len(self.views)}")
+
+    def anchors(self, view: View) -> SparseDepth:
+        """Returns the trustworthy points that a view sees, with the standard deviation of their depth.
+
+        Only observed points count, so each is visible for sure. Gates: track length, reprojection error,
+        largest triangulation angle theta. sigma = z * sigma_px / (f * sin(theta)), the depth error of a
+        two-view triangulation with that angle.
+
+        Raises:
+            ViewError: The scene has no sparse points.
+        """
+        if self.cloud is None:
+            raise ViewError(f"{view.name}: the scene has no sparse points")
+        cloud, index = self.cloud, self.views.index(view)
+        rows = np.flatnonzero(cloud.seen[:, 1] == index)
+        points = cloud.seen[rows, 0]
+        depth = transform(view.cam_from_world, cloud.points[points])[:, 2]
+        uv = project(view.camera.K, transform(view.cam_from_world, cloud.points[points]))
+        angle = self._widest_angles()[points]
+        focal = np.sqrt(view.camera.K[0, 0] * view.camera.K[1, 1])
+        inflation = np.sqrt(np.maximum(1, cloud.errors[points] / KEYPOINT_SIGMA_PX))
+        sigma = np.abs(depth) * KEYPOINT_SIGMA_PX * inflation / (focal * np.maximum(np.sin(angle), 1e-3))
+        tracks = np.bincount(cloud.seen[:, 0], minlength=len(cloud.points))[points]
+        residual = np.linalg.norm(uv - cloud.uv[rows], axis=1)
+        good = (
+            (depth > 0)
+            & (tracks >= min(MIN_TRACK_LENGTH, len(self.views)))
+            & (residual <= MAX_REPROJECTION_ERROR_PX)
+            & (angle >= np.radians(MIN_TRIANGULATION_ANGLE_DEG))
+        )
+        inside = (uv > 0).all(axis=1) & (uv < [view.camera.width, view.camera.height]).all(axis=1)
+        good &= inside
+        return SparseDepth(uv=uv[good], depth=depth[good], sigma=sigma[good])
+
+    def _widest_angles(self) -> Float64[np.ndarray, "n"]:
+        """Widest angle between two views of each point, radians: twice the widest from the mean direction."""
+        assert self.cloud is not None
+        cloud = self.cloud
+        centers = np.stack([view.center for view in self.views])
+        toward = centers[cloud.seen[:, 1]] - cloud.points[cloud.seen[:, 0]]
+        toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+        mean = np.zeros_like(cloud.points)
+        np.add.at(mean, cloud.seen[:, 0], toward)
+        mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+        off_axis = np.arccos(np.clip(np.einsum("mc,mc->m", toward, mean[cloud.seen[:, 0]]), -1, 1))
+        widest = np.zeros(len(cloud.points))
+        np.maximum.at(widest, cloud.seen[:, 0], off_axis)
+        return 2 * widest
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says about one photo. Its scale is unknown, so it cannot be fused."""
+
+    values: Float32[np.ndarray, "h w"]
+    """Depth or disparity up to what `kind` says; NaN where the network says nothing."""
+
+    kind: str
+    """metric: depth in metres. scale: depth up to a scale. affine: depth up to scale and shift.
+    affine_disparity: 1 / depth up to scale and shift."""
+
+    normals: Float32[np.ndarray, "h w 3"] | None = None
+    confidence: Float32[np.ndarray, "h w"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in PREDICTION_KINDS:
+            raise InputError(f"Prediction.kind: {self.kind!r}, wanted one of {', '.join(PREDICTION_KINDS)}")
+        _check(self.values, (None, None), np.float32, "Prediction.values")
+        height, width = self.values.shape
+        if self.normals is not None:
+            _check(self.normals, (height, width, 3), np.float32, "Prediction.normals")
+        if self.confidence is not None:
+            _check(self.confidence, (height, width), np.float32, "Prediction.confidence")
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """Depth of one view in scene units, ready to be fused. It has no pose: a pose update leaves it as is."""
+
+    camera: Camera
+    """Of this map; its size is the map's size."""
+
+    depth: Float32[np.ndarray, "h w"]
+    normals: Float32[np.ndarray, "h w 3"]
+    sigma: Float32[np.ndarray, "h w"]
+    """Standard deviation of depth, scene units; 0 where there is no depth."""
+
+    def __post_init__(self) -> None:
+        size = (self.camera.height, self.camera.width)
+        _check(self.depth, size, np.float32, "DepthMap.depth")
+        _check(self.normals, (*size, 3), np.float32, "DepthMap.normals")
+        _check(self.sigma, size, np.float32, "DepthMap.sigma")
+        for name in ("depth", "normals", "sigma"):
+            _check_finite(getattr(self, name), f"DepthMap.{name}")
+        if (self.depth < 0).any() or (self.sigma[self.depth > 0] <= 0).any():
+            raise InputError("DepthMap: depth must be at least 0, and sigma positive where there is depth")
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A triangle mesh, world frame, faces counter-clockwise seen from outside."""
+
+    vertices: Float64[np.ndarray, "n 3"]
+    faces: Int64[np.ndarray, "m 3"]
+    normals: Float64[np.ndarray, "n 3"] | None = None
+    colors: UInt8[np.ndarray, "n 3"] | None = None
+    uv: Float64[np.ndarray, "n 2"] | None = None
+    """Texture coordinates in [0, 1], origin at the texture's lower left."""
+
+    texture: UInt8[np.ndarray, "h w 3"] | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.vertices, (None, 3), np.float64, "Mesh.vertices")
+        _check(self.faces, (None, 3), np.int64, "Mesh.faces")
+        _check_finite(self.vertices, "Mesh.vertices")
+        if self.faces.size and (self.faces.min() < 0 or self.faces.max() >= len(self.vertices)):
+            raise InputError(f"Mesh.faces: an index is outside 0..{len(self.vertices) - 1}")
+        for name, columns, dtype in (
+            ("normals", 3, np.float64),
+            ("colors", 3, np.uint8),
+            ("uv", 2, np.float64),
+        ):
+            if getattr(self, name) is not None:
+                _check(getattr(self, name), (len(self.vertices), columns), dtype, f"Mesh.{name}")

@@ -1,0 +1,28 @@
+"""Shape and type checks at run time, one thread per library, and the shared data where it is there."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["recon", "lotus", "pipelines"], "beartype.beartype")
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # set before torch or open3d load libgomp
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real photo sets beside the checkout."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"needs the real data sets in {SHARED / 'data'}, which is absent")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of reference outputs beside the checkout."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"needs the reference outputs in {SHARED / 'golden'}, which is absent")
+    return SHARED / "golden"
