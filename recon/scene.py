@@ -213,7 +213,7 @@ class Scene:
         """
         if self.cloud is None:
             raise ViewError(f"{view.name}: the scene has no sparse points")
-        cloud, index = self.cloud, self.views.index(view)
+        cloud, index = self.cloud, [other.name for other in self.views].index(view.name)
         rows = np.flatnonzero(cloud.seen[:, 1] == index)
         points = cloud.seen[rows, 0]
         depth = transform(view.cam_from_world, cloud.points[points])[:, 2]

@@ -1,0 +1,129 @@
+"""Rays against a triangle mesh: depth, normals and hit triangles of a camera, distances of points, pictures.
+
+The only file of the packages that knows Open3D (its RaycastingScene, Embree, runs without a screen).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64, UInt8
+
+from recon.geometry import look_at, rays, rotate
+from recon.scene import Camera, Mesh
+
+NO_FACE = 0xFFFFFFFF  # what Open3D returns for a ray that hits nothing
+AMBIENT = 0.35  # share of light that does not depend on the angle, so that steep faces stay visible
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """What the rays through a camera's pixel centres meet first."""
+
+    depth: Float32[np.ndarray, "h w"]
+    """z in the camera frame; 0 where a ray meets nothing."""
+
+    normals: Float32[np.ndarray, "h w 3"]
+    """Of the triangle, camera frame, facing the camera; zeros where a ray meets nothing."""
+
+    faces: Int64[np.ndarray, "h w"]
+    """Index of the triangle; -1 where a ray meets nothing."""
+
+    barycentric: Float32[np.ndarray, "h w 3"]
+    """Weights of the triangle's three vertices."""
+
+    front: np.ndarray
+    """(h, w) bool: the triangle's counter-clockwise side faces the camera."""
+
+
+class RayCaster:
+    """A mesh prepared for many rays."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        import open3d as o3d  # noqa: PLC0415
+
+        self._scene = o3d.t.geometry.RaycastingScene()
+        vertices = np.ascontiguousarray(mesh.vertices, np.float32)
+        faces = np.ascontiguousarray(mesh.faces, np.uint32)
+        if len(faces):
+            self._scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(faces))
+        self._empty = not len(faces)
+
+    def cast(self, camera: Camera, cam_from_world: Float64[np.ndarray, "4 4"]) -> Hits:
+        """Returns what each pixel centre of a camera sees."""
+        shape = (camera.height, camera.width)
+        world_from_cam_rotation = cam_from_world[:3, :3].T
+        directions_cam = rays(camera.K, camera.width, camera.height)
+        directions = directions_cam @ world_from_cam_rotation.T
+        center = -world_from_cam_rotation @ cam_from_world[:3, 3]
+        origins = np.broadcast_to(center, directions.shape)
+        found = self._cast(np.concatenate([origins, directions], axis=-1).astype(np.float32))
+        hit = found["primitive_ids"] != NO_FACE
+        depth = np.where(hit, found["t_hit"], 0).astype(np.float32)  # rays have z = 1, so t is z
+        normals = rotate(cam_from_world, found["primitive_normals"])
+        facing = -np.sign(np.einsum("hwc,hwc->hw", normals, directions_cam))
+        u, v = np.moveaxis(found["primitive_uvs"], -1, 0)
+        return Hits(
+            depth=depth,
+            normals=(normals * (facing * hit)[..., None]).astype(np.float32),
+            faces=np.where(hit, found["primitive_ids"], -1).astype(np.int64).reshape(shape),
+            barycentric=np.stack([1 - u - v, u, v], axis=-1).astype(np.float32),
+            front=hit & (facing > 0),
+        )
+
+    def distance(self, points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n"]:
+        """Returns the distance of points to the closest triangle; infinite for an empty mesh."""
+        if self._empty or not len(points):
+            return np.full(len(points), np.inf)
+        return self._scene.compute_distance(points.astype(np.float32)).numpy().astype(np.float64)
+
+    def _cast(self, rays_world: Float32[np.ndarray, "h w 6"]) -> dict[str, np.ndarray]:
+        if self._empty:
+            height, width = rays_world.shape[:2]
+            return {
+                "t_hit": np.full((height, width), np.inf, np.float32),
+                "primitive_ids": np.full((height, width), NO_FACE, np.uint32),
+                "primitive_normals": np.zeros((height, width, 3), np.float32),
+                "primitive_uvs": np.zeros((height, width, 2), np.float32),
+            }
+        return {name: tensor.numpy() for name, tensor in self._scene.cast_rays(rays_world).items()}
+
+
+def draw_mesh(
+    mesh: Mesh, camera: Camera, cam_from_world: Float64[np.ndarray, "4 4"], colored: bool = True
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a picture of a mesh, lit from the camera, white background; back sides are drawn reddish.
+
+    Args:
+        mesh: Vertex colours are used where it has them and `colored` is set, else light grey.
+        camera: Size and field of view of the picture.
+        cam_from_world: Where it is taken from.
+        colored: False draws the bare shape.
+    """
+    hits = RayCaster(mesh).cast(camera, cam_from_world)
+    hit = hits.faces >= 0
+    albedo = np.full((*hit.shape, 3), 200.0)
+    if colored and mesh.colors is not None and len(mesh.faces):
+        corners = mesh.colors[mesh.faces[np.where(hit, hits.faces, 0)]].astype(np.float64)  # (h, w, 3, rgb)
+        albedo = np.einsum("hwk,hwkc->hwc", hits.barycentric, corners)
+    directions = rays(camera.K, camera.width, camera.height)
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    cosine = np.clip(-np.einsum("hwc,hwc->hw", hits.normals, directions), 0, 1)
+    light = AMBIENT + (1 - AMBIENT) * cosine
+    picture = albedo * light[..., None]
+    picture[hit & ~hits.front] *= [1.0, 0.6, 0.6]
+    picture[~hit] = 255
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def orbit_view(
+    mesh: Mesh, camera: Camera, toward: Float64[np.ndarray, "3"], down: Float64[np.ndarray, "3"]
+) -> Float64[np.ndarray, "4 4"]:
+    """Returns `cam_from_world` of a camera that sees a whole mesh from outside, looking along `toward`.
+
+    The mesh's extent is taken without the outermost 1 % of its vertices on each side.
+    """
+    low, high = np.percentile(mesh.vertices, [1, 99], axis=0)
+    middle, radius = (low + high) / 2, np.linalg.norm(high - low) / 2
+    half_fov = np.arctan(min(camera.width / camera.K[0, 0], camera.height / camera.K[1, 1]) / 2)
+    distance = radius / np.sin(half_fov)
+    return look_at(middle - toward / np.linalg.norm(toward) * distance, middle, down)
