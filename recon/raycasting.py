@@ -3,7 +3,9 @@
 The only file of the packages that knows Open3D (its RaycastingScene, Embree, runs without a screen).
 """
 
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
@@ -13,6 +15,23 @@ from recon.scene import Camera, Mesh
 
 NO_FACE = 0xFFFFFFFF  # what Open3D returns for a ray that hits nothing
 AMBIENT = 0.35  # share of light that does not depend on the angle, so that steep faces stay visible
+
+
+def import_open3d() -> Any:
+    """Returns the module `open3d`, loaded so that it works where the system has no libusb.
+
+    Open3D's Linux wheels need the system's libusb-1.0 only for depth cameras, but do not load without it.
+    The wheel of `libusb-package` carries one; loaded first, it satisfies the linker.
+    """
+    if "open3d" not in sys.modules and sys.platform == "linux":
+        import ctypes
+
+        import libusb_package
+
+        ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
+    import open3d
+
+    return open3d
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +58,7 @@ class RayCaster:
     """A mesh prepared for many rays."""
 
     def __init__(self, mesh: Mesh) -> None:
-        import open3d as o3d  # noqa: PLC0415
-
+        o3d = import_open3d()
         self._scene = o3d.t.geometry.RaycastingScene()
         vertices = np.ascontiguousarray(mesh.vertices, np.float32)
         faces = np.ascontiguousarray(mesh.faces, np.uint32)
@@ -50,7 +68,6 @@ class RayCaster:
 
     def cast(self, camera: Camera, cam_from_world: Float64[np.ndarray, "4 4"]) -> Hits:
         """Returns what each pixel centre of a camera sees."""
-        shape = (camera.height, camera.width)
         world_from_cam_rotation = cam_from_world[:3, :3].T
         directions_cam = rays(camera.K, camera.width, camera.height)
         directions = directions_cam @ world_from_cam_rotation.T
@@ -65,7 +82,7 @@ class RayCaster:
         return Hits(
             depth=depth,
             normals=(normals * (facing * hit)[..., None]).astype(np.float32),
-            faces=np.where(hit, found["primitive_ids"], -1).astype(np.int64).reshape(shape),
+            faces=np.where(hit, found["primitive_ids"].astype(np.int64), -1),
             barycentric=np.stack([1 - u - v, u, v], axis=-1).astype(np.float32),
             front=hit & (facing > 0),
         )
