@@ -1,0 +1,28 @@
+"""Files that appear whole or not at all."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recon.errors import InputError
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` that takes its place when the block ends well.
+
+    A reader, or a run after a crash, never meets half a file. Missing parent folders are made.
+
+    Raises:
+        InputError: The file system refuses the file.
+    """
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(6)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
