@@ -67,7 +67,7 @@ def photo_size(path: Path) -> tuple[int, int]:
     Raises:
         ViewError: The file is no photo.
     """
-    with _opened(path) as photo:
+    with open_picture(path) as photo:
         return _upright_size(photo)
 
 
@@ -84,7 +84,7 @@ def read_photo(path: Path, max_size: int | None = None) -> UInt8[np.ndarray, "h 
     Raises:
         ViewError: The file is no photo, is damaged, or has more pixels than `MAX_PHOTO_PIXELS`.
     """
-    with _opened(path) as photo:
+    with open_picture(path) as photo:
         size = _upright_size(photo)
         target = _fitted(*size, max_size)
         _reduce_jpeg(photo, target)
@@ -100,12 +100,12 @@ def verify_photo(path: Path) -> None:
     Raises:
         ViewError: As `read_photo`; also a PNG with a wrong checksum.
     """
-    with _opened(path) as photo:
+    with open_picture(path) as photo:
         size = _upright_size(photo)
         _reduce_jpeg(photo, (1, 1))
         _check_pixel_count(path, photo, size)
         photo.load()
-    with _opened(path) as photo:
+    with open_picture(path) as photo:
         photo.verify()  # the decoder ignores PNG's checksums
 
 
@@ -119,7 +119,7 @@ def exif_focal_px(path: Path) -> float | None:
     Raises:
         ViewError: The file is no photo.
     """
-    with _opened(path) as photo:
+    with open_picture(path) as photo:
         width, height = photo.size
         tags = _exif(photo)
     equivalent = _positive(tags.get(EXIF_FOCAL_35MM))
@@ -162,7 +162,7 @@ def read_mask(
     path = next((folder / name for name in candidates if (folder / name).is_file()), None)
     if path is None:
         return None
-    with _opened(path) as picture:
+    with open_picture(path) as picture:
         _check_pixel_count(path, picture, picture.size)
         picture.load()
         values, orientation = _mask_values(picture), _orientation(picture)
@@ -253,7 +253,12 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def open_picture(path: Path) -> Iterator[Any]:
+    """Gives Pillow's image of a file, not decoded yet; what fails in the block is the file's fault.
+
+    Raises:
+        ViewError: The file is missing, empty, no picture or damaged.
+    """
     from PIL import Image, UnidentifiedImageError
 
     # Pillow's guard warns far below the size of panoramas; `_check_pixel_count` stands in for it.
