@@ -1,0 +1,19 @@
+"""A prediction put into scene units with the sparse points that its view sees, and how sure that is.
+
+Model: g(z) = a * x + b, where z is depth, x the prediction and g the space in which the prediction is affine:
+1/z for disparity, z for depth, log z (with x the log of the prediction) for a depth of wrong contrast.
+
+1. `line.py`, start: truncated L1, exact over all lines through an anchor (the idea of MoGe's alignment, Wang
+   et al. 2025): the optimum passes through an anchor, and along the lines through one anchor the cost is
+   piecewise linear in a. No random trials; 40 % of gross outliers do not matter.
+2. `line.py`, fit: Geman-McClure by reweighted least squares from there, with a noise model estimated from the
+   residuals: partly uniform in g(z), partly proportional to depth, divided by the confidence, plus the
+   anchors' own sigma.
+3. `line.py`, check: cross validation whose folds are made of image tiles gives the error away from anchors.
+   It decides whether a depth without shift gets one, and it sets the sigma of the depth map.
+4. `affine.py`: which anchors count, which models a kind of prediction allows, and the depth map.
+"""
+
+from recon.alignment.affine import Alignment, Fit, align
+
+__all__ = ["Alignment", "Fit", "align"]

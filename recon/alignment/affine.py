@@ -1,0 +1,317 @@
+"""One scale and, where the prediction needs it, one shift per view."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+
+from recon.alignment.line import TILES, Line, Points, fit_line, folds
+from recon.errors import InputError, ViewError
+from recon.geometry import normals_from_depth, sample, sample_depth
+from recon.scene import Camera, DepthMap, Prediction, SparseDepth
+
+EDGE_CONTRAST = 0.03  # bend over one pixel, share of the prediction's range, that is a depth edge
+EDGE_NOISE = 6.0  # times the median bend of the map, so that a noisy prediction is not all edges
+FLAT_RANGE = 0.01  # anchors must span this share of the prediction's range to fix scale and shift
+FAR_QUANTILE = 0.01  # this share of pixels may come out beyond infinity or behind the camera
+MAX_RELATIVE_SIGMA = 0.5  # a depth less certain than this says nothing
+MIN_KEPT_SHARE = 0.05  # a fit that leaves less of the prediction is wrong
+MIN_CONFIDENCE = 1e-4  # keeps variances finite
+MIN_GAIN = 0.03  # share of the held-out error that one more parameter has to win
+MIN_FOLDS_TO_CHOOSE = 3  # folds with anchors, without which the simplest model is taken
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How a prediction becomes depth, and how well that works at the anchors."""
+
+    space: str
+    """depth: z = scale * m + shift. disparity: 1/z = scale * m + shift. log: log z = scale * log m + shift.
+    m is the predicted value."""
+
+    scale: float
+    shift: float
+    covariance: Float64[np.ndarray, "2 2"]
+    """Of (scale, shift), spatially correlated residuals accounted for; 0 in the shift's row without shift."""
+
+    inliers: Bool[np.ndarray, "n"]
+    """Of all anchors given; False too where an anchor could not be used."""
+
+    predicted: Float64[np.ndarray, "n"]
+    """m at the anchors (its log in log space); NaN where the anchor could not be used."""
+
+    target: Float64[np.ndarray, "n"]
+    """Depth, disparity or log depth of the anchors."""
+
+    median_error: float
+    """Median |z_fit - z| / z over the inliers."""
+
+    held_out_error: float
+    """Median |log z_fit - log z| over all used anchors, each judged by a fit that did not see its tiles; NaN
+    where the anchors do not suffice for that."""
+
+    def depth(self, values: Float32[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
+        """Returns depth of predicted values, scene units; 0 where the fit has none (beyond infinity, NaN)."""
+        return _depth_of(self.space, self.scale * _regressor(self.space, values) + self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """A prediction in scene units."""
+
+    depth_map: DepthMap
+    fit: Fit
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """The part of a prediction that can be used."""
+
+    values: Float32[np.ndarray, "h w"]
+    """NaN where nothing is known."""
+
+    confidence: Float32[np.ndarray, "h w"]
+    kind: str
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether the values are depth up to a scale: then only the scale is wanted."""
+        return self.kind in ("scale", "metric")
+
+
+def align(prediction: Prediction, anchors: SparseDepth, camera: Camera, *, min_points: int = 20) -> Alignment:
+    """Returns the prediction as depth in scene units, with the fit that made it so.
+
+    A disparity or affine depth gets scale and shift in its own space. A depth up to scale (or metric) gets a
+    scale; a shift or a contrast (log space) only where held-out anchors prefer it by more than one standard
+    error. The result does not depend on the order of the anchors and scales with the scene.
+
+    The sigma of the depth map holds the covariance of the fit and the prediction's own error as held-out
+    anchors show it, divided by the root of the confidence. Pixels without prediction, with confidence 0,
+    beyond infinity or less certain than half their depth get depth 0. Normals are the prediction's, or those
+    of the depth where it has none.
+
+    Args:
+        prediction: Of the picture of `camera`.
+        anchors: Points of known depth, pixels of `camera`.
+        camera: Pinhole camera of the prediction's size.
+        min_points: Fewest usable anchors: inside the picture, where the prediction is known, off its edges.
+
+    Raises:
+        InputError: The prediction has another size than the camera.
+        ViewError: Too few usable anchors, a prediction that is flat over them or falls where they rise, or a
+            fit that leaves next to no depth.
+    """
+    if prediction.values.shape != (camera.height, camera.width):
+        height, width = prediction.values.shape
+        raise InputError(f"prediction: {width}x{height}, the camera is {camera.width}x{camera.height}")
+    known = _known(prediction)
+    used = _usable(known, anchors, min_points)
+    chosen = SparseDepth(anchors.uv[used], anchors.depth[used], anchors.sigma[used])
+    space, line, held_out_error = _best_line(known, chosen)
+    fit = _describe(space, line, held_out_error, used, anchors, _regressor(space, _seen(known, chosen)))
+    return Alignment(_depth_map(fit, line, known, prediction.normals, camera), fit)
+
+
+def _known(prediction: Prediction) -> _Known:
+    values, confidence = prediction.values, prediction.confidence
+    if confidence is None:
+        confidence = np.ones_like(values)
+    valid = np.isfinite(values) & (confidence > 0)
+    if prediction.kind in ("scale", "metric"):
+        valid &= values > 0
+    if not valid.any():
+        raise ViewError("prediction: no pixel has a value and confidence")
+    return _Known(
+        values=np.where(valid, values, np.float32(np.nan)),
+        confidence=np.where(valid, confidence, np.float32(0)),
+        kind=prediction.kind,
+    )
+
+
+def _usable(known: _Known, anchors: SparseDepth, min_points: int) -> Int64[np.ndarray, "m"]:
+    """Returns the indices of usable anchors, sorted by what they hold: the given order leaves no trace."""
+    height, width = known.values.shape
+    u, v = anchors.uv.T
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    safe = np.where(inside[:, None], anchors.uv, 0.5)
+    seen = sample(known.values, safe)
+    predicted = inside & np.isfinite(seen)
+    on_edge = sample(_edges(known.values).astype(np.float32), safe) > 0
+    usable = predicted & ~on_edge
+    wanted = max(min_points, 2)
+    if usable.sum() < wanted:
+        raise ViewError(
+            f"view: {usable.sum()} anchors inside the photo, at least {wanted} wanted ({len(anchors)} given, "
+            f"{(~predicted).sum()} beside the prediction, {(predicted & on_edge).sum()} on its edges)"
+        )
+    span = np.ptp(seen[usable])
+    if not known.is_depth and (span == 0 or span <= FLAT_RANGE * _range(known.values)):
+        raise ViewError(
+            f"view: prediction is flat over the {usable.sum()} anchors, so scale and shift are unknown"
+        )
+    order = np.lexsort((anchors.sigma, anchors.depth, anchors.uv[:, 1], anchors.uv[:, 0]))
+    return order[usable[order]]
+
+
+def _range(values: Float32[np.ndarray, "h w"]) -> float:
+    low, high = np.nanpercentile(values[::2, ::2], [2, 98])
+    return float(high - low)
+
+
+def _edges(values: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Returns True where the prediction bends too sharply for a surface: beside steps, whatever the slope."""
+    bend = np.zeros(values.shape, np.float32)
+    bend[1:-1] = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])
+    across = np.abs(values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2])
+    bend[:, 1:-1] = np.maximum(bend[:, 1:-1], across)
+    finite = np.isfinite(bend)
+    noise = float(np.median(bend[finite])) if finite.any() else 0.0
+    return ~(bend <= max(EDGE_CONTRAST * _range(values), EDGE_NOISE * noise))  # so NaN is an edge
+
+
+def _seen(known: _Known, anchors: SparseDepth) -> Float64[np.ndarray, "n"]:
+    """Returns the predicted values at anchors."""
+    # sample_depth interpolates 1 / depth, which is what is linear over the picture of a plane
+    return sample_depth(known.values, anchors.uv) if known.is_depth else sample(known.values, anchors.uv)
+
+
+def _best_line(known: _Known, anchors: SparseDepth) -> tuple[str, Line, float]:
+    """Returns the space, the line in it, and its held-out error, of the model that the prediction needs."""
+    models = [("disparity" if known.kind == "affine_disparity" else "depth", True)]  # (space, with shift)
+    if known.is_depth:
+        models = [("depth", False), ("depth", True), ("log", True)]  # the simplest first
+    lowest = float(np.nanpercentile(known.values[::2, ::2], 100 * FAR_QUANTILE))
+    fold = folds(_points("depth", known, anchors))
+    lines, errors = [], []
+    for space, with_shift in models:
+        points = _points(space, known, anchors)
+        line = fit_line(points, with_shift=with_shift, lowest=np.nan if space == "log" else lowest)
+        lines.append(line)
+        errors.append(_log_errors(space, line, anchors.depth))
+    chosen = _simplest(errors, fold)
+    if lines[chosen].scale <= 0:
+        raise ViewError(f"view: prediction falls where the depth of the {len(anchors)} anchors rises")
+    judged = errors[chosen][np.isfinite(errors[chosen])]
+    return models[chosen][0], lines[chosen], float(np.median(judged)) if len(judged) else float("nan")
+
+
+def _points(space: str, known: _Known, anchors: SparseDepth) -> Points:
+    """Returns the anchors as a regression problem."""
+    height, width = known.values.shape
+    tile_u, tile_v = (TILES * anchors.uv / [width, height]).astype(np.int64).T
+    slope = _slope(space, anchors.depth)
+    return Points(
+        x=_regressor(space, _seen(known, anchors)),
+        y=_target(space, anchors.depth),
+        sigma=slope * anchors.sigma,
+        unit=slope * anchors.depth,
+        confidence=np.maximum(sample(known.confidence, anchors.uv), MIN_CONFIDENCE),
+        tile=tile_u + TILES * tile_v,
+    )
+
+
+def _regressor(space: str, values: Float[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    values = np.asarray(values, np.float64)
+    return np.log(np.where(values > 0, values, np.nan)) if space == "log" else values
+
+
+def _target(space: str, depth: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    return {"depth": depth, "disparity": 1 / depth, "log": np.log(depth)}[space]
+
+
+def _slope(space: str, depth: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    """Returns |dg/dz|."""
+    return {"depth": np.ones_like(depth), "disparity": depth**-2.0, "log": 1 / depth}[space]
+
+
+def _depth_of(space: str, target: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    """Returns z where g(z) = target; 0 where there is no positive and finite one."""
+    with np.errstate(all="ignore"):
+        depth = {"depth": target, "disparity": 1 / target, "log": np.exp(target)}[space]
+    return np.where(np.isfinite(depth) & (depth > 0), depth, 0.0)
+
+
+def _log_errors(space: str, line: Line, depth: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """Returns |log z_fit - log z| of held-out anchors, at most 1; NaN where none could judge."""
+    fitted = _depth_of(space, line.held_out)
+    error = np.where(fitted > 0, np.abs(np.log(np.where(fitted > 0, fitted, 1) / depth)), 1.0)
+    return np.where(np.isfinite(line.held_out), np.minimum(error, 1.0), np.nan)
+
+
+def _simplest(errors: list[Float64[np.ndarray, "n"]], fold: Int64[np.ndarray, "n"]) -> int:
+    """Returns the first model whose held-out error is within a standard error, or MIN_GAIN, of the best."""
+    judged = np.isfinite(errors).all(axis=0)
+    filled = np.unique(fold[judged])
+    if len(filled) < MIN_FOLDS_TO_CHOOSE:
+        return 0
+    medians = np.array([[np.median(error[judged & (fold == one)]) for one in filled] for error in errors])
+    excess = medians - medians[medians.mean(axis=1).argmin()]
+    standard_error = excess.std(axis=1, ddof=1) / np.sqrt(len(filled))
+    allowed = np.maximum(standard_error, MIN_GAIN * medians.mean(axis=1))
+    return int((excess.mean(axis=1) <= allowed).argmax())
+
+
+def _describe(
+    space: str,
+    line: Line,
+    held_out_error: float,
+    used: Int64[np.ndarray, "m"],
+    anchors: SparseDepth,
+    seen: Float64[np.ndarray, "m"],
+) -> Fit:
+    """Returns the fit with its figures in the order in which the anchors were given."""
+    inliers = np.zeros(len(anchors), bool)
+    inliers[used] = line.inliers
+    predicted = np.full(len(anchors), np.nan)
+    predicted[used] = seen
+    fitted = _depth_of(space, line.scale * predicted + line.shift)
+    errors = np.abs(fitted / anchors.depth - 1)[inliers]
+    return Fit(
+        space=space,
+        scale=line.scale,
+        shift=line.shift,
+        covariance=line.covariance,
+        inliers=inliers,
+        predicted=predicted,
+        target=_target(space, anchors.depth),
+        median_error=float(np.median(errors)) if len(errors) else float("nan"),
+        held_out_error=held_out_error,
+    )
+
+
+def _depth_map(
+    fit: Fit, line: Line, known: _Known, normals: Float32[np.ndarray, "h w 3"] | None, camera: Camera
+) -> DepthMap:
+    depth = fit.depth(known.values)
+    sigma = _sigma(fit, line, known, depth)
+    keep = (depth > 0) & (sigma <= MAX_RELATIVE_SIGMA * depth)
+    share = keep.sum() / np.isfinite(known.values).sum()
+    if share < MIN_KEPT_SHARE:
+        raise ViewError(
+            f"view: the fit gives depth to {100 * share:.1f} % of the prediction, "
+            f"at least {100 * MIN_KEPT_SHARE:g} % wanted"
+        )
+    kept_depth = np.where(keep, depth, 0).astype(np.float32)
+    if normals is None:
+        normals = normals_from_depth(camera.K, kept_depth)
+    certain = keep & np.isfinite(normals).all(axis=-1)
+    return DepthMap(
+        camera,
+        kept_depth,
+        np.where(certain[..., None], normals, np.float32(0)),
+        np.where(keep, sigma, 0).astype(np.float32),
+    )
+
+
+def _sigma(
+    fit: Fit, line: Line, known: _Known, depth: Float64[np.ndarray, "h w"]
+) -> Float64[np.ndarray, "h w"]:
+    """Returns the standard deviation of depth, from the fit and the prediction; anything where depth is 0."""
+    x = np.where(depth > 0, _regressor(fit.space, known.values), 0.0)
+    z = np.where(depth > 0, depth, 1.0)
+    slope = _slope(fit.space, z)
+    (scale_variance, covariance), (_, shift_variance) = fit.covariance
+    of_fit = np.maximum(scale_variance * x**2 + 2 * covariance * x + shift_variance, 0)
+    confidence = np.maximum(known.confidence.astype(np.float64), MIN_CONFIDENCE)
+    return np.sqrt(of_fit + line.noise.variance(slope * z, confidence)) / slope

@@ -1,0 +1,263 @@
+"""A line through points with many outliers: exact start, robust fit, noise, covariance, held-out errors.
+
+The objective is that of `recon.alignment`, steps 1 to 3, with names of a plain regression: y = a * x + b.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+TYPICAL_ERROR = 0.05  # relative depth error of a good monocular prediction; sets the truncation of the start
+TRUNCATION = 2.5  # standard deviations; residuals beyond it cost the same at the start
+GEMAN_MCCLURE_WIDTH = 3.0  # standard deviations; at 3 a point at one deviation keeps 80 % of its weight
+MAX_PIVOTS = 100  # points through which lines are tried
+MAX_START_POINTS = 1500  # points that judge those lines
+FOLDS = 5
+TILES = 5  # the picture is cut into TILES x TILES tiles for folds and clusters
+MIN_SPREAD_OF_FOLD = 0.01  # share of the range of x that a training set must span
+MIN_JUDGED = 5  # points that a held-out fit or a noise estimate needs
+MIN_ERROR = 1e-6  # relative; float32 predictions are no better
+RELATIVE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NORMAL_MEDIAN = 0.6745  # median of |u|, u standard normal
+NOISE_ROUNDS = 3
+NOISE_ITERATIONS = 12
+MAX_REWEIGHTINGS = 100
+CONVERGED = 1e-9  # standard deviations
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """A regression problem in a canonical order."""
+
+    x: Float64[np.ndarray, "n"]
+    y: Float64[np.ndarray, "n"]
+    sigma: Float64[np.ndarray, "n"]
+    """Standard deviation of y itself, without the error of x."""
+
+    unit: Float64[np.ndarray, "n"]
+    """What a relative depth error of 1 is in y."""
+
+    confidence: Float64[np.ndarray, "n"]
+    """In (0, 1]; divides the variance of the error of x."""
+
+    tile: Int64[np.ndarray, "n"]
+    """Row-major index in the TILES x TILES tiles of the picture."""
+
+    def take(self, chosen: np.ndarray) -> "Points":
+        """Returns the chosen points."""
+        return Points(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Error of the prediction, in y: variance = tau^2 * ((1 - l) * typical^2 + l * unit^2) / confidence."""
+
+    tau: float
+    """Relative depth error at the points' typical depth."""
+
+    relative_share: float
+    """l: 0 is uniform in y, 1 proportional to depth."""
+
+    typical: float
+    """Median of the points' unit."""
+
+    def variance(
+        self, unit: Float64[np.ndarray, "*shape"], confidence: Float64[np.ndarray, "*shape"]
+    ) -> Float64[np.ndarray, "*shape"]:
+        """Returns the variance of y where a relative depth error of 1 is `unit`."""
+        squared = (1 - self.relative_share) * self.typical**2 + self.relative_share * unit**2
+        return self.tau**2 * squared / confidence
+
+    def spread(self, points: Points) -> Float64[np.ndarray, "n"]:
+        """Returns the standard deviation of the residual at points: theirs and the prediction's."""
+        return np.sqrt(self.variance(points.unit, points.confidence) + points.sigma**2)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """y = scale * x + shift, fitted."""
+
+    scale: float
+    shift: float
+    covariance: Float64[np.ndarray, "2 2"]
+    noise: Noise
+    """As held-out residuals show it, where that is more than the fit's own residuals do."""
+
+    inliers: Bool[np.ndarray, "n"]
+    held_out: Float64[np.ndarray, "n"]
+    """y as fits to the other folds predict it; NaN where those folds cannot carry a fit."""
+
+
+def fit_line(points: Points, *, with_shift: bool, lowest: float = np.nan) -> Line:
+    """Returns the robust line through points; its scale is 0 or less where y falls with x.
+
+    Args:
+        points: At least 2, in an order that does not depend on how they came.
+        with_shift: False fits y = scale * x.
+        lowest: x at which y must stay positive, if any line of the start allows it; NaN for no such x.
+    """
+    noise = Noise(TYPICAL_ERROR, 1.0, float(np.median(points.unit)))
+    scale, shift = _truncated_l1(points, noise.spread(points), with_shift, lowest)
+    for _ in range(NOISE_ROUNDS):
+        noise = _estimate_noise(points.y - scale * points.x - shift, points)
+        scale, shift = _geman_mcclure(points, noise.spread(points), (scale, shift), with_shift)
+    spread = noise.spread(points)
+    residuals = points.y - scale * points.x - shift
+    held_out = _held_out(points, spread, (scale, shift), with_shift)
+    judged = np.isfinite(held_out)
+    if judged.sum() >= MIN_JUDGED:
+        outside = _estimate_noise((points.y - held_out)[judged], points.take(judged))
+        noise = max(noise, outside, key=lambda one: one.tau)
+    return Line(
+        scale=scale,
+        shift=shift,
+        covariance=_covariance(points, spread, residuals, with_shift),
+        noise=noise,
+        inliers=np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * spread,
+        held_out=held_out,
+    )
+
+
+def _truncated_l1(
+    points: Points, spread: Float64[np.ndarray, "n"], with_shift: bool, lowest: float
+) -> tuple[float, float]:
+    """Returns the line of smallest sum_k min(|y_k - a x_k - b| / s_k, T) over a > 0.
+
+    Exact over all lines through a pivot: a point, or the origin where there is no shift. Lines that are not
+    positive at `lowest` are out, unless all are. Where no line rises, the returned scale is 0.
+    """
+    chosen = _evenly(len(points.x), MAX_START_POINTS)
+    x, y, s = points.x[chosen], points.y[chosen], spread[chosen]
+    pivot_x, pivot_y = np.zeros((1, 1)), np.zeros((1, 1))
+    if with_shift:
+        pivots = np.lexsort((y, x))[_evenly(len(x), MAX_PIVOTS)]
+        pivot_x, pivot_y = x[pivots, None], y[pivots, None]
+    kinks, cost = _costs_through(x - pivot_x, y - pivot_y, s)
+    rising = kinks > 0
+    possible = rising & ~(kinks * (lowest - pivot_x) + pivot_y <= 0)  # NaN compares as possible
+    cost = np.where(possible if possible.any() else rising, cost, np.inf)
+    slopes = np.take_along_axis(kinks, cost.argmin(axis=1)[:, None], axis=1)  # (pivots, 1)
+    exact = np.minimum(np.abs(y - pivot_y - slopes * (x - pivot_x)) / s, TRUNCATION).sum(axis=1)
+    exact = np.where(np.isfinite(cost).any(axis=1), exact, np.inf)
+    winner = int(exact.argmin())
+    scale = float(slopes[winner, 0]) if np.isfinite(exact[winner]) else 0.0
+    return scale, float(pivot_y[winner, 0] - scale * pivot_x[winner, 0])
+
+
+def _costs_through(
+    run: Float64[np.ndarray, "m n"], rise: Float64[np.ndarray, "m n"], spread: Float64[np.ndarray, "n"]
+) -> tuple[Float64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]:
+    """Returns the slopes at which the cost of lines through each of m pivots bends, and the cost there.
+
+    With run and rise from the pivot, a point's cost falls from a = (rise - T s) / run to rise / run, rises to
+    (rise + T s) / run and is flat elsewhere; sorted kinks and two cumulative sums give the total. The cost is
+    relative to that of a line on which every point is an outlier.
+    """
+    rise, run = np.where(run < 0, -rise, rise), np.abs(run)
+    moves = run > 0  # the pivot itself fits every line
+    divisor = np.where(moves, run, 1.0)
+    margin = TRUNCATION * spread
+    kinks = np.concatenate([(rise - margin) / divisor, rise / divisor, (rise + margin) / divisor], axis=1)
+    turns = np.concatenate([-run / spread, 2 * run / spread, -run / spread], axis=1)
+    order = np.argsort(kinks, axis=1, kind="stable")
+    kinks, turns = np.take_along_axis(kinks, order, axis=1), np.take_along_axis(turns, order, axis=1)
+    changes = np.cumsum(turns, axis=1)[:, :-1] * np.diff(kinks, axis=1)
+    return kinks, np.concatenate([np.zeros_like(kinks[:, :1]), np.cumsum(changes, axis=1)], axis=1)
+
+
+def _evenly(count: int, most: int) -> Int64[np.ndarray, "m"]:
+    """Returns at most `most` indices, evenly spread over range(count)."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def _geman_mcclure(
+    points: Points, spread: Float64[np.ndarray, "n"], start: tuple[float, float], with_shift: bool
+) -> tuple[float, float]:
+    """Returns the minimum of sum_k u_k^2 / (u_k^2 + c^2), u = residual / spread, that `start` leads to."""
+    scale, shift = start
+    for _ in range(MAX_REWEIGHTINGS):
+        before = scale * points.x + shift
+        scale, shift = _least_squares(points, _robust_weights(points.y - before, spread), with_shift)
+        if (np.abs(scale * points.x + shift - before) <= CONVERGED * spread).all():
+            break
+    return scale, shift
+
+
+def _robust_weights(
+    residuals: Float64[np.ndarray, "n"], spread: Float64[np.ndarray, "n"]
+) -> Float64[np.ndarray, "n"]:
+    return (1 + (residuals / (GEMAN_MCCLURE_WIDTH * spread)) ** 2) ** -2 / spread**2
+
+
+def _least_squares(
+    points: Points, weights: Float64[np.ndarray, "n"], with_shift: bool
+) -> tuple[float, float]:
+    x, y = points.x, points.y
+    if not with_shift:
+        return float((weights * x * y).sum() / (weights * x * x).sum()), 0.0
+    mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
+    scale = (weights * (x - mean_x) * (y - mean_y)).sum() / (weights * (x - mean_x) ** 2).sum()
+    return float(scale), float(mean_y - scale * mean_x)
+
+
+def _estimate_noise(residuals: Float64[np.ndarray, "n"], points: Points) -> Noise:
+    """Returns the noise model under which the inliers' residuals look standard normal.
+
+    For each share, tau puts the median of |u| over |u| < 3 where a normal distribution has it; the share is
+    the one of greatest likelihood, outliers truncated.
+    """
+    candidates, costs = [], []
+    for share in RELATIVE_SHARES:
+        noise = Noise(1.0, share, float(np.median(points.unit)))
+        for _ in range(NOISE_ITERATIONS):
+            u = np.abs(residuals) / noise.spread(points)
+            near = u[u < GEMAN_MCCLURE_WIDTH] if (u < GEMAN_MCCLURE_WIDTH).any() else u
+            noise = replace(noise, tau=max(noise.tau * float(np.median(near)) / NORMAL_MEDIAN, MIN_ERROR))
+        spread = noise.spread(points)
+        u = np.minimum(np.abs(residuals) / spread, GEMAN_MCCLURE_WIDTH)
+        candidates.append(noise)
+        costs.append(float(np.mean(np.log(spread) + u**2 / 2)))
+    return candidates[int(np.argmin(costs))]
+
+
+def folds(points: Points) -> Int64[np.ndarray, "n"]:
+    """Returns the fold of each point: tiles of one fold share no side and lie all over the picture."""
+    return (points.tile % TILES + 2 * (points.tile // TILES)) % FOLDS
+
+
+def _held_out(
+    points: Points, spread: Float64[np.ndarray, "n"], start: tuple[float, float], with_shift: bool
+) -> Float64[np.ndarray, "n"]:
+    fold = folds(points)
+    predicted = np.full(len(points.x), np.nan)
+    for held_out in range(FOLDS):
+        kept = fold != held_out
+        if kept.sum() < MIN_JUDGED or np.ptp(points.x[kept]) <= MIN_SPREAD_OF_FOLD * np.ptp(points.x):
+            continue
+        scale, shift = _geman_mcclure(points.take(kept), spread[kept], start, with_shift)
+        predicted[~kept] = scale * points.x[~kept] + shift
+    return predicted
+
+
+def _covariance(
+    points: Points,
+    spread: Float64[np.ndarray, "n"],
+    residuals: Float64[np.ndarray, "n"],
+    with_shift: bool,
+) -> Float64[np.ndarray, "2 2"]:
+    """Returns the covariance of (scale, shift), grown for residuals that agree within a tile.
+
+    (J^T W J)^-1 takes residuals for independent; those of a smooth bend are not. The design effect (Kish
+    1965) with tiles as clusters, where above 1, multiplies it.
+    """
+    size = 2 if with_shift else 1
+    jacobian = np.stack([points.x, np.ones_like(points.x)], axis=1)[:, :size]
+    weights = _robust_weights(residuals, spread)
+    inverse = np.linalg.inv(jacobian.T @ (weights[:, None] * jacobian))
+    scores = np.zeros((TILES**2, size))
+    np.add.at(scores, points.tile, jacobian * (weights * residuals)[:, None])
+    effect = float(np.trace(inverse @ scores.T @ scores)) / size
+    covariance = np.zeros((2, 2))
+    covariance[:size, :size] = inverse * max(1.0, effect)
+    return covariance
