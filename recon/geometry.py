@@ -108,15 +108,17 @@ def normals_from_depth(
     K: Float64[np.ndarray, "3 3"],
     depth: Float32[np.ndarray, "h w"],
     relative_jump: float = RELATIVE_DEPTH_JUMP,
+    step: int = 1,
 ) -> Float32[np.ndarray, "h w 3"]:
     """Returns unit normals of a depth map, camera frame, facing the camera; (0, 0, 0) where there is none.
 
     Tangents are central differences of the unprojected points; where one side is missing or jumps by more
-    than `relative_jump` of the depth, the one-sided difference of the other side is taken. Exact on planes.
+    than `relative_jump` of the depth, the one-sided difference of the other side is taken. Exact on
+    planes. The differences span `step` pixels to either side: more for noisy sensor depth.
     """
     points = points_from_depth(K, depth)
-    tangent_u, valid_u = _tangent(points, depth, axis=1, relative_jump=relative_jump)
-    tangent_v, valid_v = _tangent(points, depth, axis=0, relative_jump=relative_jump)
+    tangent_u, valid_u = _tangent(points, depth, axis=1, step=step, relative_jump=relative_jump)
+    tangent_v, valid_v = _tangent(points, depth, axis=0, step=step, relative_jump=relative_jump)
     normals = np.cross(tangent_v, tangent_u)  # v x u points to the camera in a right-down-forward frame
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     valid = valid_u & valid_v & (depth > 0) & (length[..., 0] > 0)
@@ -126,19 +128,24 @@ def normals_from_depth(
 
 
 def _tangent(
-    points: Float64[np.ndarray, "h w 3"], depth: Float32[np.ndarray, "h w"], axis: int, relative_jump: float
+    points: Float64[np.ndarray, "h w 3"],
+    depth: Float32[np.ndarray, "h w"],
+    *,
+    axis: int,
+    step: int,
+    relative_jump: float,
 ) -> tuple[Float64[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
     forward = np.zeros_like(points)
-    joined = np.zeros(depth.shape, bool)  # pixel and its successor along `axis` lie on one surface
+    joined = np.zeros(depth.shape, bool)  # pixel and the one `step` ahead lie on one surface
     here: list[slice] = [slice(None), slice(None)]
     there: list[slice] = [slice(None), slice(None)]
-    here[axis], there[axis] = slice(None, -1), slice(1, None)
+    here[axis], there[axis] = slice(None, -step), slice(step, None)
     first, second = depth[tuple(here)], depth[tuple(there)]
     forward[tuple(here)] = points[tuple(there)] - points[tuple(here)]
     near = np.minimum(first, second)
     joined[tuple(here)] = (near > 0) & (np.abs(first - second) <= relative_jump * near)
-    backward = np.roll(forward, 1, axis=axis)
-    joined_back = np.roll(joined, 1, axis=axis)
+    backward = np.roll(forward, step, axis=axis)
+    joined_back = np.roll(joined, step, axis=axis)
     total = forward * joined[..., None] + backward * joined_back[..., None]
     return total, joined | joined_back
 

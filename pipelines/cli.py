@@ -1,0 +1,61 @@
+"""The command `recon`. A known error ends in one line and exit code 1, wrong usage in 2."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from recon.errors import ReconError
+
+COMMANDS = {
+    "multi": "a folder of photos, or a video, to a textured mesh",
+    "single": "one photo to a mesh",
+    "stream": "posed RGB-D or RGB frames to a mesh, frame by frame",
+    "evaluate": "compare a mesh with a reference: accuracy, completeness, F-score",
+    "plan": "show the steps of a pipeline and what each reads and makes",
+    "view": "look at a result in the browser",
+    "demo": "render a scene, reconstruct it, and compare with the truth",
+}
+
+HELP = """usage: recon COMMAND ...
+
+Lotus Recon: photos in, textured mesh out.
+
+commands:
+{commands}
+
+start here:
+  recon demo out/                 a built-in scene through the whole pipeline
+  recon multi photos/ out/        your own photos; then open out/report.html and out/mesh.glb
+  recon multi photos/ out/ --checkpoint DIR
+                                  the same with Lotus depth and normals from a checkpoint folder
+
+`recon COMMAND --help` explains a command. An interrupted run goes on where it stopped: same command again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        listing = "\n".join(f"  {name:10s}{text}" for name, text in COMMANDS.items())
+        sys.stdout.write(HELP.format(commands=listing))
+        sys.exit(0 if words else 2)
+    if words[0] == "--version":
+        sys.stdout.write(f"recon {version('lotus-recon')}\n")
+        sys.exit(0)
+    if words[0] not in COMMANDS:
+        sys.stderr.write(f"recon: no command {words[0]!r}; there are {', '.join(COMMANDS)}\n")
+        sys.exit(2)
+    logging.basicConfig(format="recon: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    # each command lives in a module of its own part, so that help needs none of them
+    commands = importlib.import_module("pipelines.commands")
+    try:
+        getattr(commands, words[0])(words[1:])
+    except ReconError as error:
+        sys.stderr.write(f"recon: {' '.join(str(error).split())}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("recon: interrupted; the same command goes on where it stopped\n")
+        sys.exit(130)

@@ -1,0 +1,44 @@
+"""Progress bars and lines on the console; the only place of the packages that draws them."""
+
+import sys
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Console:
+    """Progress bars and lines on standard error."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def say(self, text: str) -> None:
+        """Writes a line below the bars."""
+        self._close()
+        sys.stderr.write(f"{text}\n")
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        """Moves the bar of a step; a new step gets a new bar."""
+        if self._bar is None or self._bar.desc != step:
+            self._close()
+            self._bar = tqdm(desc=step, total=total, file=sys.stderr, leave=True, dynamic_ncols=True)
+            self._bar.desc = step
+        self._bar.total = total
+        self._bar.n = done
+        self._bar.refresh()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+

@@ -1,0 +1,59 @@
+"""Where the tasks of a stage run: each executor is called like the builtin `map`, results in order.
+
+Tasks carry recipes, not arrays; workers read and write the store. So every executor gives identical results.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from recon.errors import InputError
+
+Executor = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+@contextmanager
+def local_executor(workers: int) -> Iterator[Executor]:
+    """Gives an executor of this machine: 1 worker is the builtin map, more are processes of their own.
+
+    Raises:
+        InputError: Fewer than 1 worker.
+    """
+    if workers < 1:
+        raise InputError(f"{workers} workers, at least 1 wanted")
+    if workers == 1:
+        yield map
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # spawn, since a fork of a process that has torch's or Open3D's threads hangs
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield pool.map
+
+
+@contextmanager
+def ray_executor(address: str | None = None) -> Iterator[Executor]:
+    """Gives an executor of a Ray cluster; without an address, one started on this machine.
+
+    The run's OUT has to be on a file system that every node sees.
+
+    Raises:
+        InputError: The extra `ray` is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError("Ray is not installed: pip install 'lotus-recon[ray]'") from None
+    ray.init(address=address, ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
+    try:
+
+        def ray_map(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            remote = ray.remote(function)
+            pending = [remote.remote(item) for item in items]
+            return (ray.get(reference) for reference in pending)
+
+        yield ray_map
+    finally:
+        ray.shutdown()

@@ -1,0 +1,68 @@
+"""Photos of one scene to a mesh: the main pipeline."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.graph import Stage, stages_among
+from pipelines.predictors import FromFiles
+from pipelines.stages import (
+    Align,
+    ExtractMesh,
+    Fuse,
+    GivenModel,
+    InterpolatePoints,
+    Predict,
+    Rectify,
+    Sfm,
+    Undistort,
+)
+
+
+@dataclass(frozen=True)
+class MultiView:
+    """Photos of one scene to a mesh.
+
+    Cameras and sparse points by SfM, depth and normals per photo by a predictor, each prediction aligned
+    with the points its view sees, all of them fused in one volume.
+    """
+
+    cameras: Sfm | GivenModel = field(default_factory=Sfm)
+    undistort: Undistort = field(default_factory=Undistort)
+    predict: InterpolatePoints | FromFiles | Predict = field(default_factory=InterpolatePoints)
+    rectify: Rectify = field(default_factory=Rectify)
+    align: Align = field(default_factory=Align)
+    fuse: Fuse = field(default_factory=Fuse)
+    extract: ExtractMesh = field(default_factory=ExtractMesh)
+
+    max_dropped: float = 0.5
+    """Largest share of the views that may fail; if more do, the run stops."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that run: what is predicted in the pinhole camera already needs no rectifying."""
+        unused = [self.rectify] if self.predict.makes == self.rectify.makes else []
+        return tuple(stage for stage in stages_among(self) if stage not in unused)
+
+    @property
+    def predictor_note(self) -> str:
+        """What depth and normals come from, in words for the console and the report."""
+        return describe_predictor(self.predict)
+
+
+def describe_predictor(predict: InterpolatePoints | FromFiles | Predict) -> str:
+    """Returns what depth and normals come from, honest about what it is worth."""
+    if isinstance(predict, InterpolatePoints):
+        return (
+            "no network: depth interpolated between the sparse points (interim; smooth, and blank where no "
+            "points are). For better results give --checkpoint DIR (Lotus) or --predictions DIR."
+        )
+    if isinstance(predict, FromFiles):
+        return f"prediction files of {Path(predict.folder).name or predict.folder}"
+    return f"{type(predict.predictor).__name__}: {_describe_options(predict.predictor)}"
+
+
+def _describe_options(predictor: object) -> str:
+    for name in ("target", "depth", "checkpoint"):
+        if hasattr(predictor, name):
+            return str(getattr(predictor, name))
+    return str(predictor)

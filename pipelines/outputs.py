@@ -1,0 +1,135 @@
+"""What a run leaves in OUT: mesh, model, depth maps, report, and the options that made them."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import RUN_SECTION, options_of
+from pipelines.report import ViewRecord, write_report
+from pipelines.runner import Outcome
+from recon.errors import InputError
+from recon.io import colmap, maps, meshes
+from recon.scene import Mesh
+
+PACKAGES = ("lotus-recon", "torch", "diffusers", "open3d", "pycolmap", "numpy", "scipy", "trimesh")
+
+
+def open_out(out: Path) -> Path:
+    """Returns OUT, made if need be.
+
+    Raises:
+        InputError: It cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{out}: cannot write there ({error.strerror}); OUT has to be a folder") from None
+    return out
+
+
+def write_run(out: Path, command: str, pipeline: Any, inputs: Mapping[str, Any]) -> None:
+    """Writes `run.json`: command, inputs, resolved options, versions. It can be given back as --config."""
+    record = {
+        "command": command,
+        "inputs": {name: None if value is None else str(value) for name, value in inputs.items()},
+        RUN_SECTION: options_of(pipeline),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    _write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
+
+
+def write_mesh_files(out: Path, mesh: Mesh) -> None:
+    """Writes `mesh.ply` and `mesh.glb`."""
+    meshes.write_mesh(out / "mesh.ply", mesh)
+    meshes.write_mesh(out / "mesh.glb", mesh)
+
+
+def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pipeline: Any) -> dict[str, Any]:
+    """Writes everything that a run over photos made, and returns the report's summary."""
+    if "sparse" in outcome:
+        staging = out / f".sparse-{os.getpid()}"
+        colmap.write_model(outcome.get("sparse"), staging)
+        shutil.rmtree(out / "sparse", ignore_errors=True)
+        staging.rename(out / "sparse")
+    _write_depth_maps(out / "depth", outcome)
+    mesh = outcome.get("mesh") if "mesh" in outcome else None
+    if mesh is not None:
+        write_mesh_files(out, mesh)
+    summary = _summary(outcome, mesh)
+    write_report(
+        out,
+        title=title,
+        notes=notes,
+        summary=summary,
+        views=_view_records(outcome),
+        dropped=outcome.dropped,
+        steps=[asdict(step) for step in outcome.steps],
+        scene=outcome.scene,
+        mesh=mesh,
+        options=options_of(pipeline),
+    )
+    return summary
+
+
+def _summary(outcome: Outcome, mesh: Mesh | None) -> dict[str, Any]:
+    photos = outcome.get("photos").files
+    cloud = outcome.scene.cloud
+    return {
+        "photos": len(photos),
+        "views_used": sum(view.name not in outcome.dropped for view in outcome.scene.views),
+        "sparse_points": 0 if cloud is None else len(cloud.points),
+        "vertices": 0 if mesh is None else len(mesh.vertices),
+        "faces": 0 if mesh is None else len(mesh.faces),
+        "seconds": sum(step.seconds for step in outcome.steps),
+        "peak_memory_bytes": max((step.peak_memory_bytes for step in outcome.steps), default=0),
+    }
+
+
+def _depth_map_of(outcome: Outcome, name: str) -> Any:
+    if "depth" in outcome and name in outcome.views("depth"):
+        return outcome.get("depth", name)
+    if "aligned" in outcome and name in outcome.views("aligned"):
+        return outcome.get("aligned", name).depth_map
+    return None
+
+
+def _write_depth_maps(folder: Path, outcome: Outcome) -> None:
+    for view in outcome.scene.views:
+        depth_map = _depth_map_of(outcome, view.name)
+        if depth_map is not None:
+            path = (folder / view.name).with_suffix(".npz")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            maps.write_depth_map(path, depth_map)
+
+
+def _view_records(outcome: Outcome) -> Iterator[ViewRecord]:
+    for view in outcome.scene.views:
+        if view.name in outcome.dropped:
+            continue
+        has = {
+            name: name in outcome and view.name in outcome.views(name)
+            for name in ("image", "prediction", "photo_prediction", "aligned", "points")
+        }
+        predicted = "prediction" if has["prediction"] else "photo_prediction"
+        yield ViewRecord(
+            name=view.name,
+            image=outcome.get("image", view.name) if has["image"] else None,
+            prediction=outcome.get(predicted, view.name) if has[predicted] else None,
+            depth_map=_depth_map_of(outcome, view.name),
+            fit=outcome.get("aligned", view.name).fit if has["aligned"] else None,
+            anchors=outcome.get("points", view.name) if has["points"] else None,
+        )
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

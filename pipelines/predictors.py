@@ -1,0 +1,91 @@
+"""Where depth and normals of a photo come from: files, or any class that follows the Predictor protocol."""
+
+import importlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipelines.sources import Photo, file_digest
+from recon.errors import InputError, ViewError
+from recon.io import maps
+from recon.scene import Prediction
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that predicts depth (and normals) of photos; a list, so that a GPU can batch."""
+
+    def __call__(self, images: list[UInt8[np.ndarray, "h w 3"]]) -> list[Prediction]:
+        """Returns one prediction per photo, in order, of any size with the photo's ratio of sides."""
+        ...
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    """Reads the prediction of each photo from a folder of NAME.npz files."""
+
+    folder: Path
+    """Holds NAME.npz for each photo NAME.jpg: values, kind, normals and optionally confidence."""
+
+    makes: ClassVar[str] = "photo_prediction"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def content(self, view: str | None) -> str:
+        """Returns the digest of the view's file."""
+        return file_digest(self._path(view or ""))
+
+    def __call__(self, *, photo: Photo) -> Prediction:
+        """Returns the prediction of one photo.
+
+        Raises:
+            ViewError: There is no file for the photo, or it does not hold a prediction.
+        """
+        path = self._path(photo.name)
+        if not path.is_file():
+            raise ViewError(f"no prediction {path.name} in {self.folder}")
+        try:
+            return maps.read_prediction(path)
+        except InputError as error:
+            raise ViewError(str(error)) from None
+
+    def _path(self, name: str) -> Path:
+        return (self.folder / name).with_suffix(".npz")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Uses a predictor class of any installed package."""
+
+    target: str
+    """Where the class is: `package.module:Class`."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of its constructor."""
+
+    def __call__(self, images: list[UInt8[np.ndarray, "h w 3"]]) -> list[Prediction]:
+        """Returns what the class predicts.
+
+        Raises:
+            InputError: The class cannot be imported, or returns something else than predictions.
+        """
+        predictions = _instance(self.target, tuple(sorted(self.options.items())))(images)
+        if len(predictions) != len(images) or not all(isinstance(p, Prediction) for p in predictions):
+            raise InputError(f"{self.target}: wanted {len(images)} recon.Prediction, got {type(predictions)}")
+        return predictions
+
+
+@lru_cache(maxsize=2)
+def _instance(target: str, options: tuple[tuple[str, Any], ...]) -> Predictor:
+    module_name, _, class_name = target.partition(":")
+    if not class_name:
+        raise InputError(f"predictor {target!r}, wanted package.module:Class")
+    try:
+        kind = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"predictor {target}: cannot import ({error})") from None
+    return kind(**dict(options))

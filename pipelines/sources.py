@@ -1,0 +1,221 @@
+"""What a run is given: photos by content, and what a scene says of each view, as recipes."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from pipelines.graph import Recipe, digest
+from recon.errors import InputError, ViewError
+from recon.io import colmap, images
+from recon.scene import Scene, View
+
+READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of a run, by name. Their content, not their place, decides what is reused."""
+
+    files: Mapping[str, Path]
+    """Photo by name; a name is the path below the photo folder."""
+
+    digests: Mapping[str, str]
+    masks: Path | None = None
+    """Folder of masks, NAME.png: non-zero pixels are kept."""
+
+    ordered: bool = False
+    """True for frames of a video: neighbours in the order of names overlap."""
+
+    workspace: Path = field(default=Path("work"))
+    """Where steps that need files of their own (features, matches) put them."""
+
+    @property
+    def key(self) -> str:
+        """Digest of all names and contents."""
+        masks = [_file_digest(path) for path in _files_below(self.masks)] if self.masks else []
+        return f"photos-{digest(sorted(self.digests.items()), masks, self.ordered)}"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo as taken; its pixels stay on disk until they are read."""
+
+    name: str
+    path: Path
+
+    def read(self, max_size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the upright photo, shrunk so that its longer side is at most `max_size` pixels."""
+        return images.read_photo(self.path, max_size)
+
+
+def find_photos(source: Path, workspace: Path, masks: Path | None = None, max_frames: int = 200) -> Photos:
+    """Returns the photos of a folder, or the sharp and distinct frames of a video.
+
+    Args:
+        source: Folder of photos, or a video file.
+        workspace: Folder for working files; a video's frames go into its `frames`.
+        masks: Folder of masks.
+        max_frames: Most frames to take from a video.
+
+    Raises:
+        InputError: Neither a folder of photos nor a video.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder; wanted a folder of photos or a video")
+    if masks is not None and not masks.is_dir():
+        raise InputError(f"{masks}: no such folder of masks")
+    video = source.is_file()
+    if video:
+        frames = workspace / f"frames-{digest(_file_digest(source), max_frames)}"
+        if not frames.is_dir():
+            extracting = frames.with_suffix(".part")
+            images.extract_frames(source, extracting, max_frames=max_frames)
+            extracting.rename(frames)
+        source = frames
+    files = {path.relative_to(source).as_posix(): path for path in images.find_photos(source)}
+    digests = {name: _file_digest(path) for name, path in files.items()}
+    return Photos(files, digests, masks, ordered=video, workspace=workspace)
+
+
+def _file_digest(path: Path) -> str:
+    state = hashlib.blake2b(digest_size=12)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(READ_BYTES):
+                state.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read ({error.strerror})") from None
+    return state.hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def folder_digest(folder: Path) -> str:
+    """Returns a digest of the names and contents of all files below a folder."""
+    return digest(
+        [(path.relative_to(folder).as_posix(), _file_digest(path)) for path in _files_below(folder)]
+    )
+
+
+def file_digest(path: Path) -> str:
+    """Returns a digest of a file's content; of nothing where there is no such file."""
+    return _file_digest(path) if path.is_file() else "absent"
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Makes an artifact that is there already."""
+
+    value: Any
+
+    def __call__(self) -> Any:
+        """Returns it."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class LinkPhotos:
+    """Points a scene's views to the photos where they lie now; a kept scene may come from another folder."""
+
+    files: Mapping[str, Path]
+
+    def __call__(self, *, scene: Scene) -> Scene:
+        """Returns the scene with its views' paths renewed."""
+        views = tuple(replace(view, image=self.files.get(view.name)) for view in scene.views)
+        return replace(scene, views=views)
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """Reads a photo and undistorts it."""
+
+    photo: Photo
+
+    def __call__(self, *, view: View) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the picture that the view's pinhole camera would take."""
+        pixels = self.photo.read(max_size=None if view.lens else max(view.camera.width, view.camera.height))
+        if view.lens is None:
+            return images.resize_image(pixels, view.camera.width, view.camera.height)
+        height, width = pixels.shape[:2]
+        return images.remap(pixels, colmap.photo_pixels(view, width, height))
+
+
+@dataclass(frozen=True)
+class ReadMask:
+    """Reads the mask of a photo and undistorts it."""
+
+    folder: Path | None
+    photo: Photo
+
+    def __call__(self, *, view: View) -> Bool[np.ndarray, "h w"]:
+        """Returns True where the undistorted photo is kept; everywhere if the photo has no mask."""
+        full = np.ones((view.camera.height, view.camera.width), bool)
+        mask = images.read_mask(self.folder, self.photo.name) if self.folder else None
+        if mask is None:
+            return full
+        height, width = mask.shape
+        pixels = np.nan_to_num(colmap.photo_pixels(view, width, height), nan=-1.0)
+        column, row = np.floor(pixels).astype(np.int64).reshape(-1, 2).T
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        kept = inside & mask[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+        return kept.reshape(full.shape)
+
+
+def view_recipes(photos: Photos, scene: Scene, wanted: set[str]) -> dict[str, dict[str, Recipe]]:
+    """Returns the recipes of what a scene gives, by artifact and view, keyed by content.
+
+    Args:
+        photos: The run's photos.
+        scene: Posed views.
+        wanted: Which of `VIEW_SOURCES` the run reads.
+    """
+    recipes: dict[str, dict[str, Recipe]] = {name: {} for name in wanted}
+    for view in scene.views:
+        for artifact, recipe in _recipes_of(photos, scene, view, wanted).items():
+            recipes[artifact][view.name] = recipe
+    return recipes
+
+
+def _recipes_of(photos: Photos, scene: Scene, view: View, wanted: set[str]) -> dict[str, Recipe]:
+    content = photos.digests.get(view.name, "absent")
+    shape = digest(view.camera, view.lens)
+    this_view = Recipe(f"view-{digest(view.name, shape, view.cam_from_world)}", Given(view), kept=False)
+    recipes = {"view": this_view}
+    photo = Photo(view.name, photos.files.get(view.name, Path(view.name)))
+    recipes["photo"] = Recipe(f"photo-{digest(view.name, content)}", Given(photo), kept=False)
+    recipes["image"] = Recipe(
+        f"image-{digest(content, shape)}", ReadImage(photo), {"view": this_view}, kept=False
+    )
+    if "mask" in wanted:
+        mask = images.find_mask(photos.masks, view.name) if photos.masks else None
+        key = f"mask-{digest(shape, file_digest(mask) if mask else 'none')}"
+        recipes["mask"] = Recipe(key, ReadMask(photos.masks, photo), {"view": this_view}, kept=False)
+    if "points" in wanted:
+        recipes["points"] = _points_recipe(scene, view)
+    return {name: recipe for name, recipe in recipes.items() if name in wanted}
+
+
+def _points_recipe(scene: Scene, view: View) -> Recipe:
+    try:
+        anchors = scene.anchors(view)
+    except ViewError as error:
+        return Recipe(f"points-{digest(str(error))}", Refuse(str(error)), kept=False)
+    return Recipe(f"points-{digest(anchors)}", Given(anchors), kept=False)
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Stands for an artifact that a view does not have."""
+
+    reason: str
+
+    def __call__(self) -> Any:
+        """Raises the reason as a ViewError."""
+        raise ViewError(self.reason)

@@ -1,0 +1,402 @@
+"""Every stage, in the order of the data: from photos to a mesh.
+
+Each is glue of a few lines around one function of `recon`; its fields are its options and their docstrings
+the help of the command line. How stages are connected, reused and run is in `graph.py` and `runner.py`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from lotus.predictor import LotusPredictor
+from recon.fusion import TSDFVolume
+from recon.io.colmap import ColmapModel, SfmOptions
+
+from pipelines.graph import ByView, digest
+from pipelines.predictors import Imported, Predictor
+from pipelines.runner import Progress
+from pipelines.sources import Photo, Photos, folder_digest
+from recon import alignment, calibration, fusion, interpolation, meshing
+from recon.alignment import Alignment
+from recon.errors import PipelineError, ViewError
+from recon.geometry import normals_from_depth
+from recon.io import colmap, images
+from recon.io.sequences import Frame, Sequence
+from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseDepth, View
+
+MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so
+VOXEL_SIZE_VIEWS = 12  # views that decide on the voxel size; more change it by less than it is uncertain
+
+
+@dataclass(frozen=True)
+class Sfm:
+    """Finds cameras and sparse points of the photos with COLMAP."""
+
+    options: SfmOptions = field(default_factory=SfmOptions)
+
+    makes: ClassVar[str] = "sparse"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, photos: Photos, progress: Progress) -> ColmapModel:
+        """Returns the largest model; photos that are not in it are named with the reason."""
+        work = photos.workspace / f"sfm-{digest(photos.key, self.options)}"
+        return colmap.reconstruct(
+            photos.files,
+            work,
+            self.options,
+            masks=photos.masks,
+            ordered=photos.ordered,
+            on_progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """Takes cameras and sparse points from an existing COLMAP model, poses as they are."""
+
+    folder: Path
+    """Folder of the model: cameras, images and points3D, binary or text."""
+
+    options: SfmOptions = field(default_factory=SfmOptions)
+    """Used only if the model has poses but no points: then points are triangulated."""
+
+    makes: ClassVar[str] = "sparse"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def content(self, view: str | None) -> str:
+        """Returns the digest of the model's files."""
+        return folder_digest(self.folder)
+
+    def __call__(self, *, photos: Photos, progress: Progress) -> ColmapModel:
+        """Returns the model, with points triangulated if it had none."""
+        model = colmap.read_model(self.folder)
+        if model.summary["points"]:
+            return model
+        views = colmap.scene_from_model(model, photos.files).views
+        work = photos.workspace / f"triangulate-{digest(photos.key, self.options, self.content(None))}"
+        return colmap.triangulate(photos.files, views, work, self.options, on_progress=progress)
+
+
+@dataclass(frozen=True)
+class Undistort:
+    """Turns a COLMAP model into views with pinhole cameras, sparse points moved along."""
+
+    max_size: int = 1600
+    """Longer side of the undistorted pictures, px; larger photos are shrunk."""
+
+    makes: ClassVar[str] = "scene"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, sparse: ColmapModel, photos: Photos) -> Scene:
+        """Returns the scene."""
+        return colmap.scene_from_model(sparse, photos.files, max_size=self.max_size)
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Asks a network for depth and normals of each photo as taken."""
+
+    predictor: LotusPredictor | Imported
+
+    batch_size: int = 1
+    """Photos given to the network at once."""
+
+    max_size: int = 1536
+    """Longer side of the photos given to the network, px."""
+
+    makes: ClassVar[str] = "photo_prediction"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def content(self, view: str | None) -> str:
+        """Returns the digest of the network's weights, where the predictor tells it."""
+        predictor: Predictor = self.predictor
+        return predictor.content() if hasattr(predictor, "content") else ""
+
+    def __call__(self, *, photo: Photo) -> Prediction:
+        """Returns the prediction of one photo."""
+        return self.many([{"photo": photo}])[0]
+
+    def many(self, inputs: list[dict[str, Any]]) -> list[Prediction]:
+        """Returns the predictions of a few photos, made in one batch."""
+        return self.predictor([entry["photo"].read(self.max_size) for entry in inputs])
+
+
+@dataclass(frozen=True)
+class InterpolatePoints:
+    """Stands in for a network: a smooth depth field through the sparse points of each view.
+
+    It knows nothing that the points do not say: fine where they are dense, blank where there are none.
+    """
+
+    size: int = 640
+    """Longer side of the field, px."""
+
+    makes: ClassVar[str] = "prediction"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, view: View, points: SparseDepth, image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
+        """Returns the field, in scene units already, with confidence falling away from the points."""
+        camera = view.camera.fitted(self.size)
+        small = images.resize_image(image, camera.width, camera.height)
+        return interpolation.interpolate_points(points.resized(view.camera, camera), camera, image=small)
+
+
+@dataclass(frozen=True)
+class Rectify:
+    """Moves a prediction from the photo as taken to the view's pinhole camera."""
+
+    makes: ClassVar[str] = "prediction"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+    kept: ClassVar[bool] = False
+
+    def __call__(self, *, view: View, photo_prediction: Prediction) -> Prediction:
+        """Returns the prediction as the undistorted photo would have it, about as large as it was."""
+        height, width = photo_prediction.values.shape
+        camera = _camera_of_size(view, width, height)
+        if view.lens is None:
+            return photo_prediction
+        return _remap_prediction(photo_prediction, colmap.photo_pixels(view, width, height, camera))
+
+
+def _camera_of_size(view: View, width: int, height: int) -> Camera:
+    photo = view.lens or view.camera
+    stretch = (width / height) / (photo.width / photo.height)
+    if abs(stretch - 1) > MAX_ASPECT_ERROR:
+        raise ViewError(
+            f"prediction is {width}x{height}, photo {photo.width}x{photo.height}: their sides' ratios differ"
+        )
+    return view.camera.fitted(max(width, height)) if view.lens else view.camera.resized(width, height)
+
+
+def _remap_prediction(prediction: Prediction, pixels: np.ndarray) -> Prediction:
+    seen = np.isfinite(pixels).all(axis=-1)
+    values = images.remap(prediction.values, pixels)
+    values[~seen] = np.nan
+    normals, confidence = prediction.normals, prediction.confidence
+    if normals is not None:
+        normals = images.remap(normals, pixels)
+        length = np.linalg.norm(normals, axis=-1, keepdims=True)
+        normals = np.where(length > 0.5, normals / np.maximum(length, 0.5), 0).astype(np.float32)
+    if confidence is not None:
+        confidence = np.where(seen, images.remap(confidence, pixels), 0).astype(np.float32)
+    return Prediction(values, prediction.kind, normals, confidence)
+
+
+@dataclass(frozen=True)
+class Align:
+    """Puts a prediction into scene units with the sparse points its view sees."""
+
+    min_points: int = 20
+    """Fewest points; a view with fewer is dropped."""
+
+    makes: ClassVar[str] = "aligned"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self, *, view: View, points: SparseDepth, prediction: Prediction, mask: Bool[np.ndarray, "h w"]
+    ) -> Alignment:
+        """Returns depth in scene units with its standard deviation, and the fit; nothing outside the mask."""
+        height, width = prediction.values.shape
+        camera = view.camera.resized(width, height)
+        aligned = alignment.align(
+            prediction, points.resized(view.camera, camera), camera, min_points=self.min_points
+        )
+        if mask.all():
+            return aligned
+        kept = images.resize_map(mask.astype(np.float32), width, height) > 0.5
+        return Alignment(_masked(aligned.depth_map, kept), aligned.fit)
+
+
+def _masked(depth_map: DepthMap, kept: Bool[np.ndarray, "h w"]) -> DepthMap:
+    return DepthMap(
+        camera=depth_map.camera,
+        depth=np.where(kept, depth_map.depth, 0).astype(np.float32),
+        normals=np.where(kept[..., None], depth_map.normals, 0).astype(np.float32),
+        sigma=np.where(kept, depth_map.sigma, 0).astype(np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """Fuses the depth maps of all views in a sparse TSDF volume."""
+
+    voxel_size: float | None = None
+    """Side of a voxel, scene units; chosen from the depth maps' resolution and certainty if not given."""
+
+    truncation: float | None = None
+    """Distance up to which the volume knows the surface, scene units; 4 voxels if not given."""
+
+    makes: ClassVar[str] = "volume"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def start(self, depth_maps: Iterable[DepthMap]) -> TSDFVolume:
+        """Returns an empty volume; a few of the depth maps decide on the voxel size if it is not given."""
+        size = self.voxel_size or fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)))
+        return TSDFVolume(size, self.truncation)
+
+    def add(
+        self,
+        volume: TSDFVolume,
+        view: View,
+        depth_map: DepthMap,
+        image: UInt8[np.ndarray, "h w 3"] | None,
+    ) -> None:
+        """Integrates one view into the volume."""
+        camera = depth_map.camera
+        color = None if image is None else images.resize_image(image, camera.width, camera.height)
+        volume.integrate(depth_map, view.cam_from_world, color)
+
+    def __call__(
+        self,
+        *,
+        scene: Scene,
+        aligned: ByView[Alignment],
+        image: ByView[np.ndarray],
+        progress: Progress,
+    ) -> TSDFVolume:
+        """Returns the volume that holds every view."""
+        names = list(aligned)
+        spread = names[:: max(1, len(names) // VOXEL_SIZE_VIEWS)]
+        volume = self.start(aligned[name].depth_map for name in spread)
+        for done, name in enumerate(names, 1):
+            self.add(volume, scene.view(name), aligned[name].depth_map, image[name])
+            progress(self.makes, done, len(names))
+        return volume
+
+
+@dataclass(frozen=True)
+class ExtractMesh:
+    """Draws the surface out of the volume and removes small loose pieces."""
+
+    min_component_share: float = 0.005
+    """Pieces with a smaller share of the faces are removed."""
+
+    makes: ClassVar[str] = "mesh"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, volume: TSDFVolume) -> Mesh:
+        """Returns the mesh with vertex colours, world frame."""
+        mesh = meshing.remove_small_components(volume.extract(), min_share=self.min_component_share)
+        if not len(mesh.faces):
+            raise PipelineError("the volume holds no surface: the depth maps agree nowhere")
+        return mesh
+
+
+@dataclass(frozen=True)
+class OneCamera:
+    """Places the camera of a single photo at the origin."""
+
+    fov: float | None = None
+    """Horizontal field of view, degrees; from the photo's EXIF if not given."""
+
+    max_size: int = 1600
+    """Longer side of the picture, px; a larger photo is shrunk."""
+
+    makes: ClassVar[str] = "scene"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    default_fov_deg: ClassVar[float] = 60.0  # a phone's main camera, held horizontally
+
+    def __call__(self, *, photos: Photos) -> Scene:
+        """Returns a scene of one view."""
+        ((name, path),) = photos.files.items()
+        width, height = images.photo_size(path)
+        camera = Camera.from_fov(width, height, self.field_of_view(path))
+        return Scene((View(name, camera.fitted(self.max_size), np.eye(4), path),))
+
+    def field_of_view(self, path: Path) -> float:
+        """Returns the horizontal field of view used, degrees."""
+        if self.fov is not None:
+            return self.fov
+        focal = images.exif_focal_px(path)
+        if focal is None:
+            return self.default_fov_deg
+        return float(np.degrees(2 * np.arctan(images.photo_size(path)[0] / (2 * focal))))
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Makes a single prediction depth: its shift is the one that fits its normals, its scale stays open."""
+
+    far_over_near: float = 8.0
+    """Ratio of far to near depth assumed where shift and normals are both unknown."""
+
+    search_fov: bool = False
+    """Find the field of view with the shift, for a photo whose focal length is unknown."""
+
+    makes: ClassVar[str] = "depth"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, view: View, prediction: Prediction, mask: Bool[np.ndarray, "h w"]) -> DepthMap:
+        """Returns depth in metres for a metric prediction, else in units of the nearest depth."""
+        height, width = prediction.values.shape
+        camera = view.camera.resized(width, height)
+        found = calibration.calibrate(
+            prediction, camera, fov_known=not self.search_fov, far_over_near=self.far_over_near
+        )
+        return _masked(found.depth_map, images.resize_map(mask.astype(np.float32), width, height) > 0.5)
+
+
+@dataclass(frozen=True)
+class MeshDepth:
+    """Makes a mesh of a single depth map, cut where the surface is not continuous."""
+
+    relative_jump: float = 0.04
+    """Neighbours whose depths differ by more than this share, and more than their slope explains, are cut."""
+
+    makes: ClassVar[str] = "mesh"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, depth: ByView[DepthMap], image: ByView[np.ndarray]) -> Mesh:
+        """Returns the mesh in the camera's frame, textured with the photo."""
+        ((name, depth_map),) = depth.items()
+        camera = depth_map.camera
+        picture = images.resize_image(image[name], camera.width, camera.height)
+        mesh = meshing.grid_mesh(depth_map, picture, relative_jump=self.relative_jump)
+        if not len(mesh.faces):
+            raise PipelineError(f"{name}: no two neighbouring pixels have depth, there is no surface")
+        return mesh
+
+
+@dataclass(frozen=True)
+class SensorDepth:
+    """Reads the depth that a sensor measured for a frame."""
+
+    max_depth: float = 5.0
+    """Measurements beyond this many metres are dropped; structured light is useless there."""
+
+    noise: float = 0.0019
+    """Standard deviation grows as this times (z - 0.4)^2, metres (Nguyen et al. 2012, Kinect)."""
+
+    makes: ClassVar[str] = "depth"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    floor_m: ClassVar[float] = 0.0012  # same source: noise at the shortest distance
+
+    def __call__(self, *, sequence: Sequence, frame: Frame) -> DepthMap:
+        """Returns depth in metres with the sensor's noise model."""
+        depth = sequence.read_depth(frame)
+        depth = np.where(depth <= self.max_depth, depth, 0).astype(np.float32)
+        if not depth.any():
+            raise ViewError(f"{frame.name}: no measurement nearer than {self.max_depth:g} m")
+        height, width = depth.shape
+        camera = frame.view.camera.resized(width, height)
+        sigma = np.where(depth > 0, self.floor_m + self.noise * (depth - 0.4) ** 2, 0).astype(np.float32)
+        return DepthMap(camera, depth, normals_from_depth(camera.K, depth, step=3), sigma)

@@ -1,0 +1,186 @@
+"""Reuse, failures and executors, on stages that only count."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from pipelines.graph import ByView
+from pipelines.runner import Outcome, run
+from pipelines.sources import Photo, Photos
+from pipelines.store import DiskStore
+from recon import Camera, PipelineError, Scene, View, ViewError
+
+calls: list[str] = []
+
+
+@dataclass(frozen=True)
+class Cameras:
+    makes: ClassVar[str] = "scene"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, photos: Photos) -> Scene:
+        calls.append("scene")
+        camera = Camera.from_fov(4, 3, 60.0)
+        return Scene(tuple(View(name, camera, np.eye(4)) for name in photos.files))
+
+
+@dataclass(frozen=True)
+class Measure:
+    refused: tuple[str, ...] = ()
+
+    makes: ClassVar[str] = "measured"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, photo: Photo) -> int:
+        calls.append(f"measured {photo.name}")
+        if photo.name in self.refused:
+            raise ViewError("too dark")
+        return len(photo.path.read_bytes())
+
+
+@dataclass(frozen=True)
+class Total:
+    factor: int = 1
+
+    makes: ClassVar[str] = "total"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, measured: ByView[int]) -> int:
+        calls.append("total")
+        return self.factor * sum(measured.values())
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    cameras: Cameras = field(default_factory=Cameras)
+    measure: Measure = field(default_factory=Measure)
+    total: Total = field(default_factory=Total)
+    max_dropped: float = 0.5
+
+    @property
+    def stages(self) -> tuple[Any, ...]:
+        return (self.cameras, self.measure, self.total)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(bytes(10**number))
+    calls.clear()
+    return tmp_path
+
+
+def photos_of(folder: Path) -> Photos:
+    files = {path.name: path for path in sorted(folder.glob("*.jpg"))}
+    return Photos(files, {name: path.read_bytes().hex() for name, path in files.items()})
+
+
+def run_on(folder: Path, pipeline: Pipeline, store: Any = None, **options: Any) -> Outcome:
+    return run(pipeline, photos_of(folder), {} if store is None else store, **options)
+
+
+def test_every_stage_is_called_once_per_view_or_run(folder: Path) -> None:
+    assert run_on(folder, Pipeline()).get("total") == 1111
+    measured = [f"measured {number}.jpg" for number in range(4)]
+    assert sorted(calls) == [*measured, "scene", "total"]
+
+
+def test_second_run_makes_nothing(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store)
+    calls.clear()
+    assert run_on(folder, Pipeline(), store).get("total") == 1111
+    assert calls == []
+
+
+def test_changed_option_makes_its_stage_and_later_ones_only(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store)
+    calls.clear()
+    assert run_on(folder, Pipeline(total=Total(factor=2)), store).get("total") == 2222
+    assert calls == ["total"]
+
+
+def test_one_more_photo_is_measured_alone(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store)
+    calls.clear()
+    (folder / "4.jpg").write_bytes(bytes(10**4))
+    assert run_on(folder, Pipeline(), store).get("total") == 11111
+    assert calls == ["scene", "measured 4.jpg", "total"]
+
+
+def test_changed_photo_is_measured_again(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store)
+    calls.clear()
+    (folder / "3.jpg").write_bytes(bytes(2))
+    assert run_on(folder, Pipeline(), store).get("total") == 113
+    assert "measured 3.jpg" in calls
+    assert "measured 0.jpg" not in calls
+
+
+def test_lost_result_is_made_again(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store)
+    calls.clear()
+    for key in [key for key in store if key.startswith("total") or key == next(iter(store))]:
+        del store[key]
+    assert run_on(folder, Pipeline(), store).get("total") == 1111
+
+
+def test_until_stops_after_the_artifact(folder: Path) -> None:
+    outcome = run_on(folder, Pipeline(), until="measured")
+    assert "total" not in outcome
+    assert outcome.get("measured", "2.jpg") == 100
+
+
+def test_view_that_fails_is_dropped_with_its_reason(folder: Path) -> None:
+    outcome = run_on(folder, Pipeline(measure=Measure(refused=("1.jpg",))))
+    assert outcome.get("total") == 1101
+    assert outcome.dropped == {"1.jpg": "measured: too dark"}
+
+
+def test_failure_is_reused_too(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    pipeline = Pipeline(measure=Measure(refused=("1.jpg",)))
+    run_on(folder, pipeline, store)
+    calls.clear()
+    assert run_on(folder, pipeline, store).dropped == {"1.jpg": "measured: too dark"}
+    assert calls == []
+
+
+def test_too_many_failures_stop_the_run_with_the_first_reason(folder: Path) -> None:
+    refused = Measure(refused=("0.jpg", "1.jpg", "2.jpg"))
+    with pytest.raises(PipelineError, match=r"3 of 4 views .* 50% .* 0\.jpg: measured: too dark"):
+        run_on(folder, Pipeline(measure=refused))
+
+
+def test_threads_give_what_the_builtin_map_gives(folder: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        threaded = run_on(folder, Pipeline(), DiskStore(folder / "cache"), executor=pool.map)
+    assert threaded.get("total") == run_on(folder, Pipeline()).get("total")
+
+
+def test_progress_counts_reused_views_as_done(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store)
+    seen: list[tuple[str, int, int]] = []
+    (folder / "4.jpg").write_bytes(b"x")
+    run_on(folder, Pipeline(), store, progress=lambda *step: seen.append(step))
+    assert [step for step in seen if step[0] == "measured"] == [("measured", 4, 5), ("measured", 5, 5)]
+
+
+def test_steps_record_what_was_computed_and_what_reused(folder: Path) -> None:
+    store = DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store)
+    (folder / "4.jpg").write_bytes(b"x")
+    steps = {step.artifact: step for step in run_on(folder, Pipeline(), store).steps}
+    assert (steps["measured"].computed, steps["measured"].reused) == (1, 4)
