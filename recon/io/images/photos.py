@@ -1,7 +1,4 @@
-"""Photos and masks as arrays: found, checked, read upright in 8-bit RGB, resampled, written.
-
-Pixels follow `recon/__init__.py`: the centre of the first one is (0.5, 0.5). Only this file knows EXIF.
-"""
+"""Photos and masks as arrays: found, checked, read upright in 8-bit RGB, written."""
 
 import struct
 import zlib
@@ -13,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 from recon.errors import InputError, ViewError
 from recon.io.files import replaced
+from recon.io.images.resampling import resize_image
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # Pillow's names of the same
@@ -138,13 +136,20 @@ def exif_focal_px(path: Path) -> float | None:
     return float(focal) if plausible else None
 
 
+def find_mask(folder: Path, photo_name: str) -> Path | None:
+    """Returns the mask file of a photo: NAME.jpg.png (COLMAP's way), else NAME with any picture ending."""
+    stem = Path(photo_name).with_suffix("")
+    names = [f"{photo_name}.png"] + [f"{stem}{end}" for low in PHOTO_ENDINGS for end in (low, low.upper())]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
 def read_mask(
     folder: Path, photo_name: str, *, size: tuple[int, int] | None = None
 ) -> Bool[np.ndarray, "h w"] | None:
-    """Returns the mask of a photo, True = keep; None if the folder has none for it.
+    """Returns the mask of a photo, True = keep; None if `find_mask` finds none.
 
-    Looked for as NAME.jpg.png (COLMAP's way), then NAME with any picture ending. Pixels neither black nor
-    transparent are kept; in JPEG and WebP, where compression blurs black, those from half brightness up.
+    Pixels neither black nor transparent are kept; in JPEG and WebP, where compression blurs black, those from
+    half brightness up.
 
     Args:
         folder: Where the masks are, with the subfolders of the photos.
@@ -155,11 +160,7 @@ def read_mask(
         InputError: The mask has another size.
         ViewError: The file is no picture.
     """
-    stem = Path(photo_name).with_suffix("")
-    candidates = [f"{photo_name}.png"] + [
-        f"{stem}{ending}" for low in PHOTO_ENDINGS for ending in (low, low.upper())
-    ]
-    path = next((folder / name for name in candidates if (folder / name).is_file()), None)
+    path = find_mask(folder, photo_name)
     if path is None:
         return None
     with open_picture(path) as picture:
@@ -173,64 +174,6 @@ def read_mask(
             f"photo {photo_name} has {size[0]}x{size[1]}"
         )
     return np.ascontiguousarray(values >= (128 if path.suffix.lower() in LOSSY_ENDINGS else 1))
-
-
-def resize_image(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Returns a picture resampled to another size: areas averaged where it shrinks, cubic where it grows."""
-    import cv2
-
-    return _resample(image, width, height, cv2.INTER_CUBIC)
-
-
-def resize_map(
-    values: Float32[np.ndarray, "h w"], width: int, height: int, *, missing: float = np.nan
-) -> Float32[np.ndarray, "h2 w2"]:
-    """Returns a map resampled to another size; pixels without a value never mix into those with one.
-
-    Args:
-        values: Any map; infinite values count as missing.
-        width: Of the result, pixels.
-        height: Of the result, pixels.
-        missing: What stands for no value: NaN (predictions) or 0 (depth, sigma). A pixel of the result is
-            missing where over half of its weight is.
-    """
-    known = np.isfinite(values) & (values != missing)
-    filled, share = _resample_known(np.where(known, values, 0)[..., None], known, width, height)
-    return np.where(share >= 0.5, filled[..., 0], np.float32(missing))
-
-
-def resize_normals(
-    normals: Float32[np.ndarray, "h w 3"], width: int, height: int
-) -> Float32[np.ndarray, "h2 w2 3"]:
-    """Returns unit normals resampled to another size; (0, 0, 0) where over half of the weight has none."""
-    known = np.isfinite(normals).all(axis=-1) & (normals != 0).any(axis=-1)
-    filled, share = _resample_known(np.where(known[..., None], normals, 0), known, width, height)
-    length = np.linalg.norm(filled, axis=-1, keepdims=True)
-    good = (share[..., None] >= 0.5) & (length > 1e-6)
-    return np.where(good, filled / np.where(good, length, 1), 0).astype(np.float32)
-
-
-def remap(
-    image: Shaped[np.ndarray, "h w *c"], pixels: Float64[np.ndarray, "h2 w2 2"]
-) -> Shaped[np.ndarray, "h2 w2 *c"]:
-    """Returns a picture or a map sampled bilinearly at positions of another grid.
-
-    Args:
-        image: uint8 or float32.
-        pixels: (u, v) for each pixel of the result. Between the picture's border and its outermost pixel
-            centres the border's value is taken; outside the picture, and at NaN, uint8 gives 0, float32 NaN.
-    """
-    import cv2
-
-    height, width = image.shape[:2]
-    inside = np.all((pixels >= 0) & (pixels <= np.array([width, height])), axis=-1)
-    positions = np.where(inside[..., None], pixels - 0.5, 0).astype(np.float32)  # OpenCV's first centre is 0
-    sampled = cv2.remap(
-        image, positions[..., 0], positions[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    sampled = sampled.reshape(*pixels.shape[:2], *image.shape[2:])  # OpenCV drops a single channel
-    sampled[~inside] = 0 if image.dtype == np.uint8 else np.nan
-    return sampled
 
 
 def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
@@ -366,29 +309,3 @@ def _mask_values(picture: Any) -> np.ndarray:
         return np.asarray(picture)
     rgba = np.asarray(picture.convert("RGBA"))
     return np.where(rgba[..., 3] > 0, rgba[..., :3].max(axis=-1), 0)
-
-
-def _resample(image: np.ndarray, width: int, height: int, growing: int) -> np.ndarray:
-    import cv2
-
-    if width < 1 or height < 1:
-        raise InputError(f"resize: {width}x{height} pixels wanted, at least 1x1 needed")
-    smaller = min(width, image.shape[1]), min(height, image.shape[0])
-    image = np.ascontiguousarray(image)
-    if smaller != image.shape[1::-1]:
-        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
-    if (width, height) != smaller:
-        image = cv2.resize(image, (width, height), interpolation=growing)
-    return image
-
-
-def _resample_known(
-    values: Float32[np.ndarray, "h w c"], known: Bool[np.ndarray, "h w"], width: int, height: int
-) -> tuple[Float32[np.ndarray, "h2 w2 c"], Float32[np.ndarray, "h2 w2"]]:
-    """Resampled mean of the known values and the known share of each pixel's weight."""
-    import cv2
-
-    stacked = np.concatenate([values, known[..., None]], axis=-1).astype(np.float32)
-    resampled = _resample(stacked, width, height, cv2.INTER_LINEAR)
-    share = resampled[..., -1]
-    return resampled[..., :-1] / np.where(share > 0, share, 1)[..., None], share

@@ -7,11 +7,11 @@ from PIL import Image, ImageOps
 
 from recon.errors import InputError, ViewError
 from recon.geometry import pixel_centers
-from recon.io import images
 from recon.io.images import (
     exif_focal_px,
     find_photos,
     photo_size,
+    photos,
     read_mask,
     read_photo,
     remap,
@@ -180,7 +180,7 @@ def test_whole_photos_verify(tmp_path):
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded_and_pillow_stays_silent(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PHOTO_PIXELS", 100_000)
+    monkeypatch.setattr(photos, "MAX_PHOTO_PIXELS", 100_000)
     path = save(tmp_path / "big.png", picture(500, 400))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -189,7 +189,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded_and_pillow_stays_si
 
 
 def test_a_jpeg_beyond_the_limit_is_read_reduced(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_PHOTO_PIXELS", 100_000)
+    monkeypatch.setattr(photos, "MAX_PHOTO_PIXELS", 100_000)
     assert read_photo(save(tmp_path / "big.jpg", picture(480, 400)), 240).shape == (200, 240, 3)
 
 
