@@ -18,10 +18,10 @@ from recon.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import AutoencoderKL
     from jaxtyping import Float32
 
     from lotus.model import LotusModel
+    from lotus.network import LotusVAE
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -71,9 +71,9 @@ def load(
 
 
 def task_of(source: str | Path) -> str | None:
-    """Returns what a checkpoint draws according to its name: depth, disparity, normal; None if it does not say.
+    """Returns what a checkpoint draws by its name: depth, disparity or normal; None if the name does not say.
 
-    The files do not tell (the networks are the same), only the name does.
+    The files do not tell: the networks are the same.
     """
     name = str(source).rstrip("/").rsplit("/", 1)[-1].lower()
     return next((task for task in TASKS if task in name), None)
@@ -120,7 +120,7 @@ def resolve_dtype(dtype: "str | torch.dtype", device: "torch.device") -> "torch.
 
 @lru_cache(maxsize=1)
 def cpu_has_bfloat16() -> bool:
-    """Returns True where the CPU has bfloat16 dot products (AVX512-BF16, AMX, Arm BF16), as Linux lists them."""
+    """Returns True where Linux lists bfloat16 products of the CPU (AVX512-BF16, AMX, Arm BF16)."""
     listing = Path("/proc/cpuinfo")
     flags = set(listing.read_text().split()) if listing.is_file() else set()
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
@@ -136,14 +136,16 @@ def find_checkpoint(source: str | Path) -> Path:
     if path.suffix in PICKLES:
         raise InputError(f"{path}: a pickle can run code when it is loaded; wanted a folder with safetensors")
     if path.is_file():
-        raise InputError(f"{path}: a file; wanted a checkpoint folder with unet/, vae/, text_encoder/, tokenizer/")
+        raise InputError(f"{path}: a file; wanted a folder with unet/, vae/, text_encoder/, tokenizer/")
     folder = path.resolve() if path.is_dir() else _download(str(source))
     wanted = (*CONFIGS, UNET, VAE, TEXT_ENCODER, *TOKENIZER)
     lacking = [name for name in wanted if not (folder / name).is_file()]
     for name in lacking:
         pickles = [file for file in (folder / name).parent.glob("*") if file.suffix in PICKLES]
         if name.endswith(".safetensors") and pickles:
-            raise InputError(f"{pickles[0]}: a pickle can run code when it is loaded; wanted {Path(name).name}")
+            raise InputError(
+                f"{pickles[0]}: a pickle can run code when it is loaded; wanted {Path(name).name}"
+            )
     if lacking:
         raise InputError(f"{folder}: not a Lotus checkpoint, it lacks {', '.join(lacking)}")
     return folder
@@ -185,7 +187,8 @@ class _VaeFiles:
 def _load(
     folder: Path, fingerprint: tuple[tuple[int, int], ...], device: "torch.device", dtype: "torch.dtype"
 ) -> "LotusModel":
-    from lotus.model import LotusModel, LotusUNet, place
+    from lotus.model import LotusModel
+    from lotus.network import LotusUNet, place
 
     digest = sha256((folder / "vae/config.json").read_bytes())
     digest.update((folder / VAE).read_bytes())
@@ -195,27 +198,26 @@ def _load(
 
 
 @lru_cache(maxsize=2)
-def _load_vae(files: _VaeFiles, device: "torch.device", dtype: "torch.dtype") -> "AutoencoderKL":
-    from lotus.model import place
+def _load_vae(files: _VaeFiles, device: "torch.device", dtype: "torch.dtype") -> "LotusVAE":
+    from lotus.network import LotusVAE, place
 
-    return place(read_vae(files.folder), device, dtype)
+    return place(LotusVAE(read_vae(files.folder)), device, dtype)
 
 
 def read_unet(folder: Path) -> Any:
-    """Returns the verified UNet of a checkpoint folder, CPU, in the file's dtype, with memory-mapped weights."""
+    """Returns the verified UNet of a checkpoint folder, on the CPU, its weights mapped from the file."""
     from diffusers import UNet2DConditionModel
 
     config = _read_config(folder / "unet/config.json", _UNET_FACTS)
     return _read_module(folder / UNET, lambda: UNet2DConditionModel.from_config(config))
 
 
-def read_vae(folder: Path) -> "AutoencoderKL":
-    """Returns the verified VAE of a checkpoint folder, CPU, in the file's dtype, with memory-mapped weights."""
+def read_vae(folder: Path) -> Any:
+    """Returns the verified VAE of a checkpoint folder, on the CPU, its weights mapped from the file."""
     from diffusers import AutoencoderKL
 
     config = _read_config(folder / "vae/config.json", _VAE_FACTS)
-    vae: AutoencoderKL = _read_module(folder / VAE, lambda: AutoencoderKL.from_config(config))
-    return vae
+    return _read_module(folder / VAE, lambda: AutoencoderKL.from_config(config))
 
 
 def embed_empty_prompt(folder: Path) -> "Float32[torch.Tensor, '2 c']":
@@ -230,13 +232,17 @@ def embed_empty_prompt(folder: Path) -> "Float32[torch.Tensor, '2 c']":
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     config = _read_config(folder / "text_encoder/config.json", _TEXT_FACTS)
-    encoder = _read_module(folder / TEXT_ENCODER, lambda: CLIPTextModel(CLIPTextConfig(**config))).float().eval()
+    encoder = (
+        _read_module(folder / TEXT_ENCODER, lambda: CLIPTextModel(CLIPTextConfig(**config))).float().eval()
+    )
     try:
         tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)("").input_ids
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder / 'tokenizer'}: cannot be read: {_first_line(error)}") from error
     if len(tokens) != 2 or max(tokens) >= config["vocab_size"]:
-        raise InputError(f"{folder / 'tokenizer'}: the empty prompt is {tokens}, wanted a begin and an end token")
+        raise InputError(
+            f"{folder / 'tokenizer'}: the empty prompt is {tokens}, wanted a begin and an end token"
+        )
     with torch.inference_mode():
         states = encoder(torch.tensor([tokens]), position_ids=torch.arange(2)[None])
     embedding: torch.Tensor = states.last_hidden_state[0].clone()
@@ -277,7 +283,7 @@ def _read_module(file: Path, build: Callable[[], Any]) -> Any:
 
 
 def _canonical(name: str) -> str:
-    """Returns a tensor's name as today's libraries write it: older ones named attention and CLIP differently."""
+    """Returns a tensor's name as today's libraries write it: older ones named attention otherwise."""
     parts = name.removeprefix("text_model.").split(".")
     if "attentions" in parts:
         parts = [_DEPRECATED_NAMES.get(part, part) for part in parts]
