@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
+from recon.errors import InputError
 from recon.geometry import look_at, rays, rotate
 from recon.scene import Camera, Mesh
 
@@ -93,6 +94,19 @@ class RayCaster:
             return np.full(len(points), np.inf)
         return self._scene.compute_distance(points.astype(np.float32)).numpy().astype(np.float64)
 
+    def closest(
+        self, points: Float64[np.ndarray, "n 3"]
+    ) -> tuple[Float64[np.ndarray, "n 3"], Int64[np.ndarray, "n"]]:
+        """Returns the closest point of the mesh, in float32 precision, and its triangle for each point.
+
+        Raises:
+            InputError: The mesh has no faces.
+        """
+        if self._empty:
+            raise InputError("closest point of a mesh without faces")
+        found = self._scene.compute_closest_points(np.ascontiguousarray(points, np.float32))
+        return found["points"].numpy().astype(np.float64), found["primitive_ids"].numpy().astype(np.int64)
+
     def _cast(self, rays_world: Float32[np.ndarray, "h w 6"]) -> dict[str, np.ndarray]:
         if self._empty:
             height, width = rays_world.shape[:2]
@@ -103,6 +117,28 @@ class RayCaster:
                 "primitive_uvs": np.zeros((height, width, 2), np.float32),
             }
         return {name: tensor.numpy() for name, tensor in self._scene.cast_rays(rays_world).items()}
+
+
+def sample_surface(
+    mesh: Mesh, count: int, rng: np.random.Generator
+) -> tuple[Float64[np.ndarray, "n 3"], Int64[np.ndarray, "n"]]:
+    """Returns `count` random points of a mesh, evenly spread over its area, and their triangles.
+
+    One point is drawn from each of `count` equal shares of the area, taken in the order of the faces; this
+    has less variance than independent points.
+
+    Raises:
+        InputError: The mesh has no area.
+    """
+    a, b, c = np.moveaxis(mesh.vertices[mesh.faces], 1, 0)
+    ends = np.cumsum(np.linalg.norm(np.cross(b - a, c - a), axis=1))
+    if not len(ends) or not ends[-1] > 0:
+        raise InputError(f"a mesh of {len(mesh.faces)} faces has no area to sample")
+    positions = (np.arange(count) + rng.random(count)) / count * ends[-1]
+    faces = np.minimum(np.searchsorted(ends, positions, side="right"), len(ends) - 1)
+    u, v = rng.random((2, count))
+    u, v = np.where(u + v > 1, 1 - u, u)[:, None], np.where(u + v > 1, 1 - v, v)[:, None]
+    return a[faces] + u * (b - a)[faces] + v * (c - a)[faces], faces.astype(np.int64)
 
 
 def draw_mesh(

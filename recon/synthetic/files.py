@@ -9,6 +9,7 @@ import numpy as np
 from recon.scene import Prediction
 from recon.synthetic.capturing import Capture
 
+EXIF_IFD = 0x8769
 EXIF_FOCAL_LENGTH_35MM = 0xA405
 FULL_FRAME_DIAGONAL_MM = 43.27
 
@@ -24,10 +25,9 @@ def write_photos(capture: Capture, folder: Path) -> None:
     for view in capture.scene.views:
         photo = Image.fromarray(capture.images[view.name])
         diagonal_px = np.hypot(view.camera.width, view.camera.height)
+        equivalent_mm = round(float(view.camera.K[0, 0] / diagonal_px * FULL_FRAME_DIAGONAL_MM))
         exif = Image.Exif()
-        exif.get_ifd(0x8769)[EXIF_FOCAL_LENGTH_35MM] = round(
-            float(view.camera.K[0, 0] / diagonal_px * FULL_FRAME_DIAGONAL_MM)
-        )
+        exif[EXIF_IFD] = {EXIF_FOCAL_LENGTH_35MM: equivalent_mm}
         photo.save(folder / view.name, exif=exif)
 
 

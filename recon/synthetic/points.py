@@ -1,14 +1,15 @@
 """Sparse points as structure from motion triangulates them, made from the true surface."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from recon.errors import InputError
 from recon.geometry import points_from_depth, project, transform
-from recon.scene import DepthMap, Mesh, SparseCloud, View
+from recon.raycasting import sample_surface
+from recon.scene import DepthMap, SparseCloud, View
 from recon.synthetic.photos import surface_colors
 from recon.synthetic.worlds import World
 
@@ -61,12 +62,8 @@ def triangulated_points(
     """
     if not (0 <= sampling.outliers <= 1 and 0 < sampling.keep <= 1):
         raise InputError(f"PointSampling: shares {sampling.outliers} and {sampling.keep}, wanted 0 to 1")
-    textured = np.array([not material.is_blank for material in world.materials])[world.face_materials]
-    candidates = CANDIDATES_PER_POINT * sampling.count
-    points, faces = sample_surface(world.mesh, textured, candidates, rng)
-    visible = np.stack(
-        [_visible(points, view, depth_maps[view.name]) for view in views], axis=1
-    )  # (n, views)
+    points, faces = _textured_points(world, CANDIDATES_PER_POINT * sampling.count, rng)
+    visible = np.stack([_visible(points, view, depth_maps[view.name]) for view in views], axis=1)
     visible &= rng.random(visible.shape) < sampling.keep
     chosen = np.flatnonzero(visible.sum(axis=1) >= 2)
     chosen = np.sort(rng.permutation(chosen)[: sampling.count])
@@ -79,18 +76,15 @@ def triangulated_points(
     return _tracked(SparseCloud(positions, colors, errors, seen, uv))
 
 
-def sample_surface(
-    mesh: Mesh, allowed: Bool[np.ndarray, "m"], count: int, rng: np.random.Generator
+def _textured_points(
+    world: World, count: int, rng: np.random.Generator
 ) -> tuple[Float64[np.ndarray, "n 3"], Int64[np.ndarray, "n"]]:
-    """Returns random points, uniform over the area of the allowed triangles, and their triangles."""
-    a, b, c = np.moveaxis(mesh.vertices[mesh.faces], 1, 0)
-    areas = allowed * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    if not areas.any():
+    """Returns random points of all surfaces that are not blank, and their triangles."""
+    textured = np.array([not material.is_blank for material in world.materials])[world.face_materials]
+    if not textured.any():
         return np.zeros((0, 3)), np.zeros(0, np.int64)
-    faces = rng.choice(len(areas), count, p=areas / areas.sum())
-    u, v = rng.random((2, count))
-    u, v = np.where(u + v > 1, 1 - u, u)[:, None], np.where(u + v > 1, 1 - v, v)[:, None]
-    return a[faces] + u * (b - a)[faces] + v * (c - a)[faces], faces.astype(np.int64)
+    points, chosen = sample_surface(replace(world.mesh, faces=world.mesh.faces[textured]), count, rng)
+    return points, np.flatnonzero(textured)[chosen]
 
 
 def _visible(points: Float64[np.ndarray, "n 3"], view: View, exact: DepthMap) -> Bool[np.ndarray, "n"]:
