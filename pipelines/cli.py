@@ -9,18 +9,19 @@ from importlib.metadata import version
 from recon.errors import ReconError
 
 COMMANDS = {
-    "multi": "a folder of photos, or a video, to a textured mesh",
-    "single": "one photo to a mesh",
-    "stream": "posed RGB-D or RGB frames to a mesh, frame by frame",
-    "evaluate": "compare a mesh with a reference: accuracy, completeness, F-score",
-    "plan": "show the steps of a pipeline and what each reads and makes",
-    "view": "look at a result in the browser",
-    "demo": "render a scene, reconstruct it, and compare with the truth",
+    "multi": ("photos", "a folder of photos, or a video, to a mesh"),
+    "single": ("photos", "one photo to a mesh"),
+    "stream": ("stream", "posed RGB-D or RGB frames to a mesh, frame by frame"),
+    "evaluate": ("results", "compare a mesh with a reference: accuracy, completeness, F-score"),
+    "plan": ("results", "show the steps of a pipeline and what each reads and makes"),
+    "view": ("results", "look at a result in the browser"),
+    "demo": ("demo", "render a scene, reconstruct it, and compare with the truth"),
 }
+"""Module below `pipelines.commands` and one line of help; the modules are imported only when they run."""
 
 HELP = """usage: recon COMMAND ...
 
-Lotus Recon: photos in, textured mesh out.
+Lotus Recon: photos in, mesh out.
 
 commands:
 {commands}
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        listing = "\n".join(f"  {name:10s}{text}" for name, text in COMMANDS.items())
+        listing = "\n".join(f"  {name:10s}{text}" for name, (_, text) in COMMANDS.items())
         sys.stdout.write(HELP.format(commands=listing))
         sys.exit(0 if words else 2)
     if words[0] == "--version":
@@ -49,10 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"recon: no command {words[0]!r}; there are {', '.join(COMMANDS)}\n")
         sys.exit(2)
     logging.basicConfig(format="recon: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    # each command lives in a module of its own part, so that help needs none of them
-    commands = importlib.import_module("pipelines.commands")
     try:
-        getattr(commands, words[0])(words[1:])
+        module = importlib.import_module(f"pipelines.commands.{COMMANDS[words[0]][0]}")
+        getattr(module, words[0])(words[1:])
     except ReconError as error:
         sys.stderr.write(f"recon: {' '.join(str(error).split())}\n")
         sys.exit(1)

@@ -40,5 +40,3 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-

@@ -14,6 +14,7 @@ from pipelines.report import ViewRecord, write_report
 from pipelines.runner import Outcome
 from recon.errors import InputError
 from recon.io import colmap, maps, meshes
+from recon.io.files import replaced
 from recon.scene import Mesh
 
 PACKAGES = ("lotus-recon", "torch", "diffusers", "open3d", "pycolmap", "numpy", "scipy", "trimesh")
@@ -43,7 +44,8 @@ def write_run(out: Path, command: str, pipeline: Any, inputs: Mapping[str, Any])
         RUN_SECTION: options_of(pipeline),
         "versions": {package: version(package) for package in PACKAGES},
     }
-    _write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
+    with replaced(out / "run.json") as path:
+        path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def write_mesh_files(out: Path, mesh: Mesh) -> None:
@@ -127,9 +129,3 @@ def _view_records(outcome: Outcome) -> Iterator[ViewRecord]:
             fit=outcome.get("aligned", view.name).fit if has["aligned"] else None,
             anchors=outcome.get("points", view.name) if has["points"] else None,
         )
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -1,7 +1,7 @@
 """What a run is given: photos by content, and what a scene says of each view, as recipes."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,14 @@ class Photo:
         return images.read_photo(self.path, max_size)
 
 
-def find_photos(source: Path, workspace: Path, masks: Path | None = None, max_frames: int = 200) -> Photos:
+def find_photos(
+    source: Path,
+    workspace: Path,
+    *,
+    masks: Path | None = None,
+    max_frames: int = 200,
+    progress: Callable[[int, int], None] | None = None,
+) -> Photos:
     """Returns the photos of a folder, or the sharp and distinct frames of a video.
 
     Args:
@@ -61,6 +68,7 @@ def find_photos(source: Path, workspace: Path, masks: Path | None = None, max_fr
         workspace: Folder for working files; a video's frames go into its `frames`.
         masks: Folder of masks.
         max_frames: Most frames to take from a video.
+        progress: Called with (done, total) while a video is read.
 
     Raises:
         InputError: Neither a folder of photos nor a video.
@@ -74,7 +82,7 @@ def find_photos(source: Path, workspace: Path, masks: Path | None = None, max_fr
         frames = workspace / f"frames-{digest(_file_digest(source), max_frames)}"
         if not frames.is_dir():
             extracting = frames.with_suffix(".part")
-            images.extract_frames(source, extracting, max_frames=max_frames)
+            images.extract_frames(source, extracting, max_frames=max_frames, on_progress=progress)
             extracting.rename(frames)
         source = frames
     files = {path.relative_to(source).as_posix(): path for path in images.find_photos(source)}
@@ -140,7 +148,7 @@ class ReadImage:
 
     def __call__(self, *, view: View) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the picture that the view's pinhole camera would take."""
-        pixels = self.photo.read(max_size=None if view.lens else max(view.camera.width, view.camera.height))
+        pixels = self.photo.read(max_size=max(view.camera.width, view.camera.height))
         if view.lens is None:
             return images.resize_image(pixels, view.camera.width, view.camera.height)
         height, width = pixels.shape[:2]

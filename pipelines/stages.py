@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, UInt8
 from lotus.predictor import LotusPredictor
-from recon.fusion import TSDFVolume
-from recon.io.colmap import ColmapModel, SfmOptions
+from recon.io.sequences import Frame, Sequence
 
 from pipelines.graph import ByView, digest
 from pipelines.predictors import Imported, Predictor
@@ -23,9 +22,10 @@ from pipelines.sources import Photo, Photos, folder_digest
 from recon import alignment, calibration, fusion, interpolation, meshing
 from recon.alignment import Alignment
 from recon.errors import PipelineError, ViewError
+from recon.fusion import TSDFVolume
 from recon.geometry import normals_from_depth
 from recon.io import colmap, images
-from recon.io.sequences import Frame, Sequence
+from recon.io.colmap import ColmapModel, SfmOptions
 from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
 MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so

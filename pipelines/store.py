@@ -9,7 +9,6 @@ import dataclasses
 import importlib
 import json
 import logging
-import os
 import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from recon.errors import InputError
+from recon.io.files import replaced
 
 HEADER = "header.json"
 OWN_PACKAGES = ("recon", "lotus", "pipelines")  # a header may name types of these only
@@ -59,18 +59,14 @@ class DiskStore(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         arrays: dict[str, np.ndarray] = {}
         header = json.dumps({"key": key, "type": type(value).__name__, "value": _split(value, arrays)})
-        temporary = self._folder / f".{key}.{os.getpid()}"
-        try:
-            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                archive.writestr(zipfile.ZipInfo(HEADER), header)
-                for name, array in arrays.items():
-                    with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as file:
-                        np.lib.format.write_array(file, array, allow_pickle=False)
-            os.replace(temporary, self._path(key))
-        except OSError as error:
-            raise InputError(f"{self._path(key)}: cannot write ({error.strerror})") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            replaced(self._path(key)) as path,
+            zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+        ):
+            archive.writestr(zipfile.ZipInfo(HEADER), header)
+            for name, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
 
     def __delitem__(self, key: str) -> None:
         self._path(key).unlink()
@@ -79,7 +75,7 @@ class DiskStore(MutableMapping[str, Any]):
         return isinstance(key, str) and self._path(key).exists()
 
     def __iter__(self) -> Iterator[str]:
-        return (path.stem for path in sorted(self._folder.glob("*.npz")))
+        return (path.stem for path in sorted(self._folder.glob("[!.]*.npz")))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

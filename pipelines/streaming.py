@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from recon.io.sequences import Frame, Sequence
 
 from pipelines.graph import digest
 from pipelines.predictors import FromFiles
@@ -17,7 +18,6 @@ from recon.errors import InputError, PipelineError, ReconError, ViewError
 from recon.fusion import TSDFVolume
 from recon.io import colmap
 from recon.io.colmap import SfmOptions
-from recon.io.sequences import Frame, Sequence
 from recon.scene import DepthMap, Scene, View
 
 
@@ -25,8 +25,8 @@ from recon.scene import DepthMap, Scene, View
 class Streaming:
     """Posed RGB-D or RGB frames to a mesh, frame by frame.
 
-    Frames with sensor depth are taken as they are. Frames without get sparse points triangulated from the given
-    poses, and predictions aligned with them.
+    Frames with sensor depth are taken as they are. Frames without get sparse points triangulated from the
+    given poses, and predictions aligned with them.
     """
 
     sensor: SensorDepth = field(default_factory=SensorDepth)

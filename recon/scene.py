@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -214,15 +215,16 @@ class Scene:
         if self.cloud is None:
             raise ViewError(f"{view.name}: the scene has no sparse points")
         cloud, index = self.cloud, [other.name for other in self.views].index(view.name)
-        rows = np.flatnonzero(cloud.seen[:, 1] == index)
+        order, starts = self._rows_by_view
+        rows = order[starts[index] : starts[index + 1]]
         points = cloud.seen[rows, 0]
         depth = transform(view.cam_from_world, cloud.points[points])[:, 2]
         uv = project(view.camera.K, transform(view.cam_from_world, cloud.points[points]))
-        angle = self._widest_angles()[points]
+        angle = self._widest_angles[points]
         focal = np.sqrt(view.camera.K[0, 0] * view.camera.K[1, 1])
         inflation = np.sqrt(np.maximum(1, cloud.errors[points] / KEYPOINT_SIGMA_PX))
         sigma = np.abs(depth) * KEYPOINT_SIGMA_PX * inflation / (focal * np.maximum(np.sin(angle), 1e-3))
-        tracks = np.bincount(cloud.seen[:, 0], minlength=len(cloud.points))[points]
+        tracks = self._track_lengths[points]
         residual = np.linalg.norm(uv - cloud.uv[rows], axis=1)
         good = (
             (depth > 0)
@@ -234,6 +236,20 @@ class Scene:
         good &= inside
         return SparseDepth(uv=uv[good], depth=depth[good], sigma=sigma[good])
 
+    @cached_property
+    def _rows_by_view(self) -> tuple[Int64[np.ndarray, "m"], Int64[np.ndarray, "k"]]:
+        """Rows of `cloud.seen` ordered by view, and where each view's rows start and end."""
+        assert self.cloud is not None
+        by_view = self.cloud.seen[:, 1]
+        order = np.argsort(by_view, kind="stable")
+        return order, np.searchsorted(by_view[order], np.arange(len(self.views) + 1))
+
+    @cached_property
+    def _track_lengths(self) -> Int64[np.ndarray, "n"]:
+        assert self.cloud is not None
+        return np.bincount(self.cloud.seen[:, 0], minlength=len(self.cloud.points))
+
+    @cached_property
     def _widest_angles(self) -> Float64[np.ndarray, "n"]:
         """Widest angle between two views of each point, radians: twice the widest from the mean direction."""
         assert self.cloud is not None

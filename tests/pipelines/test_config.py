@@ -58,7 +58,7 @@ def test_options_given_back_make_the_same_pipeline() -> None:
     [
         (
             {"fuse": {"voxel_sise": 1}},
-            "run.toml: unknown option 'voxel_sise' of Fuse, did you mean 'voxel_size'",
+            "unknown option 'voxel_sise' of Fuse, did you mean 'voxel_size'",
         ),
         ({"zzz": 1}, "unknown option 'zzz' of Pipeline; there are fuse, levels, predict"),
         ({"fuse": {"voxel_size": "big"}}, "Fuse.voxel_size: 'big', wanted float or NoneType"),

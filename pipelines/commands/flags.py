@@ -1,0 +1,65 @@
+"""Flags that several commands share: where depth and normals come from, and what must be known first."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from lotus.predictor import LotusPredictor
+from pipelines.predictors import FromFiles, Imported
+from pipelines.stages import Predict
+from recon.errors import InputError
+
+C = TypeVar("C")
+Unprefixed = Annotated[C, tyro.conf.arg(name="")]
+"""Options that stand on the command line without the field's name before them."""
+
+
+@dataclass(frozen=True)
+class PredictorFlags:
+    """Where depth and normals come from; at most one of --predictions, --checkpoint, --predictor."""
+
+    predictions: Path | None = None
+    """Folder with NAME.npz for each photo NAME: values, kind, normals and optionally confidence."""
+
+    checkpoint: str | None = None
+    """Lotus checkpoint for depth or disparity: a folder, or a published one's id (jingheya/lotus-...)."""
+
+    normals_checkpoint: str | None = None
+    """Lotus checkpoint for normals, beside --checkpoint."""
+
+    predictor: str | None = None
+    """Any other predictor class, as package.module:Class."""
+
+    def choose(self, otherwise: Any) -> Any:
+        """Returns the stage that predicts, or `otherwise` if no flag names one."""
+        given = [name for name in ("predictions", "checkpoint", "predictor") if getattr(self, name)]
+        if len(given) > 1:
+            raise InputError(f"--{given[0]} and --{given[1]} exclude each other")
+        if self.normals_checkpoint and not self.checkpoint:
+            raise InputError("--normals-checkpoint goes with --checkpoint, which is missing")
+        if self.predictions:
+            if not self.predictions.is_dir():
+                raise InputError(f"{self.predictions}: no such folder of predictions")
+            return FromFiles(self.predictions)
+        if self.checkpoint:
+            return Predict(LotusPredictor(depth=self.checkpoint, normals=self.normals_checkpoint))
+        return Predict(Imported(self.predictor)) if self.predictor else otherwise
+
+
+def early_flags(words: Sequence[str]) -> argparse.Namespace:
+    """Returns the flags that decide which options there are, read before all others."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--config", "--sparse", "--predictions"):
+        parser.add_argument(flag, type=Path)
+    for flag in ("--checkpoint", "--normals-checkpoint", "--predictor"):
+        parser.add_argument(flag)
+    return parser.parse_known_args(list(words))[0]
+
+
+def flags_of(early: argparse.Namespace) -> PredictorFlags:
+    """Returns those of the early flags that choose a predictor."""
+    return PredictorFlags(early.predictions, early.checkpoint, early.normals_checkpoint, early.predictor)

@@ -1,0 +1,189 @@
+"""`recon multi` and `recon single`: photos to a mesh."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import tyro
+
+from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, flags_of
+from pipelines.config import read_options, with_options
+from pipelines.console import Console
+from pipelines.executors import local_executor
+from pipelines.multi_view import MultiView, describe_predictor
+from pipelines.outputs import open_out, write_outcome, write_run
+from pipelines.predictors import FromFiles
+from pipelines.runner import Outcome, run
+from pipelines.single_view import SingleView
+from pipelines.sources import Photos, file_digest, find_photos
+from pipelines.stages import GivenModel
+from pipelines.store import DiskStore
+from recon.errors import InputError
+from recon.io.images import exif_focal_px
+
+
+@dataclass(frozen=True)
+class Multi:
+    """A folder of photos, or a video, to a mesh.
+
+    OUT then holds mesh.glb, mesh.ply, sparse/ (cameras and points, COLMAP), depth/, report.html, report.json,
+    and run.json, which repeats the run when given back as --config. The same command again reuses whatever is
+    unchanged.
+    """
+
+    photos: tyro.conf.Positional[Path]
+    """Folder of photos (JPEG, PNG, TIFF, WebP) or a video file."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder for the results; made if need be."""
+
+    source: Unprefixed[PredictorFlags] = field(default_factory=PredictorFlags)
+
+    sparse: Path | None = None
+    """An existing COLMAP model of the photos; its poses are taken as they are."""
+
+    masks: Path | None = None
+    """Folder of masks, NAME.png for photo NAME; non-zero pixels are kept."""
+
+    until: str | None = None
+    """Stop after this artifact: see `recon plan`."""
+
+    config: Path | None = None
+    """Options from a TOML file or an earlier run's run.json; flags override them."""
+
+    workers: int = 1
+    """Processes that work on views side by side."""
+
+    max_frames: int = 200
+    """Most frames to take from a video."""
+
+    options: Unprefixed[MultiView] = field(default_factory=MultiView)
+
+
+def multi(words: Sequence[str]) -> None:
+    """Runs `recon multi`."""
+    early = early_flags(words)
+    pipeline = MultiView()
+    if early.config:
+        pipeline = with_options(pipeline, read_options(early.config), str(early.config))
+    pipeline = replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
+    if early.sparse:
+        if not early.sparse.is_dir():
+            raise InputError(f"{early.sparse}: no such folder with a COLMAP model")
+        pipeline = replace(pipeline, cameras=GivenModel(early.sparse))
+    command = tyro.cli(
+        Multi,
+        args=words,
+        prog="recon multi",
+        default=Multi(tyro.MISSING, tyro.MISSING, options=pipeline),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    out = open_out(command.out)
+    with Console() as console:
+        photos = find_photos(
+            command.photos,
+            out / "cache",
+            masks=command.masks,
+            max_frames=command.max_frames,
+            progress=lambda done, total: console.progress("frames of the video", done, total),
+        )
+        reconstruct(command.options, photos, out, console, until=command.until, workers=command.workers)
+
+
+def reconstruct(
+    pipeline: MultiView | SingleView,
+    photos: Photos,
+    out: Path,
+    console: Console,
+    *,
+    until: str | None = None,
+    workers: int = 1,
+) -> Outcome:
+    """Returns what a pipeline makes of photos, its results written, progress on the console.
+
+    Args:
+        pipeline: What to do.
+        photos: What with.
+        out: Folder for the results, there already.
+        console: Where progress goes.
+        until: Last artifact wanted.
+        workers: Processes.
+    """
+    note = f"depth and normals: {describe_predictor(pipeline.predict)}"
+    title = f"{len(photos.files)} photos" if len(photos.files) > 1 else next(iter(photos.files))
+    console.say(title)
+    console.say(note)
+    write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
+    store = DiskStore(out / "cache")
+    with local_executor(workers) as executor:
+        outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
+    summary = write_outcome(out, outcome, title, [note], pipeline)
+    for name, reason in outcome.dropped.items():
+        console.say(f"left out: {name}: {reason}")
+    console.say(
+        f"{summary['views_used']} of {summary['photos']} photos used, {summary['faces']} faces, "
+        f"{summary['seconds']:.0f} s; see {out / 'report.html'}"
+    )
+    return outcome
+
+
+@dataclass(frozen=True)
+class Single:
+    """One photo to a mesh in the camera's frame: x right, y down, z forward.
+
+    Depth is taken as predicted, so give --predictions or --checkpoint. OUT then holds mesh.glb (textured),
+    mesh.ply, depth/, report.html, report.json and run.json.
+    """
+
+    photo: tyro.conf.Positional[Path]
+    """JPEG, PNG, TIFF or WebP."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder for the results; made if need be."""
+
+    source: Unprefixed[PredictorFlags] = field(default_factory=PredictorFlags)
+
+    fov: float | None = None
+    """Horizontal field of view, degrees; from EXIF if not given, else found from the normals, else 60."""
+
+    masks: Path | None = None
+    """Folder of masks, NAME.png for photo NAME; non-zero pixels are kept."""
+
+    config: Path | None = None
+    """Options from a TOML file or an earlier run's run.json; flags override them."""
+
+    options: Unprefixed[SingleView] = field(default_factory=lambda: SingleView(FromFiles(Path())))
+
+
+def single(words: Sequence[str]) -> None:
+    """Runs `recon single`."""
+    early = early_flags(words)
+    wants_help = {"-h", "--help"} & set(words)
+    predict = flags_of(early).choose(FromFiles(Path()) if wants_help else None)
+    options = read_options(early.config) if early.config else {}
+    if predict is None and "predict" not in options:
+        raise InputError(
+            "a single photo needs a prediction: give --checkpoint DIR (Lotus) or --predictions DIR (NAME.npz)"
+        )
+    pipeline = with_options(SingleView(predict or FromFiles(Path())), options, str(early.config))
+    pipeline = replace(pipeline, predict=predict or pipeline.predict)
+    command = tyro.cli(
+        Single,
+        args=words,
+        prog="recon single",
+        default=Single(tyro.MISSING, tyro.MISSING, options=pipeline),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    if not command.photo.is_file():
+        raise InputError(f"{command.photo}: no such file; wanted one photo")
+    pipeline = command.options
+    if command.fov is not None:
+        pipeline = replace(pipeline, camera=replace(pipeline.camera, fov=command.fov))
+    if pipeline.camera.fov is None and exif_focal_px(command.photo) is None:
+        pipeline = replace(pipeline, depth=replace(pipeline.depth, search_fov=True))
+    out = open_out(command.out)
+    name = command.photo.name
+    digests = {name: file_digest(command.photo)}
+    photos = Photos({name: command.photo}, digests, command.masks, workspace=out / "cache")
+    with Console() as console:
+        reconstruct(pipeline, photos, out, console)

@@ -1,0 +1,90 @@
+"""`recon stream`: posed frames to a mesh."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import tyro
+from recon.io.sequences import read_sequence
+
+from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, flags_of
+from pipelines.config import read_options, with_options
+from pipelines.console import Console
+from pipelines.outputs import open_out, write_mesh_files, write_run
+from pipelines.streaming import Streaming
+from pipelines.streaming import stream as stream_frames
+from recon.errors import InputError
+from recon.io import sequences
+
+SNAPSHOT_FRAMES = 100  # the mesh is written after so many frames, and at the end
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Posed RGB-D or RGB frames to a mesh, frame by frame.
+
+    Reads TUM, 7-Scenes, Open3D / Redwood folders and transforms.json (nerfstudio, Polycam). Frames without
+    depth get points triangulated from their poses, and predictions aligned with them. OUT then holds mesh.ply
+    and mesh.glb (metres if the sequence is metric), renewed while it runs.
+    """
+
+    sequence: tyro.conf.Positional[Path]
+    """Folder of the sequence."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder for the results; made if need be."""
+
+    source: Unprefixed[PredictorFlags] = field(default_factory=PredictorFlags)
+
+    every: int = 1
+    """Use every n-th frame."""
+
+    config: Path | None = None
+    """Options from a TOML file or an earlier run's run.json; flags override them."""
+
+    options: Unprefixed[Streaming] = field(default_factory=Streaming)
+
+
+def stream(words: Sequence[str]) -> None:
+    """Runs `recon stream`."""
+    early = early_flags(words)
+    pipeline = Streaming()
+    if early.config:
+        pipeline = with_options(pipeline, read_options(early.config), str(early.config))
+    pipeline = replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
+    command = tyro.cli(
+        Stream,
+        args=words,
+        prog="recon stream",
+        default=Stream(tyro.MISSING, tyro.MISSING, options=pipeline),
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    if command.every < 1:
+        raise InputError(f"--every {command.every}, at least 1 wanted")
+    sequence = read_sequence(command.sequence)
+    sequence = replace(sequence, frames=sequence.frames[:: command.every])
+    out = open_out(command.out)
+    pipeline = command.options
+    write_run(out, "Streaming", pipeline, {"sequence": command.sequence, "every": command.every})
+    with Console() as console:
+        _stream_to_mesh(pipeline, sequence, out, console)
+
+
+def _stream_to_mesh(pipeline: Streaming, sequence: sequences.Sequence, out: Path, console: Console) -> None:
+    dropped = dict(sequence.dropped)
+    volume = None
+    for count, update in enumerate(stream_frames(pipeline, sequence, out / "cache", console.progress), 1):
+        volume = update.volume
+        if update.reason:
+            dropped[update.name] = update.reason
+        if volume is not None and count % SNAPSHOT_FRAMES == 0:
+            write_mesh_files(out, pipeline.extract(volume=volume))
+    assert volume is not None  # or the stream would have raised
+    mesh = pipeline.extract(volume=volume)
+    write_mesh_files(out, mesh)
+    for name, reason in dropped.items():
+        console.say(f"left out: {name}: {reason}")
+    used = len(sequence.frames) - sum(frame.name in dropped for frame in sequence.frames)
+    console.say(
+        f"{used} of {len(sequence.frames)} frames used, {len(mesh.faces)} faces; see {out / 'mesh.glb'}"
+    )
