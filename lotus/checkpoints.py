@@ -66,8 +66,7 @@ def load(
             device does not exist.
     """
     place = resolve_device(device)
-    folder = find_checkpoint(source)
-    return _load(folder, _fingerprint(folder), place, resolve_dtype(dtype, place))
+    return _load(find_checkpoint(source), fingerprint(source), place, resolve_dtype(dtype, place))
 
 
 def task_of(source: str | Path) -> str | None:
@@ -75,7 +74,8 @@ def task_of(source: str | Path) -> str | None:
 
     The files do not tell: the networks are the same.
     """
-    name = str(source).rstrip("/").rsplit("/", 1)[-1].lower()
+    path = Path(source).expanduser()
+    name = (path.resolve() if path.is_dir() else path).name.lower()
     return next((task for task in TASKS if task in name), None)
 
 
@@ -93,7 +93,9 @@ def resolve_device(device: "str | torch.device") -> "torch.device":
         place = torch.device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {str(device)!r} cannot be used: {_first_line(error)}") from error
+        raise InputError(
+            f"device {str(device)!r}: not on this machine; wanted auto, cpu, cuda, ..."
+        ) from error
     return place
 
 
@@ -169,10 +171,15 @@ def _download(source: str) -> Path:
         ) from error
 
 
-def _fingerprint(folder: Path) -> tuple[tuple[int, int], ...]:
-    """Changes when a file of the checkpoint does, so that a retrained folder is loaded again."""
+def fingerprint(source: str | Path) -> str:
+    """Returns a digest of the sizes and times of a checkpoint's files; it changes when a file does.
+
+    Raises:
+        InputError: As `find_checkpoint`.
+    """
+    folder = find_checkpoint(source)
     stats = [(folder / name).stat() for name in (*CONFIGS, UNET, VAE, TEXT_ENCODER)]
-    return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
+    return sha256(repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -184,9 +191,8 @@ class _VaeFiles:
 
 
 @lru_cache(maxsize=2)  # a depth and a normal model
-def _load(
-    folder: Path, fingerprint: tuple[tuple[int, int], ...], device: "torch.device", dtype: "torch.dtype"
-) -> "LotusModel":
+def _load(folder: Path, files: str, device: "torch.device", dtype: "torch.dtype") -> "LotusModel":
+    """Loads a checkpoint; `files`, its fingerprint, only tells apart the versions of a folder."""
     from lotus.model import LotusModel
     from lotus.network import LotusUNet, place
 

@@ -1,0 +1,53 @@
+"""The command `lotus`. A known error ends in one line and exit code 1, wrong usage in 2."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from recon.errors import ReconError
+
+COMMANDS = {"predict": "depth and normals of photos, as maps and pictures"}
+
+HELP = """usage: lotus COMMAND ...
+
+Lotus: depth and surface normals of single photos in one diffusion step.
+
+commands:
+{commands}
+
+start here:
+  lotus predict photos/ out/
+      downloads the published disparity and normals checkpoints once (2 x 5 GB), then looks at every photo
+  lotus predict photos/ out/ --checkpoint DIR --normals-checkpoint DIR
+      the same from folders, without a network
+
+`lotus COMMAND --help` explains a command.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        listing = "\n".join(f"  {name:10s}{text}" for name, text in COMMANDS.items())
+        sys.stdout.write(HELP.format(commands=listing))
+        sys.exit(0 if words else 2)
+    if words[0] == "--version":
+        sys.stdout.write(f"lotus {version('lotus-recon')}\n")
+        sys.exit(0)
+    if words[0] not in COMMANDS:
+        sys.stderr.write(f"lotus: no command {words[0]!r}; there are {', '.join(COMMANDS)}\n")
+        sys.exit(2)
+    logging.basicConfig(format="lotus: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    commands = importlib.import_module("lotus.commands")  # so that help needs none of it
+    try:
+        getattr(commands, words[0])(words[1:])
+    except ReconError as error:
+        sys.stderr.write(f"lotus: {' '.join(str(error).split())}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("lotus: interrupted; what is in OUT is whole\n")
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,211 @@
+"""What the commands of `lotus` do; `lotus.cli` finds them by name."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from jaxtyping import UInt8
+
+from lotus.checkpoints import resolve_device, resolve_dtype, task_of
+from lotus.predictor import KINDS, LotusPredictor
+from recon.errors import InputError, ViewError
+from recon.io.images import find_photos, read_photo, resize_image, write_image
+from recon.io.maps import ROBUST_PERCENTILES, colorize, colorize_normals, write_prediction
+from recon.scene import Prediction
+
+DEPTH_CHECKPOINT = "jingheya/lotus-depth-d-v2-0-disparity"  # the authors' best deterministic pair
+NORMALS_CHECKPOINT = "jingheya/lotus-normal-d-v1-1"
+THUMBNAIL_WIDTH = 240
+MAX_SHEET_PHOTOS = 48
+SHEET_RATIO = 1.4  # width / height of the contact sheet, about
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Depth and normals of photos, each by itself, at the size the network works at.
+
+    OUT then holds NAME.npz for each photo NAME.jpg (`values`, `kind`, `normals`, `confidence`: what
+    `recon multi PHOTOS OUT --predictions DIR` reads), pictures/NAME_depth.png and NAME_normals.png (near is
+    warm; red right, green up, blue toward the viewer), and contact_sheet.jpg.
+
+    Depth is known up to scale and shift (kind affine), disparity, 1 / depth, likewise (affine_disparity).
+    Normals are unit vectors in the camera's frame: x right, y down, z forward; a facing wall has 0 0 -1.
+    """
+
+    photos: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="PHOTOS")]]
+    """A photo, or a folder of photos (also in folders below it)."""
+
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
+    """Folder for the results; files of the same names are replaced."""
+
+    checkpoint: Annotated[str | None, tyro.conf.arg(metavar="ID|DIR")] = None
+    """Checkpoint of depth or disparity: a folder in the published layout, or a hub id. Default: the published
+    jingheya/lotus-depth-d-v2-0-disparity with the normals of jingheya/lotus-normal-d-v1-1."""
+
+    normals_checkpoint: Annotated[str | None, tyro.conf.arg(metavar="ID|DIR")] = None
+    """Checkpoint of normals to go with --checkpoint. Without one there are no normals."""
+
+    task: Literal["auto", "depth", "disparity", "normal"] = "auto"
+    """What --checkpoint draws. Its files do not say; auto reads it from its name. With normal there are
+    normals only."""
+
+    processing_res: int = 768
+    """Longer side of the maps, px; Lotus was trained at 768. 0: the photo's own size."""
+
+    device: str = "auto"
+    """auto is the GPU where there is one, else the CPU; or cpu, cuda, cuda:1, ..."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto is float16 on a GPU, bfloat16 on CPUs that multiply it, else float32 (slower, most exact)."""
+
+    seed: int = 0
+    """Of the noise of generative checkpoints (lotus-...-g-...); the same seed gives the same maps."""
+
+    seeds: int = 1
+    """Predictions with different noise to average; where they differ, confidence falls. Generative only."""
+
+    flip: bool = False
+    """Also predict the mirrored photo and average: twice the time, less bias."""
+
+    batch_size: int = 4
+    """Most photos at once."""
+
+    def predictor(self) -> LotusPredictor:
+        """Returns the predictor that these flags describe.
+
+        Raises:
+            InputError: They contradict each other.
+        """
+        if self.normals_checkpoint and not self.checkpoint:
+            raise InputError("--normals-checkpoint goes with --checkpoint, which is missing")
+        depth: str | None = self.checkpoint or DEPTH_CHECKPOINT
+        normals = self.normals_checkpoint if self.checkpoint else NORMALS_CHECKPOINT
+        task = task_of(depth or "") if self.task == "auto" else self.task
+        if task == "normal":
+            if self.normals_checkpoint:
+                raise InputError(f"--checkpoint {depth} and --normals-checkpoint are both for normals")
+            depth, normals = None, self.checkpoint or NORMALS_CHECKPOINT
+        return LotusPredictor(
+            depth,
+            normals,
+            space=task if task in KINDS else "auto",
+            processing_res=self.processing_res,
+            device=self.device,
+            dtype=self.dtype,
+            seed=self.seed,
+            seeds=self.seeds,
+            flip=self.flip,
+            batch_size=self.batch_size,
+        )
+
+
+def predict(words: Sequence[str]) -> None:
+    """Predicts every photo and writes maps, pictures and the contact sheet.
+
+    Raises:
+        InputError: A flag, a checkpoint or the photo folder is not what it has to be.
+        ViewError: Some photos cannot be read; the others are done.
+    """
+    from tqdm import tqdm
+
+    options = tyro.cli(Predict, args=list(words), prog="lotus predict")
+    photos = [options.photos] if options.photos.is_file() else find_photos(options.photos)
+    names = _names(photos, options.photos)
+    predictor = options.predictor()
+    predictor.models()  # a checkpoint that cannot be loaded is said before the first photo is read
+    sys.stdout.write(_announcement(predictor))
+    shown = set(
+        np.linspace(0, len(photos) - 1, min(len(photos), MAX_SHEET_PHOTOS)).round().astype(int).tolist()
+    )
+    rows, failures = [], []
+    with tqdm(total=len(photos), unit="photo", file=sys.stderr) as progress:
+        for batch in _batches(list(range(len(photos))), options.batch_size):
+            read = {}
+            for index in batch:
+                try:
+                    read[index] = read_photo(photos[index])
+                except ViewError as error:
+                    failures.append(str(error))
+            for (index, photo), prediction in zip(read.items(), predictor(list(read.values())), strict=True):
+                pictures = _pictures(prediction)
+                _write(options.out, names[index], prediction, pictures)
+                if index in shown:
+                    rows.append(_strip([photo, *pictures.values()]))
+            progress.update(len(batch))
+    if rows:
+        write_image(options.out / "contact_sheet.jpg", _sheet(rows))
+    sys.stdout.write(f"{len(photos) - len(failures)} of {len(photos)} photos done, in {options.out}\n")
+    if failures:
+        raise ViewError(f"{len(failures)} of {len(photos)} photos cannot be read: {'; '.join(failures)}")
+
+
+def _announcement(predictor: LotusPredictor) -> str:
+    place = resolve_device(predictor.device)
+    number = str(resolve_dtype(predictor.dtype, place)).removeprefix("torch.")
+    lines = []
+    if predictor.depth:
+        lines.append(f"{predictor.kind()} values by {predictor.depth}")
+    lines.append(
+        f"normals by {predictor.normals}" if predictor.normals else "no normals: no checkpoint for them"
+    )
+    return f"{'; '.join(lines)}; {number} on {place}, {predictor.processing_res or 'photo size'} px\n"
+
+
+def _names(photos: list[Path], root: Path) -> list[Path]:
+    """Returns where each photo's results go, without ending; two photos must not share a name."""
+    names = [
+        Path(photo.name if photo == root else photo.relative_to(root)).with_suffix("") for photo in photos
+    ]
+    for first, second in zip(range(len(names)), range(1, len(names)), strict=False):
+        if names[first] in names[second:]:
+            twin = names.index(names[first], second)
+            raise InputError(f"{photos[first]} and {photos[twin]} would both write {names[first]}.npz")
+    return names
+
+
+def _batches(indices: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+def _pictures(prediction: Prediction) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    pictures = {}
+    known = np.isfinite(prediction.values)
+    if known.any():
+        nearness = prediction.values if prediction.kind == "affine_disparity" else -prediction.values
+        low, high = np.percentile(nearness[known], ROBUST_PERCENTILES)
+        pictures["depth"] = colorize(nearness, float(low), float(high))
+    if prediction.normals is not None:
+        pictures["normals"] = colorize_normals(prediction.normals)
+    return pictures
+
+
+def _write(
+    out: Path, name: Path, prediction: Prediction, pictures: dict[str, UInt8[np.ndarray, "_h _w 3"]]
+) -> None:
+    write_prediction((out / name).with_name(f"{name.name}.npz"), prediction)
+    for kind, picture in pictures.items():
+        write_image((out / "pictures" / name).with_name(f"{name.name}_{kind}.png"), picture)
+
+
+def _strip(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns small pictures side by side, all as high as the first."""
+    height, width = pictures[0].shape[:2]
+    small = max(1, round(THUMBNAIL_WIDTH * height / width))
+    return np.concatenate([resize_image(picture, THUMBNAIL_WIDTH, small) for picture in pictures], axis=1)
+
+
+def _sheet(strips: Sequence[UInt8[np.ndarray, "_h w 3"]]) -> UInt8[np.ndarray, "h w2 3"]:
+    """Returns strips in columns on white, in reading order, about as `SHEET_RATIO` wants."""
+    height, width = max(strip.shape[0] for strip in strips) + 8, strips[0].shape[1] + 8
+    columns = min(len(strips), max(1, round((len(strips) * height * SHEET_RATIO / width) ** 0.5)))
+    sheet = np.full((ceil(len(strips) / columns) * height, columns * width, 3), 255, np.uint8)
+    for index, strip in enumerate(strips):
+        top, left = index // columns * height + 4, index % columns * width + 4
+        sheet[top : top + strip.shape[0], left : left + strip.shape[1]] = strip
+    return sheet

@@ -1,0 +1,155 @@
+"""From photos to predictions: the one place where Lotus's range, sign and space become ours.
+
+Lotus draws depth (0 near, 1 far) or disparity (1 near, 0 far) between the 2 % and 98 % quantiles of the
+photo, clipped there, and normals with x left, y up, z toward the camera. Two models of one photo share its
+resizing and, where their VAEs are the same, its encoding and one decoding batch. Maps keep the working size:
+its sides are multiples of 8, because the VAE drops what is left over and the reference then stretches the map
+over the photo, up to 7 px out of place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+
+from lotus.model import LATENT_FACTOR, LotusModel, draw_noise
+from recon.scene import Prediction
+
+CLIPPED_MARGIN = 0.02  # of the range; nearer to its ends a value may be any that was clipped
+CLIPPED_CONFIDENCE = 0.1  # a clipped pixel still says "nearest" or "farthest"
+HALF_TRUST_SPREAD = 0.02  # of the range; passes that differ by this halve the confidence
+MIN_NORMAL_LENGTH = 0.1  # shorter is a mean of opposite directions
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of the networks over a photo; several make an ensemble."""
+
+    seed: int
+    is_flipped: bool
+
+
+def ensemble(seed: int, seeds: int, flip: bool) -> tuple[Pass, ...]:
+    """Returns the passes of an ensemble: each of so many seeds, as it is and, if wanted, mirrored."""
+    return tuple(Pass(seed + k, mirrored) for k, mirrored in product(range(seeds), (False, True)[: 1 + flip]))
+
+
+def map_size(width: int, height: int, processing_res: int) -> tuple[int, int]:
+    """Returns (width, height) of the maps of a photo: about `processing_res` long, in multiples of 8 px.
+
+    Each side is the nearest multiple, so a map is at most 4 px wider or narrower than the exact ratio.
+    """
+    longest = processing_res or max(width, height)
+    factor = longest / max(width, height)
+    width, height = (max(1, round(side * factor / LATENT_FACTOR)) * LATENT_FACTOR for side in (width, height))
+    return width, height
+
+
+def predict(
+    photos: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    size: tuple[int, int],
+    passes: Sequence[Pass],
+    *,
+    depth: tuple[LotusModel, str] | None,
+    normals: LotusModel | None,
+) -> list[Prediction]:
+    """Returns the predictions of a batch of photos, each at `size` = (width, height).
+
+    Args:
+        photos: RGB, any sizes of about the ratio of `size`.
+        size: Of the maps, multiples of 8.
+        passes: One, or an ensemble. Photos see the same noise, so neighbouring views tend to agree.
+        depth: The model of depth or disparity, and the prediction's kind; None leaves the values NaN.
+        normals: The model of normals, or None.
+
+    Raises:
+        InputError: The networks give no finite numbers.
+    """
+    models = [model for model in (depth and depth[0], normals) if model is not None]
+    pixels = torch.cat([models[0].pixels(photo[None], size) for photo in photos])
+    drawn = [_draw(models, pixels, each) for each in passes]  # per pass, per model: (b, 3, h, w)
+    raw = torch.stack([torch.stack(pictures) for pictures in drawn]).movedim(3, -1).cpu().numpy()
+    mirrored = np.array([each.is_flipped for each in passes])
+    predictions = []
+    for photo in raw.transpose(2, 1, 0, 3, 4, 5):  # (models, passes, h, w, 3)
+        values, confidence, kind = np.full(photo.shape[2:4], np.nan, np.float32), None, "affine"
+        if depth:
+            values, confidence = values_from_raw(photo[0])
+            kind = depth[1]
+        directions = normals_from_raw(photo[-1], mirrored) if normals else None
+        predictions.append(Prediction(values, kind, directions, confidence))
+    return predictions
+
+
+def values_from_raw(
+    raw: Float32[np.ndarray, "p h w 3"],
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """Returns depth or disparity in [0, 1] (nearly, if several passes), and its confidence.
+
+    Passes differ by scale and shift, so all are fitted to the first in least squares before the mean. The
+    confidence is low at both ends of the range, where values were clipped (sky and the farthest 2 % at one,
+    the nearest 2 % at the other), and falls with the passes' spread.
+
+    Args:
+        raw: What the network drew in each pass, in [-1, 1] and somewhat beyond.
+    """
+    drawn = raw / 2 + 0.5
+    maps = np.clip(drawn, 0, 1).mean(axis=-1)  # (p, h, w); clamped before the mean, as the reference
+    aligned = np.stack([_fitted(each, maps[0]) for each in maps])
+    mean = drawn.mean(axis=(0, 3))
+    inside = np.clip(np.minimum(mean, 1 - mean) / CLIPPED_MARGIN, CLIPPED_CONFIDENCE, 1)
+    agreement = 1 / (1 + (aligned.std(axis=0) / HALF_TRUST_SPREAD) ** 2)
+    return aligned.mean(axis=0).astype(np.float32), (inside * agreement).astype(np.float32)
+
+
+def normals_from_raw(
+    raw: Float32[np.ndarray, "p h w 3"], mirrored: Bool[np.ndarray, "p"]
+) -> Float32[np.ndarray, "h w 3"]:
+    """Returns unit normals in the OpenCV camera frame; (0, 0, 0) where the network gives no direction.
+
+    Lotus's axes are left, up and toward the camera: all three opposite to right, down, forward. A mirrored
+    photo's normals have a mirrored x.
+
+    Args:
+        raw: What the network drew in each pass, in [-1, 1] and somewhat beyond.
+        mirrored: Which passes saw the photo mirrored.
+    """
+    signs = np.where(mirrored[:, None], [-1, 1, 1], [1, 1, 1]).astype(np.float32)
+    mean = -(np.clip(raw, -1, 1) * signs[:, None, None]).mean(axis=0)
+    length = np.linalg.norm(mean, axis=-1, keepdims=True)
+    return np.where(length >= MIN_NORMAL_LENGTH, mean / np.maximum(length, MIN_NORMAL_LENGTH), 0).astype(
+        np.float32
+    )
+
+
+def _fitted(
+    source: Float32[np.ndarray, "h w"], target: Float32[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w"]:
+    """Returns scale * source + shift nearest to the target in least squares; a constant keeps scale 1."""
+    offset, mean = source - source.mean(), target.mean()
+    variance = float((offset**2).mean())
+    scale = float((offset * (target - mean)).mean()) / variance if variance else 1.0
+    return (scale * offset + mean).astype(np.float32)
+
+
+def _draw(models: Sequence[LotusModel], pixels: torch.Tensor, each: Pass) -> list[torch.Tensor]:
+    """Returns the raw picture of every model in [-1, 1] and in the photo's direction, in one pass."""
+    seen = pixels.flip(-1) if each.is_flipped else pixels
+    encoded = {model.vae: model.encode(seen) for model in models}
+    latents = [model.denoise(encoded[model.vae], _common_noise(model, seen, each)) for model in models]
+    if len(encoded) == 1:
+        pictures = list(models[0].decode(torch.cat(latents)).chunk(len(models)))
+    else:
+        pictures = [model.decode(latent) for model, latent in zip(models, latents, strict=True)]
+    return [picture.flip(-1) for picture in pictures] if each.is_flipped else pictures
+
+
+def _common_noise(model: LotusModel, pixels: torch.Tensor, each: Pass) -> torch.Tensor | None:
+    """Returns the same noise for every photo: drawn for one, so that a photo's result is its own."""
+    if not model.is_generative:
+        return None
+    height, width = (side // LATENT_FACTOR for side in pixels.shape[2:])
+    return draw_noise((1, 4, height, width), each.seed).expand(len(pixels), -1, -1, -1)

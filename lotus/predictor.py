@@ -1,0 +1,130 @@
+"""The default predictor of the pipelines: options only; the networks are loaded when it is first called."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lotus.checkpoints import find_checkpoint, fingerprint, load, task_of
+from recon.errors import InputError
+from recon.scene import Prediction
+
+if TYPE_CHECKING:
+    from lotus.model import LotusModel
+
+KINDS = {"depth": "affine", "disparity": "affine_disparity"}
+
+
+@dataclass(frozen=True)
+class LotusPredictor:
+    """Depth or disparity, and normals, of photos by one or two Lotus checkpoints.
+
+    Example:
+        predictor = LotusPredictor("jingheya/lotus-depth-d-v2-0-disparity", "jingheya/lotus-normal-d-v1-1")
+        first, second = predictor([photo, another])
+    """
+
+    depth: str | None
+    """Checkpoint of depth or disparity: hub id or folder. None leaves the values NaN."""
+
+    normals: str | None = None
+    """Checkpoint of normals: hub id or folder. None leaves the normals out."""
+
+    space: str = "auto"
+    """What the depth checkpoint draws: depth or disparity. auto reads it from the checkpoint's name."""
+
+    processing_res: int = 768
+    """Longer side of the maps, px, rounded to a multiple of 8; Lotus was trained at 768. 0: the photo's."""
+
+    device: str = "auto"
+    """auto: CUDA where there is a GPU, else the CPU; or cpu, cuda, cuda:1, mps."""
+
+    dtype: str = "auto"
+    """auto: float16 on CUDA, bfloat16 on CPUs that multiply it, else float32; or one of these."""
+
+    seed: int = 0
+    """Of the noise of generative checkpoints (lotus-...-g-...); all photos of a size see the same."""
+
+    seeds: int = 1
+    """Runs with different noise whose mean is taken; their spread lowers the confidence. Generative only."""
+
+    flip: bool = False
+    """Also predicts the mirrored photo: twice the time, less bias, and a confidence from the spread."""
+
+    batch_size: int = 4
+    """Most photos given to the networks at once."""
+
+    def __post_init__(self) -> None:
+        if self.depth is None and self.normals is None:
+            raise InputError("LotusPredictor: no checkpoint; wanted one of depth or normals at least")
+        if self.space not in ("auto", *KINDS):
+            raise InputError(f"LotusPredictor: space {self.space!r}, wanted auto, depth or disparity")
+        for name, least in (("processing_res", 0), ("seeds", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"LotusPredictor: {name} {getattr(self, name)}, wanted at least {least}")
+        if self.normals and task_of(self.normals) in KINDS:
+            raise InputError(
+                f"{self.normals}: by its name a {task_of(self.normals)} checkpoint, wanted normals"
+            )
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """Returns one prediction per uint8 RGB photo (h, w, 3), in order, at the working size.
+
+        Its kind is affine for a depth checkpoint, affine_disparity for a disparity one. The photos' sizes may
+        differ; a photo's prediction does not depend on the others.
+
+        Raises:
+            InputError: A checkpoint cannot be loaded, its space is unknown, or a photo is not uint8 RGB.
+        """
+        from lotus.inference import ensemble, map_size, predict
+
+        depth, normals = self.models()
+        passes = ensemble(self.seed, self.seeds, self.flip)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise InputError(
+                    f"photo {index}: {image.dtype} {image.shape}, wanted uint8 (height, width, 3)"
+                )
+            groups.setdefault(map_size(image.shape[1], image.shape[0], self.processing_res), []).append(index)
+        predictions: dict[int, Prediction] = {}
+        for size, members in groups.items():
+            for start in range(0, len(members), self.batch_size):
+                batch = members[start : start + self.batch_size]
+                found = predict([images[k] for k in batch], size, passes, depth=depth, normals=normals)
+                predictions.update(zip(batch, found, strict=True))
+        return [predictions[index] for index in range(len(images))]
+
+    def models(self) -> "tuple[tuple[LotusModel, str] | None, LotusModel | None]":
+        """Returns the loaded depth model with its prediction's kind, and the normals model.
+
+        Raises:
+            InputError: As for a call.
+        """
+        for source in filter(None, (self.depth, self.normals)):
+            find_checkpoint(source)  # before anything is loaded, which takes long
+        kind = self.kind() if self.depth else ""
+        depth = (load(self.depth, self.device, self.dtype), kind) if self.depth else None
+        normals = load(self.normals, self.device, self.dtype) if self.normals else None
+        takes_noise = (depth and depth[0].is_generative) or (normals and normals.is_generative)
+        if self.seeds > 1 and not takes_noise:
+            raise InputError(f"{self.seeds} seeds want a generative checkpoint (lotus-...-g-...)")
+        return depth, normals
+
+    def kind(self) -> str:
+        """Returns the kind of the predictions' values.
+
+        Raises:
+            InputError: Neither the option nor the checkpoint's name says whether it draws depth or disparity.
+        """
+        space = task_of(self.depth or "depth") if self.space == "auto" else self.space
+        if space not in KINDS:
+            found = "a normals checkpoint by its name" if space else "its name does not say what it draws"
+            raise InputError(f"{self.depth}: {found}; say depth or disparity (option space, flag --task)")
+        return KINDS[space]
+
+    def content(self) -> str:
+        """Returns a digest of the checkpoints' files; it changes when a checkpoint is trained on."""
+        sources = (self.depth, self.normals)
+        return " ".join(fingerprint(source) if source else "none" for source in sources)
