@@ -1,21 +1,24 @@
 """Moves a mesh onto a reference: iterative closest points, rigid or with scale.
 
-Chen and Medioni (1992) for the distance to planes, Besl and McKay (1992) for the distance to points. Pairs
-are made both ways, mesh to reference and reference to mesh: one way alone lets the scale shrink until
-everything sits on one spot.
+Distances are to planes (Chen and Medioni, 1992). Pairs are made both ways, mesh to reference and reference
+to mesh: one way alone lets the scale shrink until everything sits on one spot.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
 
 from recon.errors import InputError
 from recon.evaluation.targets import CloudTarget, MeshTarget, Points, target_of
-from recon.geometry import invert, similarity, transform
+from recon.geometry import invert, transform
 from recon.scene import Mesh
 
 MAX_ITERATIONS = 60
 CONVERGED = 1e-7  # stops when no sample moves by more than this share of the samples' spread
-SAMPLES = 20_000  # on each surface
+SAMPLES = 10_000  # on each surface
+SETTLING = 15  # iterations in which the share of pairs that count falls to `overlap`: far pairs lead at first
+NEIGHBORS = 12  # points that the normal of a cloud's point is fitted to
 SEED = 0
 
 
@@ -29,9 +32,9 @@ def icp(
 ) -> Float64[np.ndarray, "4 4"]:
     """Returns `reference_from_mesh`, the transform that moves a mesh onto a reference.
 
-    Minimises sum over the closest pairs of (n . (T p - q))^2, with n the normal of the reference; of
-    |T p - q|^2 if the reference is a cloud without normals. It finds the nearest minimum, so the two have to be
-    near each other to begin with: a rotation up to about 20 degrees, a shift up to about a tenth of the
+    Minimises sum over the closest pairs of (n . (T p - q))^2, with n the normal of the reference, fitted to
+    neighbouring points if it is a cloud without normals. It finds the nearest minimum, so the two have to
+    be near each other to begin with: a rotation up to about 20 degrees, a shift up to about a tenth of the
     extent.
 
     Args:
@@ -47,28 +50,27 @@ def icp(
     if not 0 < overlap <= 1:
         raise InputError(f"icp: overlap {overlap}, wanted above 0 and at most 1")
     rng = np.random.default_rng(SEED)
-    mesh_target, reference_target = target_of(mesh, "mesh"), target_of(reference, "reference")
-    on_mesh, on_reference = mesh_target.samples(SAMPLES, rng)[0], reference_target.samples(SAMPLES, rng)
+    mesh_target = target_of(mesh, "mesh")
+    reference_target = target_of(_with_normals(reference), "reference")
+    on_mesh, _ = mesh_target.samples(SAMPLES, rng)
+    on_reference = reference_target.samples(SAMPLES, rng)
     moved = np.eye(4) if start is None else start
     spread = float(np.linalg.norm(on_reference[0].std(axis=0)))
-    for _ in range(MAX_ITERATIONS):
-        forward = _pairs_from_mesh(on_mesh, reference_target, moved, overlap)
-        backward = _pairs_from_reference(on_reference, mesh_target, moved, overlap)
-        sources, targets = (
-            np.concatenate([forward[0], backward[0]]),
-            np.concatenate([forward[1], backward[1]]),
-        )
-        if forward[2] is None or backward[2] is None:
-            step = similarity(sources, targets, with_scale)
-        else:
-            step = _step_to_planes(sources, targets, np.concatenate([forward[2], backward[2]]), with_scale)
+    for iteration in range(MAX_ITERATIONS):
+        share = max(overlap, 1 - (1 - overlap) * iteration / SETTLING)
+        forward = _pairs_from_mesh(on_mesh, reference_target, moved, share)
+        backward = _pairs_from_reference(on_reference, mesh_target, moved, share)
+        sources, targets, normals = (np.concatenate(both) for both in zip(forward, backward, strict=True))
+        step = _step_to_planes(sources, targets, normals, with_scale)
         moved = step @ moved
-        if np.abs(transform(step, sources) - sources).max() <= CONVERGED * spread:
+        shift = np.abs(transform(step, sources) - sources).max()
+        if share == overlap and shift <= CONVERGED * spread:
             break
     return moved
 
 
-Pairs = tuple[Points, Points, Points | None]
+Kept = Float64[np.ndarray, "k 3"]
+Pairs = tuple[Kept, Kept, Kept]
 
 
 def _pairs_from_mesh(
@@ -86,16 +88,30 @@ def _pairs_from_reference(
     moved: Float64[np.ndarray, "4 4"],
     overlap: float,
 ) -> Pairs:
-    """Returns the moved points of the mesh closest to samples of the reference, the samples, their normals."""
+    """Returns moved points of the mesh, closest to samples of the reference; the samples; their normals."""
     targets, normals = on_reference
     sources = transform(moved, mesh.closest(transform(invert(moved), targets))[0])
     return _closest_share(sources, targets, normals, overlap)
 
 
 def _closest_share(sources: Points, targets: Points, normals: Points | None, share: float) -> Pairs:
+    assert normals is not None  # the reference has them, see _with_normals
     gaps = np.linalg.norm(targets - sources, axis=1)
     near = gaps <= np.quantile(gaps, share)
-    return sources[near], targets[near], None if normals is None else normals[near]
+    return sources[near], targets[near], normals[near]
+
+
+def _with_normals(reference: Mesh) -> Mesh:
+    """Gives a cloud without normals those of planes through neighbouring points, of arbitrary sign."""
+    if len(reference.faces) or reference.normals is not None or not len(reference.vertices):
+        return reference
+    from scipy.spatial import cKDTree
+
+    count = min(NEIGHBORS, len(reference.vertices))
+    rows = cKDTree(reference.vertices).query(reference.vertices, k=np.arange(1, count + 1))[1]
+    local = reference.vertices[rows] - reference.vertices[rows].mean(axis=1, keepdims=True)
+    covariance = np.einsum("nki,nkj->nij", local, local)
+    return replace(reference, normals=np.linalg.eigh(covariance)[1][:, :, 0])
 
 
 def _step_to_planes(

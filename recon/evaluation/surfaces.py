@@ -185,7 +185,7 @@ def _cosines(first: Points | None, second: Points | None) -> Float64[np.ndarray,
 
 def _rows(
     points: Points, normals: Points | None, kept: Bool[np.ndarray, "n"], name: str
-) -> tuple[Points, Points | None]:
+) -> tuple[Float64[np.ndarray, "k 3"], Float64[np.ndarray, "k 3"] | None]:
     if not kept.any():
         raise InputError(f"none of the {len(kept)} samples of the {name} is visible in the views")
     return points[kept], None if normals is None else normals[kept]

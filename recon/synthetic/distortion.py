@@ -75,9 +75,12 @@ def distort(
     log_error = bend * smooth_field(valid, rng) + fine.noise * _grain(valid.shape, rng)
     safe = np.where(valid, depth_map.depth, 1).astype(np.float64)
     disparity = np.where(valid, np.exp(-log_error) / safe, 0)
-    disparity = _soft_edges(disparity, depth_map.depth, edge_blur_px)
+    near = near_edges(depth_edges(depth_map.depth), edge_blur_px)
+    disparity += near * (_blurred(disparity, edge_blur_px) - disparity)
     values = _as_kind(disparity, valid, kind, fine.clip_percent / 100, rng)
-    return Prediction(values.astype(np.float32), kind, _tilted(depth_map, fine, edge_blur_px, rng))
+    normals = _tilted(depth_map.normals, valid, fine, rng)
+    normals += near[..., None] * (_blurred(normals, edge_blur_px) - normals)
+    return Prediction(values.astype(np.float32), kind, _unit(normals, valid))
 
 
 def smooth_field(
@@ -106,17 +109,19 @@ def _grain(shape: tuple[int, int], rng: np.random.Generator) -> Float64[np.ndarr
     return white / white.std() if white.std() > 0 else white
 
 
-def _soft_edges(
-    disparity: Float64[np.ndarray, "h w"], depth: Float32[np.ndarray, "h w"], blur_px: float
-) -> Float64[np.ndarray, "h w"]:
-    """Blurs disparity within three blur widths of a depth edge, fading out from there."""
-    from scipy.ndimage import distance_transform_edt, gaussian_filter
+def near_edges(edges: Bool[np.ndarray, "h w"], blur_px: float) -> Float64[np.ndarray, "h w"]:
+    """Returns 1 within two blur widths of an edge, falling to 0 at three; 0 everywhere without blur."""
+    from scipy.ndimage import distance_transform_edt
 
-    edges = depth_edges(depth)
     if blur_px <= 0 or not edges.any():
-        return disparity
-    weight = np.clip(3 - distance_transform_edt(~edges) / blur_px, 0, 1)
-    return disparity + weight * (gaussian_filter(disparity, blur_px, mode="nearest") - disparity)
+        return np.zeros(edges.shape)
+    return np.clip(3 - distance_transform_edt(~edges) / blur_px, 0, 1)
+
+
+def _blurred(values: Float64[np.ndarray, "h w *c"], blur_px: float) -> Float64[np.ndarray, "h w *c"]:
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(values, blur_px, axes=(0, 1), mode="nearest") if blur_px > 0 else values
 
 
 def _as_kind(
@@ -145,24 +150,26 @@ def _unit_range(
 
 
 def _tilted(
-    depth_map: DepthMap, fine: FineErrors, edge_blur_px: float, rng: np.random.Generator
-) -> Float32[np.ndarray, "h w 3"]:
-    """Turns normals by smooth and by noisy angles about two axes across each, then mixes them over edges."""
-    from scipy.ndimage import distance_transform_edt, gaussian_filter
-
-    normals = depth_map.normals.astype(np.float64)
-    valid = depth_map.depth > 0
+    exact: Float32[np.ndarray, "h w 3"],
+    valid: Bool[np.ndarray, "h w"],
+    fine: FineErrors,
+    rng: np.random.Generator,
+) -> Float64[np.ndarray, "h w 3"]:
+    """Turns normals by a smooth and a noisy angle about each of two axes across them."""
+    normals = exact.astype(np.float64)
     helper = np.where(np.abs(normals[..., :1]) < 0.7, [1.0, 0, 0], [0, 1.0, 0])
-    across = np.cross(normals, helper)
-    across /= np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-12)
-    tilt, noise = np.radians([fine.normal_tilt_deg, fine.normal_noise_deg]) / np.sqrt(2)
+    across = _unit(np.cross(normals, helper), valid)
+    smooth, noisy = np.radians([fine.normal_tilt_deg, fine.normal_noise_deg]) / np.sqrt(2)  # per axis
+    tilted = normals.copy()
     for axis in (across, np.cross(normals, across)):
-        angle = tilt * smooth_field(valid, rng) + noise * _grain(valid.shape, rng)
-        normals = normals + np.tan(angle)[..., None] * axis
-    edges = depth_edges(depth_map.depth)
-    if edge_blur_px > 0 and edges.any():
-        weight = np.clip(3 - distance_transform_edt(~edges) / edge_blur_px, 0, 1)[..., None]
-        blurred = gaussian_filter(normals, (edge_blur_px, edge_blur_px, 0), mode="nearest")
-        normals = normals + weight * (blurred - normals)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.where(valid[..., None], normals / np.maximum(length, 1e-12), 0).astype(np.float32)
+        angle = smooth * smooth_field(valid, rng) + noisy * _grain(valid.shape, rng)
+        tilted += np.tan(angle)[..., None] * axis
+    return _unit(tilted, valid).astype(np.float64)
+
+
+def _unit(
+    vectors: Float64[np.ndarray, "h w 3"], valid: Bool[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w 3"]:
+    """Unit vectors where valid, zeros elsewhere."""
+    length = np.maximum(np.linalg.norm(vectors, axis=-1), np.finfo(np.float64).tiny)
+    return (vectors * (valid / length)[..., None]).astype(np.float32)

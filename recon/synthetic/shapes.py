@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64, Int64
 
-Shape = tuple[Float64[np.ndarray, "n 3"], Int64[np.ndarray, "m 3"]]
+Shape = tuple[Float64[np.ndarray, "_ 3"], Int64[np.ndarray, "_ 3"]]
 
 _CUBE_QUADS = (  # corner k is at (k & 1, k >> 1 & 1, k >> 2)
     (0, 2, 3, 1),
@@ -27,7 +27,7 @@ def box(low: tuple[float, float, float], high: tuple[float, float, float], yaw: 
 def ball(center: tuple[float, float, float], radius: float, subdivisions: int = 4) -> Shape:
     """Returns a sphere as a subdivided icosahedron; its vertices lie on the sphere exactly.
 
-    The faces lie inside it by at most 0.15 * 4**-subdivisions of the radius, 1.5e-4 at 5 subdivisions.
+    The faces lie inside it by at most 0.3 * 4**-subdivisions of the radius, 3e-4 at 5 subdivisions.
     """
     vertices, faces = _icosahedron()
     for _ in range(subdivisions):
