@@ -1,0 +1,22 @@
+"""COLMAP: photos to posed cameras and sparse points, models read and written, lenses undistorted.
+
+The only place that knows pycolmap. In the order of the method: `options`, `features` (one photo), `pairs`
+(which photos to compare), `matching` (the database), `sfm` (the model), `model` (its files), `undistort` (a
+`Scene`).
+"""
+
+from recon.io.colmap.model import ColmapModel, read_model, write_model
+from recon.io.colmap.options import SfmOptions
+from recon.io.colmap.sfm import reconstruct, triangulate
+from recon.io.colmap.undistort import photo_pixels, scene_from_model
+
+__all__ = [
+    "ColmapModel",
+    "SfmOptions",
+    "photo_pixels",
+    "read_model",
+    "reconstruct",
+    "scene_from_model",
+    "triangulate",
+    "write_model",
+]

@@ -1,0 +1,306 @@
+"""Structure from motion: photos to poses, lenses and sparse points (COLMAP, Schoenberger and Frahm 2016).
+
+Same photos and options give the same bytes: photos are numbered by name before anything runs in parallel,
+every random choice has a seed, and mapping uses one thread, for sums over threads depend on their order.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon.errors import InputError, PipelineError
+from recon.io.colmap.features import PhotoFeatures, Progress, extract_features
+from recon.io.colmap.matching import (
+    PairMatches,
+    build_database,
+    count_matches,
+    initial_cameras,
+    match_pairs,
+    scale_camera,
+)
+from recon.io.colmap.model import ColmapModel, model_from_reconstruction
+from recon.io.colmap.options import MIN_PAIR_INLIERS, SfmOptions, load_pycolmap
+from recon.io.colmap.pairs import choose_pairs, posed_pairs
+from recon.scene import Lens, View
+
+ADVICE = "take photos that overlap by two thirds, sharp, of a scene that stands still"
+
+
+def reconstruct(
+    photos: Mapping[str, Path],
+    work_dir: Path,
+    options: SfmOptions,
+    *,
+    masks: Path | None = None,
+    ordered: bool = False,
+    on_progress: Progress | None = None,
+) -> ColmapModel:
+    """Returns cameras, poses and sparse points of the largest set of photos that belong together.
+
+    All others are in `dropped` with their reason. A run that was killed goes on where it stopped.
+
+    Args:
+        photos: The photo's name (path below the photo folder) -> its file.
+        work_dir: Keeps features and matches; the same folder again saves that work.
+        options: How.
+        masks: Folder of masks named as in `recon.io.images.read_mask`; False pixels get no features.
+        ordered: The photos are frames of a video in the order of `photos`.
+        on_progress: Called with (step, done, total); steps are features, matching, mapping.
+
+    Raises:
+        PipelineError: Fewer than two photos, or no two of them could be placed.
+        InputError: An option or a mask does not fit the photos.
+    """
+    report = on_progress or _no_progress
+    chosen = dict(photos) if ordered else dict(sorted(photos.items()))
+    features, dropped = _features(chosen, work_dir, options, masks, report)
+    cameras = initial_cameras(features, options)
+    pairs = choose_pairs(features, options, ordered)
+    database = build_database(work_dir, features, cameras, pairs)
+    match_pairs(database, pairs, options.seed, report)
+    matches = count_matches(database)
+    models = _map(database, work_dir, options, report)
+    if not models:
+        raise PipelineError(_nothing_placed(features, matches))
+    dropped |= _reasons(features, models, matches)
+    _to_photo_pixels(models[0], features)
+    return _finished(models[0], features, dropped)
+
+
+def triangulate(
+    photos: Mapping[str, Path],
+    views: Sequence[View],
+    work_dir: Path,
+    options: SfmOptions,
+    on_progress: Progress | None = None,
+) -> ColmapModel:
+    """Returns sparse points of views whose poses and lenses are known; those stay exactly as given.
+
+    Args:
+        photos: The photo's name -> its file. Photos without a view are dropped.
+        views: A view without a lens is a pinhole picture with `view.camera`, at the size of the photo.
+        work_dir: As in `reconstruct`.
+        options: Size and number of features, neighbors, seed.
+        on_progress: As in `reconstruct`; steps are features, matching, triangulation.
+
+    Raises:
+        PipelineError: Fewer than two views have a photo, or no point could be triangulated.
+    """
+    report = on_progress or _no_progress
+    posed = {view.name: view for view in sorted(views, key=lambda view: view.name) if view.name in photos}
+    features, dropped = _features({name: photos[name] for name in posed}, work_dir, options, None, report)
+    dropped |= {name: "no pose was given" for name in photos if name not in posed}
+    known = [posed[item.name] for item in features]
+    exact = [
+        _known_camera(view, item, index)
+        for index, (view, item) in enumerate(zip(known, features, strict=True))
+    ]
+    cameras = [_shrunk(camera, item) for camera, item in zip(exact, features, strict=True)]
+    pairs = posed_pairs(known, options.neighbors)
+    database = build_database(work_dir, features, cameras, pairs)
+    match_pairs(database, pairs, options.seed, report)
+    reconstruction = _triangulated(database, work_dir, options, _posed_model(known, cameras))
+    report("triangulation", 1, 1)
+    if not reconstruction.num_points3D():
+        raise PipelineError(
+            f"triangulation: no point of {len(features)} photos agrees with the given poses; "
+            "wanted poses of these photos, in OpenCV's camera frame"
+        )
+    _to_photo_pixels(reconstruction, features)
+    for camera in exact:
+        reconstruction.camera(camera.camera_id).params = camera.params
+    reconstruction.update_point_3d_errors()
+    return _finished(reconstruction, features, dropped)
+
+
+def _no_progress(step: str, done: int, total: int) -> None:
+    pass
+
+
+def _features(
+    photos: Mapping[str, Path], work_dir: Path, options: SfmOptions, masks: Path | None, report: Progress
+) -> tuple[list[PhotoFeatures], dict[str, str]]:
+    """Features of at least two photos, and the unreadable photos."""
+    if len(photos) < 2:
+        raise PipelineError(f"structure from motion: {len(photos)} photo found, at least 2 wanted; {ADVICE}")
+    features, dropped = extract_features(
+        photos, work_dir / "features", options, masks=masks, on_progress=report
+    )
+    if len(features) < 2:
+        raise PipelineError(
+            f"structure from motion: {len(features)} of {len(photos)} photos can be read, at least 2 wanted "
+            f"({next(iter(dropped.values()))})"
+        )
+    return features, dropped
+
+
+def _map(database: Path, work_dir: Path, options: SfmOptions, report: Progress) -> list[Any]:
+    """All models, largest first."""
+    folder = work_dir / "mapping"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    mapper = _map_globally if options.mapper == "global" else _map_incrementally
+    models = list(mapper(database, folder, options, report).values())
+    shutil.rmtree(folder)
+    models = [model for model in models if model.num_reg_images() >= 2 and model.num_points3D()]
+    return sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
+
+
+def _map_incrementally(database: Path, folder: Path, options: SfmOptions, report: Progress) -> dict[int, Any]:
+    pycolmap = load_pycolmap()
+    mapping = pycolmap.IncrementalPipelineOptions(
+        random_seed=options.seed,
+        num_threads=1,
+        min_model_size=2,
+        extract_colors=False,
+        ba_refine_focal_length=not options.fix_lens,
+        ba_refine_extra_params=not options.fix_lens,
+    )
+    mapping.mapper.abs_pose_refine_focal_length = not options.fix_lens
+    mapping.mapper.abs_pose_refine_extra_params = not options.fix_lens
+    opened = pycolmap.Database.open(database)
+    total = opened.num_images()
+    opened.close()
+    placed = 0
+
+    def count(images: int) -> None:
+        nonlocal placed
+        placed = min(placed + images, total)  # a second model may start with photos of the first
+        report("mapping", placed, total)
+
+    return pycolmap.incremental_mapping(
+        database, folder, folder, mapping, "", lambda: count(2), lambda: count(1)
+    )
+
+
+def _map_globally(database: Path, folder: Path, options: SfmOptions, report: Progress) -> dict[int, Any]:
+    pycolmap = load_pycolmap()
+    mapping = pycolmap.GlobalPipelineOptions(random_seed=options.seed, num_threads=1, min_model_size=2)
+    mapping.mapper.random_seed, mapping.mapper.num_threads = options.seed, 1
+    mapping.mapper.global_positioning.use_gpu = False
+    mapping.mapper.bundle_adjustment.ceres.use_gpu = False
+    mapping.mapper.bundle_adjustment.refine_focal_length = not options.fix_lens
+    mapping.mapper.bundle_adjustment.refine_extra_params = not options.fix_lens
+    report("mapping", 0, 1)
+    models = pycolmap.global_mapping(database, folder, folder, mapping)
+    report("mapping", 1, 1)
+    return models
+
+
+def _nothing_placed(features: Sequence[PhotoFeatures], matches: PairMatches) -> str:
+    table = matches.verified if any(matches.verified.values()) else matches.raw
+    found = "no two of them have a match"
+    if any(table.values()):
+        (i, j), count = max(table.items(), key=lambda item: item[1])
+        found = f"best pair: {count} matches between {features[i].name} and {features[j].name}"
+    return (
+        f"structure from motion: none of {len(features)} photos could be placed ({found}, wanted about 100 "
+        f"and a change of viewpoint); {ADVICE}"
+    )
+
+
+def _reasons(
+    features: Sequence[PhotoFeatures], models: Sequence[Any], matches: PairMatches
+) -> dict[str, str]:
+    """Why each photo is not in the largest model."""
+    placed = [{image_id - 1 for image_id in model.reg_image_ids()} for model in models]
+    missing = [index for index in range(len(features)) if index not in placed[0]]
+    return {features[index].name: _reason(index, features, placed, matches) for index in missing}
+
+
+def _reason(
+    index: int, features: Sequence[PhotoFeatures], placed: Sequence[set[int]], matches: PairMatches
+) -> str:
+    if not features[index].count:
+        return "no features: blurred, blank, or masked out"
+    for members in placed[1:]:
+        if index in members:
+            return f"in a separate model of {len(members)} photos, not connected to the largest"
+    other, count, verified = matches.best(index)
+    if other < 0:
+        return "no matches with any other photo"
+    best = f"{count} with {features[other].name}"
+    if not verified:
+        return f"too few matches with any other photo (best: {best}; {MIN_PAIR_INLIERS} must agree)"
+    return f"registered by no model: too few of its matches are triangulated points (best: {best})"
+
+
+def _to_photo_pixels(reconstruction: Any, features: Sequence[PhotoFeatures]) -> None:
+    """Puts a model in working pixels into pixels of the photos as taken."""
+    scaled: set[int] = set()
+    for image_id in reconstruction.images:
+        image, item = reconstruction.image(image_id), features[image_id - 1]
+        if image.camera_id not in scaled:
+            scaled.add(image.camera_id)
+            camera = reconstruction.camera(image.camera_id)
+            larger = scale_camera(camera, item.unit, item.width, item.height)
+            camera.width, camera.height, camera.params = larger.width, larger.height, larger.params
+        for keypoint in image.points2D:
+            keypoint.xy = keypoint.xy * item.unit
+    reconstruction.update_point_3d_errors()
+
+
+def _finished(
+    reconstruction: Any, features: Sequence[PhotoFeatures], dropped: Mapping[str, str]
+) -> ColmapModel:
+    """Gives the images their names and the points the mean colour of their keypoints."""
+    colors = {image_id: features[image_id - 1].colors() for image_id in reconstruction.reg_image_ids()}
+    for point in reconstruction.points3D.values():
+        seen = [colors[element.image_id][element.point2D_idx] for element in point.track.elements]
+        point.color = np.round(np.mean(seen, axis=0)).astype(np.uint8)
+    for image_id in reconstruction.images:
+        reconstruction.image(image_id).name = features[image_id - 1].name
+    return model_from_reconstruction(reconstruction, dict(sorted(dropped.items())))
+
+
+def _known_camera(view: View, item: PhotoFeatures, index: int) -> Any:
+    """The view's lens as a pycolmap.Camera of the photo as taken."""
+    lens = view.lens
+    if lens is None:
+        K = view.camera.resized(item.width, item.height).K
+        if abs(K[0, 1]) > 1e-9 * K[0, 0]:
+            raise InputError(f"{view.name}: K has skew {K[0, 1]:.3g}, COLMAP's cameras have none")
+        lens = Lens("PINHOLE", np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]]), item.width, item.height)
+    camera = load_pycolmap().Camera(
+        camera_id=index + 1, model=lens.model, width=lens.width, height=lens.height, params=lens.params
+    )
+    camera.has_prior_focal_length = True
+    if (lens.width, lens.height) == (item.width, item.height):
+        return camera
+    return scale_camera(
+        camera, max(item.width, item.height) / max(lens.width, lens.height), item.width, item.height
+    )
+
+
+def _shrunk(camera: Any, item: PhotoFeatures) -> Any:
+    width, height = (max(1, round(side / item.unit)) for side in (item.width, item.height))
+    return scale_camera(camera, 1 / item.unit, width, height)
+
+
+def _posed_model(views: Sequence[View], cameras: Sequence[Any]) -> Any:
+    pycolmap = load_pycolmap()
+    model = pycolmap.Reconstruction()
+    for index, (view, camera) in enumerate(zip(views, cameras, strict=True)):
+        model.add_camera_with_trivial_rig(camera)
+        image = pycolmap.Image(name=f"{index:06d}", camera_id=camera.camera_id, image_id=index + 1)
+        pose = pycolmap.Rigid3d(
+            pycolmap.Rotation3d(np.ascontiguousarray(view.cam_from_world[:3, :3])), view.cam_from_world[:3, 3]
+        )
+        model.add_image_with_trivial_frame(image, pose)
+    return model
+
+
+def _triangulated(database: Path, work_dir: Path, options: SfmOptions, model: Any) -> Any:
+    pycolmap = load_pycolmap()
+    folder = work_dir / "triangulation"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings = pycolmap.IncrementalPipelineOptions(
+        random_seed=options.seed, num_threads=1, extract_colors=False
+    )
+    result = pycolmap.triangulate_points(model, database, folder, folder, True, settings, False)
+    shutil.rmtree(folder)
+    return result
