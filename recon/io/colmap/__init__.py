@@ -5,6 +5,7 @@ The only place that knows pycolmap. In the order of the method: `options`, `feat
 `Scene`).
 """
 
+from recon.io.colmap.from_scene import model_from_scene
 from recon.io.colmap.model import ColmapModel, read_model, write_model
 from recon.io.colmap.options import SfmOptions
 from recon.io.colmap.sfm import reconstruct, triangulate
@@ -13,6 +14,7 @@ from recon.io.colmap.undistort import photo_pixels, scene_from_model
 __all__ = [
     "ColmapModel",
     "SfmOptions",
+    "model_from_scene",
     "photo_pixels",
     "read_model",
     "reconstruct",
