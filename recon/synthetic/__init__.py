@@ -16,6 +16,7 @@ from recon.synthetic.capturing import (
 )
 from recon.synthetic.distortion import EXACT, LOTUS_LIKE, FineErrors, distort
 from recon.synthetic.files import write_photos, write_predictions
+from recon.synthetic.photos import through_lens
 from recon.synthetic.points import SFM_LIKE, PointSampling
 from recon.synthetic.worlds import Lamp, Material, World, box_room, build_world, plane, room, sphere, tabletop
 
@@ -42,6 +43,7 @@ __all__ = [
     "sphere",
     "tabletop",
     "tabletop_cameras",
+    "through_lens",
     "write_photos",
     "write_predictions",
 ]

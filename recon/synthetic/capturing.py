@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from recon.errors import InputError
-from recon.geometry import invert, look_at, rotate
+from recon.geometry import invert, look_at, rotate, transform
 from recon.raycasting import RayCaster
 from recon.scene import Camera, DepthMap, Mesh, Scene, View
 from recon.synthetic.photos import render
@@ -75,13 +75,16 @@ def look_around(
 
 def room_cameras(world: World, width: int = 640, height: int = 480, count: int = 16) -> list[PosedCamera]:
     """Returns views of `worlds.room` across its middle from beside its walls, with a wide lens."""
+    x, y, z = np.ptp(transform(world.local_from_world, world.mesh.vertices), axis=0) / _local_per_world(world)
     camera = Camera.from_fov(width, height, 75.0)
-    return orbit(world, camera, radius=(1.55, 1.1), height=0.85, count=count)
+    return orbit(world, camera, radius=(0.39 * x, 0.37 * y), height=0.34 * z, count=count)
 
 
 def tabletop_cameras(world: World, width: int = 640, height: int = 480, count: int = 16) -> list[PosedCamera]:
     """Returns views of `worlds.tabletop` from around and above."""
-    return orbit(world, Camera.from_fov(width, height, 50.0), radius=0.62, height=0.42, count=count)
+    scale = 1 / _local_per_world(world)
+    camera = Camera.from_fov(width, height, 50.0)
+    return orbit(world, camera, radius=0.62 * scale, height=0.42 * scale, count=count)
 
 
 def capture(
@@ -136,6 +139,10 @@ def exact_depth(caster: RayCaster, camera: Camera, cam_from_world: Float64[np.nd
 def _ring(world: World, count: int) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, "3"]]:
     angle = 2 * np.pi * np.arange(count) / count
     return np.stack([np.cos(angle), np.sin(angle)], axis=1), -world.down
+
+
+def _local_per_world(world: World) -> float:
+    return float(np.cbrt(np.linalg.det(world.local_from_world[:3, :3])))
 
 
 def _horizontal(world: World) -> Float64[np.ndarray, "2 3"]:

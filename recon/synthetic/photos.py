@@ -3,9 +3,10 @@
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from recon.geometry import rays, rotate, transform
+from recon.errors import InputError
+from recon.geometry import pixel_centers, project, rays, rotate, transform
 from recon.raycasting import RayCaster
-from recon.scene import Camera
+from recon.scene import Camera, Lens
 from recon.synthetic.worlds import Material, World
 
 GAMMA = 2.2  # of the photos; colours are linear before
@@ -14,6 +15,7 @@ MOTTLE = 0.25  # share of slow variation of the light, as from windows and bounc
 MOTTLE_SIZE = 1.5  # local units; slow, so that blank surfaces stay without features
 SENSOR_NOISE = 1.2  # standard deviation, grey levels of 255
 BAND_ROWS = 16  # rows shaded at once; a band's arrays stay in the cache, a photo's do not
+FIXED_POINT_STEPS = 30  # more than enough for lenses whose map can be inverted
 BACKGROUND = 0.6  # linear grey where a ray meets nothing
 
 
@@ -46,6 +48,37 @@ def render(
     levels = 255 * np.clip(linear, 0, 1) ** (1 / GAMMA)
     noisy = levels + rng.normal(0, SENSOR_NOISE, levels.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def through_lens(
+    photo: UInt8[np.ndarray, "h w 3"], camera: Camera, lens: Lens
+) -> UInt8[np.ndarray, "lens_h lens_w 3"]:
+    """Returns the photo of a SIMPLE_RADIAL lens where a pinhole camera takes `photo`; black beyond it.
+
+    The lens maps a ray (x, y, 1) to f * (1 + k r^2) * (x, y) + c with r^2 = x^2 + y^2 (COLMAP's model); its
+    inverse is a fixed point, x = x_d / (1 + k r(x)^2).
+
+    Args:
+        photo: Finer than the result and at least as wide, so that little is lost.
+        camera: Of `photo`.
+        lens: Its parameters are f, cx, cy, k.
+
+    Raises:
+        InputError: The lens is of another model.
+    """
+    from scipy.ndimage import map_coordinates
+
+    if lens.model != "SIMPLE_RADIAL":
+        raise InputError(f"through_lens: model {lens.model}, wanted SIMPLE_RADIAL")
+    focal, cx, cy, k = lens.params
+    distorted = (pixel_centers(lens.width, lens.height) - [cx, cy]) / focal
+    ray = distorted
+    for _ in range(FIXED_POINT_STEPS):
+        ray = distorted / (1 + k * np.einsum("hwc,hwc->hw", ray, ray))[..., None]
+    uv = project(camera.K, np.concatenate([ray, np.ones_like(ray[..., :1])], axis=-1))
+    at = [uv[..., 1] - 0.5, uv[..., 0] - 0.5]
+    channels = [map_coordinates(photo[..., c].astype(np.float64), at, order=1) for c in range(3)]
+    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
 def _bands(height: int) -> list[tuple[int, int]]:

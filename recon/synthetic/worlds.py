@@ -125,6 +125,8 @@ def build_world(
     return local.moved(world_from_local)
 
 
+ROOM_SIZE_MIN = (2.8, 2.6, 1.9)  # what the furniture and cameras beside it need
+
 WOOD = Material((0.32, 0.19, 0.09), noise=0.6, blobs=0.35, size=0.35, stretch=(5.0, 1.0, 1.0))
 CARPET = Material((0.22, 0.2, 0.24), noise=0.6, blobs=0.9, size=0.6)
 WALLPAPER = Material((0.5, 0.45, 0.36), noise=0.35, blobs=0.75, size=0.8)
@@ -140,8 +142,13 @@ def room(seed: int = 0, *, size: tuple[float, float, float] = (4.0, 3.0, 2.5)) -
     """Returns a furnished room of width, depth and height `size`, seen from inside.
 
     Textured walls, floor and ceiling; a table with boxes, balls and cylinders; a sofa and a column without
-    any texture. The furniture keeps its size and place relative to the middle of the floor.
+    any texture. The furniture keeps its size: the table its place in the middle, the rest along the walls.
+
+    Raises:
+        InputError: The room is too small for its furniture.
     """
+    if (np.array(size) < ROOM_SIZE_MIN).any():
+        raise InputError(f"room: size {size}, wanted at least {ROOM_SIZE_MIN}")
     x, y, z = size[0] / 2, size[1] / 2, size[2]
     walls = inside_out(box((-x, -y, 0.0), (x, y, z)))
     floor, ceiling, sides = walls[1][[0, 6]], walls[1][[1, 7]], walls[1][[2, 3, 4, 5, 8, 9, 10, 11]]

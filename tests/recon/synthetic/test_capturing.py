@@ -6,7 +6,7 @@ from recon import synthetic
 from recon.errors import InputError
 from recon.geometry import invert, points_from_depth, project, rays, sample, transform
 from recon.raycasting import RayCaster
-from recon.scene import Camera
+from recon.scene import Camera, Lens
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +143,29 @@ def test_written_photos_read_back_equal_and_carry_the_focal_length(capture, tmp_
 def test_a_capture_without_cameras_is_an_input_error():
     with pytest.raises(InputError, match="without cameras"):
         synthetic.capture(synthetic.plane(), [], seed=0)
+
+
+def test_a_lens_puts_every_ray_where_its_formula_says():
+    fine = Camera.from_fov(400, 300, 80.0)
+    lens = Lens("SIMPLE_RADIAL", np.array([100.0, 48.5, 36.0, -0.12]), 96, 72)
+    ramp = (np.arange(400) // 2).astype(np.uint8)  # grey = half the column of the pinhole picture
+    photo = synthetic.through_lens(np.broadcast_to(ramp[None, :, None], (300, 400, 3)).copy(), fine, lens)
+    x, y = np.meshgrid(np.linspace(-0.3, 0.3, 9), np.linspace(-0.2, 0.2, 7))
+    factor = 100 * (1 - 0.12 * (x**2 + y**2))
+    uv = np.stack([48.5 + factor * x, 36 + factor * y], axis=-1).reshape(-1, 2)
+    columns = (fine.K[0, 0] * x + fine.K[0, 2]).ravel()
+    np.testing.assert_allclose(sample(photo[..., 0].astype(np.float64), uv), columns / 2 - 0.5, atol=0.75)
+
+
+def test_a_lens_without_distortion_changes_nothing(capture):
+    view = capture.scene.views[0]
+    K = view.camera.K
+    lens = Lens("SIMPLE_RADIAL", np.array([K[0, 0], K[0, 2], K[1, 2], 0.0]), 96, 72)
+    photo = synthetic.through_lens(capture.images[view.name], view.camera, lens)
+    np.testing.assert_array_equal(photo, capture.images[view.name])
+
+
+def test_another_lens_model_is_an_input_error():
+    lens = Lens("OPENCV", np.zeros(8), 8, 8)
+    with pytest.raises(InputError, match="model OPENCV"):
+        synthetic.through_lens(np.zeros((8, 8, 3), np.uint8), Camera.from_fov(8, 8, 60.0), lens)

@@ -77,3 +77,17 @@ def test_a_moved_world_looks_the_same_to_cameras_that_move_along():
 def test_a_world_of_nothing_is_an_input_error():
     with pytest.raises(InputError, match="no parts"):
         synthetic.build_world([], (), center=(0.0, 0.0, 0.0))
+
+
+def test_cameras_of_a_moved_room_move_along():
+    world = synthetic.room()
+    new_from_world = np.diag([4.0, 4.0, 4.0, 1.0])
+    before = synthetic.room_cameras(world, 32, 24, 4)[1][1]
+    after = synthetic.room_cameras(world.moved(new_from_world), 32, 24, 4)[1][1]
+    np.testing.assert_allclose(after[:3, :3], before[:3, :3], atol=1e-12)
+    np.testing.assert_allclose(after[:3, 3], 4 * before[:3, 3], rtol=1e-9)
+
+
+def test_a_room_too_small_for_its_furniture_is_an_input_error():
+    with pytest.raises(InputError, match="room: size"):
+        synthetic.room(size=(1.0, 1.0, 1.0))
