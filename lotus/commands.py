@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +19,7 @@ from recon.scene import Prediction
 
 DEPTH_CHECKPOINT = "jingheya/lotus-depth-d-v2-0-disparity"  # the authors' best deterministic pair
 NORMALS_CHECKPOINT = "jingheya/lotus-normal-d-v1-1"
-THUMBNAIL_WIDTH = 240
+THUMBNAIL_HEIGHT, MARGIN = 180, 4  # px
 MAX_SHEET_PHOTOS = 48
 SHEET_RATIO = 1.4  # width / height of the contact sheet, about
 
@@ -194,18 +193,25 @@ def _write(
 
 
 def _strip(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns small pictures side by side, all as high as the first."""
+    """Returns small pictures side by side, all as wide as the first, with a white margin."""
     height, width = pictures[0].shape[:2]
-    small = max(1, round(THUMBNAIL_WIDTH * height / width))
-    return np.concatenate([resize_image(picture, THUMBNAIL_WIDTH, small) for picture in pictures], axis=1)
+    small = max(1, round(THUMBNAIL_HEIGHT * width / height))
+    row = np.concatenate([resize_image(picture, small, THUMBNAIL_HEIGHT) for picture in pictures], axis=1)
+    return np.pad(row, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
 
 
-def _sheet(strips: Sequence[UInt8[np.ndarray, "_h w 3"]]) -> UInt8[np.ndarray, "h w2 3"]:
-    """Returns strips in columns on white, in reading order, about as `SHEET_RATIO` wants."""
-    height, width = max(strip.shape[0] for strip in strips) + 8, strips[0].shape[1] + 8
-    columns = min(len(strips), max(1, round((len(strips) * height * SHEET_RATIO / width) ** 0.5)))
-    sheet = np.full((ceil(len(strips) / columns) * height, columns * width, 3), 255, np.uint8)
-    for index, strip in enumerate(strips):
-        top, left = index // columns * height + 4, index % columns * width + 4
-        sheet[top : top + strip.shape[0], left : left + strip.shape[1]] = strip
-    return sheet
+def _sheet(strips: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns strips in rows on white, in reading order."""
+    area = sum(strip.shape[0] * strip.shape[1] for strip in strips)
+    width = max(round((area * SHEET_RATIO) ** 0.5), *(strip.shape[1] for strip in strips), 1)
+    rows: list[list[np.ndarray]] = [[]]
+    for strip in strips:
+        if sum(each.shape[1] for each in rows[-1]) + strip.shape[1] > width:
+            rows.append([])
+        rows[-1].append(strip)
+    joined = [np.concatenate(row, axis=1) for row in rows if row]
+    widest = max(row.shape[1] for row in joined)
+    padded = [
+        np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in joined
+    ]
+    return np.concatenate(padded)

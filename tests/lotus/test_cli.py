@@ -1,0 +1,127 @@
+"""The command: what it writes, what it says, how it ends."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lotus.cli import main
+from recon.io.maps import read_prediction
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ending:
+        main([str(word) for word in words])
+    said = capsys.readouterr()
+    return int(ending.value.code or 0), said.out, said.err
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo: np.ndarray) -> Path:
+    """A folder with a photo, a smaller one in a folder below, and a broken one."""
+    (tmp_path / "photos/more").mkdir(parents=True)
+    Image.fromarray(photo).save(tmp_path / "photos/first.png")
+    Image.fromarray(photo[:, :80]).save(tmp_path / "photos/more/second.jpg")
+    return tmp_path / "photos"
+
+
+def test_predict_writes_maps_pictures_and_a_contact_sheet(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    models = ("--checkpoint", checkpoints / "disparity-d", "--normals-checkpoint", checkpoints / "normal-g")
+    out = tmp_path / "out"
+    code, said, _ = run(capsys, "predict", photos, out, *models, "--processing-res", 64, "--device", "cpu")
+    assert code == 0
+    assert f"affine_disparity values by {checkpoints / 'disparity-d'}; normals by" in said
+    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    pictures = [
+        f"pictures/{name}_{kind}.png" for name in ("first", "more/second") for kind in ("depth", "normals")
+    ]
+    assert files == sorted(["contact_sheet.jpg", "first.npz", "more/second.npz", *pictures])
+    with np.load(out / "first.npz") as maps:
+        assert maps["values"].shape == (48, 64)
+        assert str(maps["kind"]) == "affine_disparity"
+        np.testing.assert_allclose(np.linalg.norm(maps["normals"], axis=-1).max(), 1, atol=1e-5)
+
+
+def test_one_photo_and_depth_alone(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    out, model = tmp_path / "out", checkpoints / "depth-d"
+    code, said, _ = run(
+        capsys, "predict", photos / "first.png", out, "--checkpoint", model, "--processing-res", 64
+    )
+    assert code == 0
+    assert "no normals: no checkpoint for them" in said
+    prediction = read_prediction(out / "first.npz")
+    assert prediction.kind == "affine"
+    assert prediction.normals is None
+
+
+def test_the_task_decides_where_the_name_does_not(
+    capsys: pytest.CaptureFixture[str], photos: Path, lotus_golden: Path, tmp_path: Path
+) -> None:
+    words = ("predict", photos / "first.png", tmp_path / "out", "--checkpoint", lotus_golden / "checkpoint_g")
+    code, _, error = run(capsys, *words)
+    assert code == 1
+    assert "say depth or disparity (option space, flag --task)" in error
+    code, _, _ = run(capsys, *words, "--task", "normal", "--processing-res", 64)
+    assert code == 0
+    with np.load(tmp_path / "out/first.npz") as maps:
+        assert np.isnan(maps["values"]).all()
+        assert np.isfinite(maps["normals"]).all()
+
+
+def test_a_photo_that_cannot_be_read_does_not_stop_the_others(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    words = (
+        "predict",
+        photos,
+        tmp_path / "out",
+        "--checkpoint",
+        checkpoints / "depth-d",
+        "--processing-res",
+        64,
+    )
+    code, said, error = run(capsys, *words)
+    assert code == 1
+    assert "2 of 3 photos done" in said
+    assert "1 of 3 photos cannot be read: broken.png" in error
+    assert (tmp_path / "out/first.npz").is_file()
+
+
+def test_photos_of_one_name_are_refused(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path, photo: np.ndarray
+) -> None:
+    Image.fromarray(photo).save(photos / "first.jpg")
+    code, _, error = run(capsys, "predict", photos, tmp_path / "out", "--checkpoint", checkpoints / "depth-d")
+    assert code == 1
+    assert "would both write first.npz" in error
+
+
+def test_known_errors_are_one_line_and_code_1(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    for flags in (["--checkpoint", "nothing/depth-here"], ["--checkpoint", "depth.ckpt"], []):
+        code, said, error = run(capsys, "predict", photos, tmp_path / "out", *flags)
+        assert (code, said, error.count("\n")) == (1, "", 1)
+
+
+def test_wrong_usage_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "paint")[0] == 2
+    assert run(capsys)[0] == 2
+    assert run(capsys, "predict", "a", "b", "--task", "colour")[0] == 2
+
+
+def test_help_is_there_within_a_second() -> None:
+    code = "from lotus.cli import main; main(['--help'])"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "lotus predict photos/ out/" in done.stdout
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1.0
