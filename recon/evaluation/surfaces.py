@@ -140,7 +140,8 @@ def vertex_distances(mesh: Mesh, reference: Mesh) -> Float64[np.ndarray, "n"]:
 
 def error_colors(mesh: Mesh, distances: Float64[np.ndarray, "n"], limit: float) -> Mesh:
     """Returns the mesh in colours of rising distance: dark blue at 0, teal, yellow, red from `limit` on."""
-    position = np.clip(distances / limit, 0, 1) * (len(ERROR_RAMP) - 1)
+    shares = distances / max(limit, np.finfo(np.float64).tiny)  # a limit of 0: all exact, all blue
+    position = np.clip(shares, 0, 1) * (len(ERROR_RAMP) - 1)
     stops = np.arange(len(ERROR_RAMP))
     channels = [np.interp(position, stops, ERROR_RAMP[:, channel]) for channel in range(3)]
     return replace(mesh, colors=np.rint(np.stack(channels, axis=1)).astype(np.uint8))

@@ -133,6 +133,11 @@ def test_error_colors_run_from_blue_to_red():
     np.testing.assert_array_equal(colors[2], colors[3])
 
 
+def test_error_colors_of_an_exact_mesh_are_blue():
+    colors = error_colors(square(0.0), np.zeros(4), limit=0.0).colors
+    assert (colors.argmax(axis=1) == 2).all()
+
+
 def test_vertex_distances_to_a_plane_are_heights():
     np.testing.assert_allclose(vertex_distances(square(0.4, 1.0), square(0.1)), 0.3, rtol=1e-5)
 
