@@ -1,10 +1,13 @@
 """Progress bars and lines on the console; the only place of the packages that draws them."""
 
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
+
+MAX_LEFT_OUT = 10  # lines; a sequence can lack hundreds of frames
 
 
 class Console:
@@ -25,6 +28,13 @@ class Console:
         """Writes a line below the bars."""
         self._close()
         sys.stderr.write(f"{text}\n")
+
+    def left_out(self, dropped: Mapping[str, str]) -> None:
+        """Names what was left out with the reason, at most `MAX_LEFT_OUT` lines of it."""
+        for name, reason in list(dropped.items())[:MAX_LEFT_OUT]:
+            self.say(f"left out: {name}: {reason}")
+        if len(dropped) > MAX_LEFT_OUT:
+            self.say(f"left out: {len(dropped) - MAX_LEFT_OUT} more")
 
     def progress(self, step: str, done: int, total: int) -> None:
         """Moves the bar of a step; a new step gets a new bar."""

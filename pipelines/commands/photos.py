@@ -118,8 +118,7 @@ def reconstruct(
     with local_executor(workers) as executor:
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
     summary = write_outcome(out, outcome, title, [note], pipeline)
-    for name, reason in outcome.dropped.items():
-        console.say(f"left out: {name}: {reason}")
+    console.left_out(outcome.dropped)
     console.say(
         f"{summary['views_used']} of {summary['photos']} photos used, {summary['faces']} faces, "
         f"{summary['seconds']:.0f} s; see {out / 'report.html'}"

@@ -82,8 +82,7 @@ def _stream_to_mesh(pipeline: Streaming, sequence: sequences.Sequence, out: Path
     assert volume is not None  # or the stream would have raised
     mesh = pipeline.extract(volume=volume)
     write_mesh_files(out, mesh)
-    for name, reason in dropped.items():
-        console.say(f"left out: {name}: {reason}")
+    console.left_out(dropped)
     used = len(sequence.frames) - sum(frame.name in dropped for frame in sequence.frames)
     console.say(
         f"{used} of {len(sequence.frames)} frames used, {len(mesh.faces)} faces; see {out / 'mesh.glb'}"

@@ -1,0 +1,147 @@
+"""What users get wrong ends in one clear line, or drops the one photo it is about."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import cli
+from tests.pipelines.rooms import Room
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def fails(words: list[str], capsys: Capsys) -> str:
+    """Runs a command that has to fail, and returns the one line it says why with."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stopped.value.code == 1
+    assert last.startswith("recon: ")
+    return last
+
+
+def dropped(out: Path) -> dict[str, str]:
+    return json.loads((out / "report.json").read_text())["dropped"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder.mkdir(), "none of them a photo|no photo|no files|empty"),
+        (lambda folder: None, "no such file or folder"),
+        (lambda folder: folder.write_text("photos"), "video|no folder|not a"),
+    ],
+)
+def test_photos_that_are_none(
+    tmp_path: Path, capsys: Capsys, make: Callable[[Path], object], words: str
+) -> None:
+    make(tmp_path / "photos")
+    line = fails(["multi", str(tmp_path / "photos"), str(tmp_path / "out")], capsys)
+    assert any(word in line for word in words.split("|")), line
+
+
+def test_single_photo_for_multi_says_what_to_do(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(sorted(room.photos.iterdir())[0], tmp_path / "photos")
+    line = fails(["multi", str(tmp_path / "photos"), str(tmp_path / "out")], capsys)
+    assert "1 photo" in line
+
+
+def test_unrelated_photos_say_that_nothing_matches(tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        noise = np.random.default_rng(number).integers(0, 255, (24, 32, 3), np.uint8)
+        picture = Image.fromarray(noise).resize((320, 240), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / "photos" / f"{number}.png")
+    line = fails(["multi", str(tmp_path / "photos"), str(tmp_path / "out")], capsys)
+    assert "match" in line or "overlap" in line
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text"])
+def test_bad_photo_among_good_ones_is_dropped_with_its_reason(room: Room, tmp_path: Path, kind: str) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(room.photos, photos)
+    victim = sorted(photos.iterdir())[2]
+    victim.write_bytes(victim.read_bytes()[:2000] if kind == "truncated" else b"not a photo")
+    flags = room.flags(out)
+    cli.main([flags[0], str(photos), *flags[2:]])
+    assert list(dropped(out)) == [victim.name]
+
+
+def test_prediction_of_nan_drops_its_view(room: Room, tmp_path: Path) -> None:
+    name, out = _with_prediction(room, tmp_path, lambda values: np.full_like(values, np.nan))
+    assert list(dropped(out)) == [name]
+
+
+def test_prediction_of_another_shape_drops_its_view(room: Room, tmp_path: Path) -> None:
+    name, out = _with_prediction(room, tmp_path, lambda values: values[:, : values.shape[1] // 2])
+    assert "ratios differ" in dropped(out)[name]
+
+
+def test_prediction_of_another_size_is_used(room: Room, tmp_path: Path) -> None:
+    _, out = _with_prediction(room, tmp_path, lambda values: np.repeat(np.repeat(values, 2, 0), 2, 1))
+    assert dropped(out) == {}
+
+
+def _with_prediction(
+    room: Room, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]
+) -> tuple[str, Path]:
+    folder, out = tmp_path / "predictions", tmp_path / "out"
+    shutil.copytree(room.predictions, folder)
+    path = sorted(folder.iterdir())[1]
+    with np.load(path) as arrays:
+        values, kind, normals = arrays["values"], str(arrays["kind"]), arrays["normals"]
+    normals = np.stack([change(normals[..., channel]) for channel in range(3)], axis=-1)
+    np.savez(path, values=change(values), kind=kind, normals=normals)
+    flags = room.flags(out)
+    flags[flags.index("--predictions") + 1] = str(folder)
+    cli.main([*flags, "--until", "aligned"])
+    return f"{path.stem}.png", out
+
+
+def test_missing_predictions_of_most_photos_stop_the_run(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "predictions").mkdir()
+    flags = room.flags(tmp_path / "out")
+    flags[flags.index("--predictions") + 1] = str(tmp_path / "predictions")
+    assert "no prediction view_000.npz" in fails(flags, capsys)
+
+
+def test_broken_model_is_named(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    shutil.copytree(room.sparse, tmp_path / "sparse")
+    (tmp_path / "sparse/images.bin").write_bytes((room.sparse / "images.bin").read_bytes()[:100])
+    flags = room.flags(tmp_path / "out")
+    flags[flags.index("--sparse") + 1] = str(tmp_path / "sparse")
+    assert "images.bin" in fails(flags, capsys)
+
+
+def test_out_that_is_a_file_is_named(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "out").write_text("taken")
+    assert "cannot write there" in fails(room.flags(tmp_path / "out"), capsys)
+
+
+def test_unknown_option_in_config_names_the_nearest(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "run.toml").write_text("[fuse]\nvoxel_sise = 1\n")
+    line = fails([*room.flags(tmp_path / "out"), "--config", str(tmp_path / "run.toml")], capsys)
+    assert "did you mean 'voxel_size'" in line
+
+
+def test_unknown_artifact_lists_those_there_are(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    line = fails([*room.flags(tmp_path / "out"), "--until", "meshh"], capsys)
+    assert "mesh" in line
+    assert "aligned" in line
+
+
+def test_two_predictors_exclude_each_other(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    line = fails([*room.flags(tmp_path / "out"), "--checkpoint", "somewhere"], capsys)
+    assert "exclude each other" in line
+
+
+def test_wrong_usage_exits_with_2(capsys: Capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["multi", "--no-such-flag"])
+    assert stopped.value.code == 2
