@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from lotus.predictor import LotusPredictor
-from recon.io.sequences import Frame, Sequence
 
+from lotus.predictor import LotusPredictor
 from pipelines.graph import ByView, digest
 from pipelines.predictors import Imported, Predictor
 from pipelines.runner import Progress
@@ -26,6 +25,7 @@ from recon.fusion import TSDFVolume
 from recon.geometry import normals_from_depth
 from recon.io import colmap, images
 from recon.io.colmap import ColmapModel, SfmOptions
+from recon.io.sequences import Frame, Sequence
 from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
 MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from recon.io.sequences import Frame, Sequence
 
 from pipelines.graph import digest
 from pipelines.predictors import FromFiles
@@ -18,6 +17,7 @@ from recon.errors import InputError, PipelineError, ReconError, ViewError
 from recon.fusion import TSDFVolume
 from recon.io import colmap
 from recon.io.colmap import SfmOptions
+from recon.io.sequences import Frame, Sequence
 from recon.scene import DepthMap, Scene, View
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
-from recon.io.sequences import read_sequence
 
 from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, flags_of
 from pipelines.config import read_options, with_options
@@ -15,6 +14,7 @@ from pipelines.streaming import Streaming
 from pipelines.streaming import stream as stream_frames
 from recon.errors import InputError
 from recon.io import sequences
+from recon.io.sequences import read_sequence
 
 SNAPSHOT_FRAMES = 100  # the mesh is written after so many frames, and at the end
 
