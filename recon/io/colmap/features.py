@@ -156,7 +156,7 @@ def _prepare(
 def _sift(
     folder: Path, names: Sequence[str], options: SfmOptions
 ) -> dict[str, tuple[Float32[np.ndarray, "n 2"], UInt8[np.ndarray, "n 128"]]]:
-    """SIFT of the pictures in a folder. All other extractors need ONNX; without it COLMAP aborts the process."""
+    """SIFT of the pictures in a folder. All other extractors make COLMAP abort: they need ONNX."""
     pycolmap = load_pycolmap()
     extraction = pycolmap.FeatureExtractionOptions(
         type=pycolmap.FeatureExtractorType.SIFT,

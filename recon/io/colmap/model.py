@@ -36,7 +36,7 @@ class ColmapModel:
             raise InputError(f"ColmapModel: has no {missing[0]}.bin")
 
     @property
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, int | float]:
         """Number of images and points, mean track length, mean reprojection error in pixels."""
         reconstruction = load_reconstruction(self)
         return {

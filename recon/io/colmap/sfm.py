@@ -24,6 +24,7 @@ from recon.io.colmap.matching import (
 from recon.io.colmap.model import ColmapModel, model_from_reconstruction
 from recon.io.colmap.options import MIN_PAIR_INLIERS, SfmOptions, load_pycolmap
 from recon.io.colmap.pairs import choose_pairs, posed_pairs
+from recon.io.colmap.refine import refine_principal_points
 from recon.scene import Lens, View
 
 ADVICE = "take photos that overlap by two thirds, sharp, of a scene that stands still"
@@ -66,8 +67,9 @@ def reconstruct(
     if not models:
         raise PipelineError(_nothing_placed(features, matches))
     dropped |= _reasons(features, models, matches)
-    _to_photo_pixels(models[0], features)
-    return _finished(models[0], features, dropped)
+    best = models[0] if options.fix_lens else refine_principal_points(models[0])
+    _to_photo_pixels(best, features)
+    return _finished(best, features, dropped)
 
 
 def triangulate(
@@ -125,7 +127,7 @@ def _features(
 ) -> tuple[list[PhotoFeatures], dict[str, str]]:
     """Features of at least two photos, and the unreadable photos."""
     if len(photos) < 2:
-        raise PipelineError(f"structure from motion: {len(photos)} photo found, at least 2 wanted; {ADVICE}")
+        raise PipelineError(f"structure from motion: {len(photos)} photos found, at least 2 wanted; {ADVICE}")
     features, dropped = extract_features(
         photos, work_dir / "features", options, masks=masks, on_progress=report
     )
@@ -149,9 +151,8 @@ def _map(database: Path, work_dir: Path, options: SfmOptions, report: Progress) 
     return sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
 
 
-def _map_incrementally(database: Path, folder: Path, options: SfmOptions, report: Progress) -> dict[int, Any]:
-    pycolmap = load_pycolmap()
-    mapping = pycolmap.IncrementalPipelineOptions(
+def _incremental_options(options: SfmOptions) -> Any:
+    mapping = load_pycolmap().IncrementalPipelineOptions(
         random_seed=options.seed,
         num_threads=1,
         min_model_size=2,
@@ -161,6 +162,11 @@ def _map_incrementally(database: Path, folder: Path, options: SfmOptions, report
     )
     mapping.mapper.abs_pose_refine_focal_length = not options.fix_lens
     mapping.mapper.abs_pose_refine_extra_params = not options.fix_lens
+    return mapping
+
+
+def _map_incrementally(database: Path, folder: Path, options: SfmOptions, report: Progress) -> dict[int, Any]:
+    pycolmap = load_pycolmap()
     opened = pycolmap.Database.open(database)
     total = opened.num_images()
     opened.close()
@@ -171,9 +177,29 @@ def _map_incrementally(database: Path, folder: Path, options: SfmOptions, report
         placed = min(placed + images, total)  # a second model may start with photos of the first
         report("mapping", placed, total)
 
-    return pycolmap.incremental_mapping(
+    mapping = _incremental_options(options)
+    models = pycolmap.incremental_mapping(
         database, folder, folder, mapping, "", lambda: count(2), lambda: count(1)
     )
+    if models:
+        largest = max(models, key=lambda number: (models[number].num_reg_images(), -number))
+        if models[largest].num_reg_images() < total:
+            models[largest] = _extended(models[largest], database, folder / "extended", options)
+    return models
+
+
+def _extended(model: Any, database: Path, folder: Path, options: SfmOptions) -> Any:
+    """The model with the photos that fewer matches place; they come last and so mislead no others."""
+    pycolmap = load_pycolmap()
+    start, end = folder / "start", folder / "end"
+    start.mkdir(parents=True)
+    end.mkdir()
+    model.write_binary(start)
+    mapping = _incremental_options(options)
+    mapping.multiple_models = False
+    mapping.mapper.abs_pose_min_num_inliers = MIN_PAIR_INLIERS
+    larger = pycolmap.incremental_mapping(database, folder, end, mapping, start)
+    return max([model, *larger.values()], key=lambda found: found.num_reg_images())
 
 
 def _map_globally(database: Path, folder: Path, options: SfmOptions, report: Progress) -> dict[int, Any]:

@@ -1,8 +1,8 @@
 """A COLMAP model as a `Scene` of pinhole views; where each pinhole pixel lies in the photo as taken.
 
 The pinhole camera of a distorted lens keeps the resolution of the photo's centre and shows the largest part
-about its axis that has no blank pixel, at most `MAX_FOV_DEG` wide and high: fisheye and equirectangular photos
-lose what is beyond, for a pinhole picture would stretch it without end.
+about its axis that has no blank pixel, at most `MAX_FOV_DEG` wide and high: fisheye and equirectangular
+photos lose what is beyond, for a pinhole picture would stretch it without end.
 """
 
 from collections.abc import Mapping
