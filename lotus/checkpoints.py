@@ -41,6 +41,10 @@ _UNET_FACTS = {
     "out_channels": (4,),
     "class_embed_type": ("projection",),
     "projection_class_embeddings_input_dim": (4,),
+    "use_linear_projection": (True,),
+    "resnet_time_scale_shift": ("default", None),
+    "resnet_out_scale_factor": (1.0, None),
+    "mid_block_scale_factor": (1, None),
 }
 _VAE_FACTS = {"_class_name": ("AutoencoderKL",), "in_channels": (3,), "latent_channels": (4,)}
 _TEXT_FACTS = {"model_type": ("clip_text_model",)}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float32
 
-from lotus.network import LotusUNet, LotusVAE
+from lotus.network import LotusUNet, LotusVAE, number_format
 from recon.errors import InputError
 
 DEFAULT_RES = 768
@@ -37,7 +37,7 @@ class LotusModel:
     def __init__(self, unet: LotusUNet, vae: LotusVAE) -> None:
         self.unet, self.vae = unet, vae
         self.is_generative = unet.in_channels == 8
-        self.device, self.dtype = unet.switches.device, unet.switches.dtype
+        self.device, self.dtype = unet.conv_in.weight.device, number_format(unet)
 
     @torch.inference_mode()
     def annotate(  # noqa: PLR0913 - the options of the reference pipeline

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from jaxtyping import Float, Float32
 from torch import nn
 
@@ -50,6 +52,45 @@ class TwoTokenAttention(nn.Module):
         return F.linear(share, self.directions, self.origin)
 
 
+class Resnet(nn.Module):
+    """A residual block of diffusers with the constant embeddings in a bias, and few temporary maps."""
+
+    def __init__(self, block: Any, embeddings: Float32[torch.Tensor, "2 e"] | None = None) -> None:
+        super().__init__()
+        self.norm1, self.conv1, self.norm2, self.conv2 = block.norm1, block.conv1, block.norm2, block.conv2
+        self.shortcut = block.conv_shortcut
+        bias = block.conv1.bias[None]
+        if embeddings is not None:
+            bias = bias + block.time_emb_proj(F.silu(embeddings))
+        self.biases = nn.Parameter(bias, requires_grad=False)  # (2, c), or (1, c) without embeddings
+
+    def forward(
+        self, hidden: Float[torch.Tensor, "b c h w"], temb: int | None = None
+    ) -> Float[torch.Tensor, "b d h w"]:
+        """Returns the block's output; `temb`, diffusers' name for the embedding, is its index."""
+        inner = F.silu(self.norm1(hidden), inplace=True)
+        inner = F.conv2d(inner, self.conv1.weight, self.biases[temb or 0], padding=1)
+        inner = self.conv2(F.silu(self.norm2(inner), inplace=True))
+        return inner.add_(hidden if self.shortcut is None else self.shortcut(hidden))
+
+
+class Transformer(nn.Module):
+    """The transformer between two residual blocks, keeping the memory format of its input."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.norm, self.proj_in, self.proj_out = block.norm, block.proj_in, block.proj_out
+        self.layers = block.transformer_blocks
+
+    def forward(self, hidden: Float[torch.Tensor, "b c h w"], **_: Any) -> tuple[torch.Tensor]:
+        """Returns a tuple of the output, as diffusers' blocks unpack it."""
+        tokens = self.proj_in(self.norm(hidden).flatten(2).transpose(1, 2))  # (b, h * w, c)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        update = self.proj_out(tokens).transpose(1, 2).reshape(hidden.shape)
+        return (hidden + update,)
+
+
 class LotusUNet(nn.Module):
     """The UNet with timestep, task vector and prompt folded in; made of the blocks of diffusers' UNet."""
 
@@ -64,28 +105,27 @@ class LotusUNet(nn.Module):
         self.in_channels = int(unet.config.in_channels)
         self.conv_in, self.conv_norm_out, self.conv_out = unet.conv_in, unet.conv_norm_out, unet.conv_out
         self.down_blocks, self.mid_block, self.up_blocks = unet.down_blocks, unet.mid_block, unet.up_blocks
-        self.switches = nn.Buffer(_switch_embeddings(unet))  # (2, c)
         for block in unet.modules():
             if isinstance(block, BasicTransformerBlock):
                 block.add_module("attn2", TwoTokenAttention(block.attn2, prompt))
+        _fold_blocks(self, _switch_embeddings(unet))
 
     def forward(
         self, sample: Float32[torch.Tensor, "b c h w"], switch: int
     ) -> Float32[torch.Tensor, "b 4 h w"]:
         """Returns the clean latent of the annotation (switch 0) or of the photo itself (switch 1)."""
-        embedding = self.switches[switch][None]
-        hidden = self.conv_in(sample).to(embedding.dtype)
+        hidden = self.conv_in(sample).to(number_format(self))
         skips: tuple[torch.Tensor, ...] = (hidden,)
         for block in self.down_blocks:
-            hidden, outputs = block(hidden_states=hidden, temb=embedding)
+            hidden, outputs = block(hidden_states=hidden, temb=switch)
             skips += outputs
-        hidden = self.mid_block(hidden, embedding)
+        hidden = self.mid_block(hidden, switch)
         for block in self.up_blocks:
             count = len(block.resnets)
             skips, used = skips[:-count], skips[-count:]
             size = skips[-1].shape[2:] if skips else None  # odd sides were rounded up on the way down
             hidden = block(
-                hidden_states=hidden, temb=embedding, res_hidden_states_tuple=used, upsample_size=size
+                hidden_states=hidden, temb=switch, res_hidden_states_tuple=used, upsample_size=size
             )
         latents: torch.Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden)).float())
         return latents
@@ -99,10 +139,11 @@ class LotusVAE(nn.Module):
         self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
         self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
         self.scaling = float(vae.config.scaling_factor)
+        _fold_blocks(self, None)
 
     def encode(self, pixels: Float32[torch.Tensor, "b 3 h w"]) -> Float32[torch.Tensor, "b 8 h8 w8"]:
         """Returns mean and log-variance of the posterior of pictures in [-1, 1]."""
-        hidden = self.encoder.conv_in(pixels).to(_dtype(self.encoder.mid_block))
+        hidden = self.encoder.conv_in(pixels).to(number_format(self))
         for block in self.encoder.down_blocks:
             hidden = block(hidden)
         hidden = F.silu(self.encoder.conv_norm_out(self.encoder.mid_block(hidden)))
@@ -112,7 +153,7 @@ class LotusVAE(nn.Module):
     def decode(self, latents: Float32[torch.Tensor, "b 4 h w"]) -> Float32[torch.Tensor, "b 3 h8 w8"]:
         """Returns pictures, nominally in [-1, 1]."""
         hidden = self.decoder.conv_in(self.post_quant_conv(latents))
-        hidden = self.decoder.mid_block(hidden.to(_dtype(self.decoder.mid_block)))
+        hidden = self.decoder.mid_block(hidden.to(number_format(self)))
         for block in self.decoder.up_blocks:
             hidden = block(hidden)
         pictures: torch.Tensor = self.decoder.conv_out(F.silu(self.decoder.conv_norm_out(hidden)).float())
@@ -131,12 +172,8 @@ def place(module: Module, device: torch.device, dtype: torch.dtype) -> Module:
     for parameter in module.parameters():
         kind = torch.float32 if parameter in outer else dtype
         parameter.data = parameter.data.to(device, kind, copy=True)
-    for owner in module.modules():
-        for name, buffer in owner.named_buffers(recurse=False):
-            setattr(owner, name, buffer.to(device, dtype if buffer.is_floating_point() else None))
-        for weight in owner.parameters(recurse=False):
-            if weight.ndim == 4 and dtype != torch.float32:
-                weight.data = weight.data.to(memory_format=torch.channels_last)
+        if parameter.ndim == 4 and dtype != torch.float32:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
     return module
 
 
@@ -150,5 +187,16 @@ def _switch_embeddings(unet: Any) -> Float32[torch.Tensor, "2 c"]:
     return embeddings.clone()
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
+def _fold_blocks(network: nn.Module, embeddings: Float32[torch.Tensor, "2 e"] | None) -> None:
+    """Puts the leaner blocks in the place of diffusers' in a UNet or VAE."""
+    for parts in [part for part in network.modules() if isinstance(part, nn.ModuleList)]:
+        for index, part in enumerate(parts):
+            if isinstance(part, ResnetBlock2D):
+                parts[index] = Resnet(part, embeddings)
+            elif isinstance(part, Transformer2DModel):
+                parts[index] = Transformer(part)
+
+
+def number_format(network: nn.Module) -> torch.dtype:
+    """Returns the dtype that the inner layers of a network compute in."""
+    return next(layer.weight.dtype for layer in network.modules() if isinstance(layer, nn.GroupNorm))
