@@ -15,6 +15,7 @@ class Console:
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._step = ""
 
     def __enter__(self) -> "Console":
         return self
@@ -38,13 +39,14 @@ class Console:
 
     def progress(self, step: str, done: int, total: int) -> None:
         """Moves the bar of a step; a new step gets a new bar."""
-        if self._bar is None or self._bar.desc != step:
+        if self._bar is None or self._step != step:
             self._close()
-            self._bar = tqdm(desc=step, total=total, file=sys.stderr, leave=True, dynamic_ncols=True)
-            self._bar.desc = step
+            # in a log file, one line per step is enough
+            interval = 0.1 if sys.stderr.isatty() else float("inf")
+            self._bar = tqdm(desc=step, total=total, file=sys.stderr, mininterval=interval, miniters=1)
+            self._step = step
         self._bar.total = total
-        self._bar.n = done
-        self._bar.refresh()
+        self._bar.update(done - self._bar.n)
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -148,10 +148,13 @@ def _make_once(stage: Stage, state: _State) -> None:
     inputs = {source.name: state.recipes[source.name] for source in inputs_of(stage)}
     recipe = _recipe(stage, inputs, _content(stage, None), state)
     started, reused = time.perf_counter(), recipe.key in state.store
+    tells = takes_progress(stage)
     if not reused:
-        state.progress(stage.makes, 0, 1)
+        if not tells:
+            state.progress(stage.makes, 0, 1)
         evaluate(recipe, state.store)
-    state.progress(stage.makes, 1, 1)
+    if reused or not tells:
+        state.progress(stage.makes, 1, 1)
     state.recipes[stage.makes] = recipe
     _record(stage, state, started, (0, 1) if reused else (1, 0))
 
