@@ -1,0 +1,42 @@
+"""A voxel size that fits the depth maps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recon.errors import PipelineError
+from recon.geometry import rays
+from recon.scene import DepthMap
+
+PIXELS_PER_VOXEL = 1.5  # finer voxels would only copy the pixels' noise
+SIGMAS_PER_VOXEL = 0.75  # then three sigma fit into the truncation distance of four voxels
+MIN_COSINE = 0.17  # of 80 degrees
+MAX_SURFACE_VOXELS = 4e7  # summed over the views; about 2 GB where each place is seen five times
+
+
+def choose_voxel_size(depth_maps: Sequence[DepthMap]) -> float:
+    """Returns a voxel size, scene units, for maps of one scene; proportional to the scene's scale.
+
+    It is the median over the maps of max(1.5 d / f, 0.75 sigma), medians over each map's pixels: the width of
+    a pixel on the surface and the standard deviation of depth. It grows where the surface that the maps show,
+    sum over pixels of d^2 / (f_x f_y |n . r|) with rays r of z = 1, would take more than 4e7 voxels.
+
+    Raises:
+        PipelineError: No map has any depth.
+    """
+    sizes, area = [], 0.0
+    for depth_map in depth_maps:
+        valid = depth_map.depth > 0
+        if not valid.any():
+            continue
+        focal2 = depth_map.camera.K[0, 0] * depth_map.camera.K[1, 1]
+        depth = depth_map.depth[valid].astype(np.float64)
+        footprint, sigma = np.median(depth) / np.sqrt(focal2), np.median(depth_map.sigma[valid])
+        sizes.append(max(PIXELS_PER_VOXEL * footprint, SIGMAS_PER_VOXEL * sigma))
+        directions = rays(depth_map.camera.K, depth_map.camera.width, depth_map.camera.height)[valid]
+        facing = -np.einsum("nc,nc->n", depth_map.normals[valid], directions)
+        facing = np.where(facing > 0, np.maximum(facing, MIN_COSINE), 1)
+        area += float((depth**2 / facing).sum() / focal2)
+    if not sizes:
+        raise PipelineError(f"no voxel size: none of the {len(depth_maps)} depth maps has any depth")
+    return float(max(np.median(sizes), np.sqrt(area / MAX_SURFACE_VOXELS)))
