@@ -71,6 +71,9 @@ class Predict:
     flip: bool = False
     """Also predict the mirrored photo and average: twice the time, less bias."""
 
+    detail: int = 1
+    """Maps this many times longer, at most the photo's size: overlapping tiles, fitted to the whole."""
+
     batch_size: int = 4
     """Most photos at once."""
 
@@ -99,6 +102,7 @@ class Predict:
             seed=self.seed,
             seeds=self.seeds,
             flip=self.flip,
+            detail=self.detail,
             batch_size=self.batch_size,
         )
 

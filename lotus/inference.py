@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 
 from lotus.model import LATENT_FACTOR, LotusModel, draw_noise
+from lotus.tiling import fitted
 from recon.scene import Prediction
 
 CLIPPED_MARGIN = 0.02  # of the range; nearer to its ends a value may be any that was clipped
@@ -98,7 +99,7 @@ def values_from_raw(
     """
     drawn = raw / 2 + 0.5
     maps = np.clip(drawn, 0, 1).mean(axis=-1)  # (p, h, w); clamped before the mean, as the reference
-    aligned = np.stack([_fitted(each, maps[0]) for each in maps])
+    aligned = np.stack([fitted(each, maps[0], np.ones_like(each)) for each in maps])
     mean = drawn.mean(axis=(0, 3))
     inside = np.clip(np.minimum(mean, 1 - mean) / CLIPPED_MARGIN, CLIPPED_CONFIDENCE, 1)
     agreement = 1 / (1 + (aligned.std(axis=0) / HALF_TRUST_SPREAD) ** 2)
@@ -123,16 +124,6 @@ def normals_from_raw(
     return np.where(length >= MIN_NORMAL_LENGTH, mean / np.maximum(length, MIN_NORMAL_LENGTH), 0).astype(
         np.float32
     )
-
-
-def _fitted(
-    source: Float32[np.ndarray, "h w"], target: Float32[np.ndarray, "h w"]
-) -> Float32[np.ndarray, "h w"]:
-    """Returns scale * source + shift nearest to the target in least squares; a constant keeps scale 1."""
-    offset, mean = source - source.mean(), target.mean()
-    variance = float((offset**2).mean())
-    scale = float((offset * (target - mean)).mean()) / variance if variance else 1.0
-    return (scale * offset + mean).astype(np.float32)
 
 
 def _draw(models: Sequence[LotusModel], pixels: torch.Tensor, each: Pass) -> list[torch.Tensor]:

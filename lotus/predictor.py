@@ -13,6 +13,8 @@ from recon.scene import Prediction
 if TYPE_CHECKING:
     from lotus.model import LotusModel
 
+    Models = tuple[tuple[LotusModel, str] | None, LotusModel | None]
+
 KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 
 
@@ -52,6 +54,9 @@ class LotusPredictor:
     flip: bool = False
     """Also predicts the mirrored photo: twice the time, less bias, and a confidence from the spread."""
 
+    detail: int = 1
+    """Maps this many times longer, at most the photo's size: overlapping tiles, fitted to the whole."""
+
     batch_size: int = 4
     """Most photos given to the networks at once."""
 
@@ -60,7 +65,7 @@ class LotusPredictor:
             raise InputError("LotusPredictor: no checkpoint; wanted one of depth or normals at least")
         if self.space not in ("auto", *KINDS):
             raise InputError(f"LotusPredictor: space {self.space!r}, wanted auto, depth or disparity")
-        for name, least in (("processing_res", 0), ("seeds", 1), ("batch_size", 1)):
+        for name, least in (("processing_res", 0), ("seeds", 1), ("detail", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"LotusPredictor: {name} {getattr(self, name)}, wanted at least {least}")
         if self.normals and task_of(self.normals) in KINDS:
@@ -77,10 +82,9 @@ class LotusPredictor:
         Raises:
             InputError: A checkpoint cannot be loaded, its space is unknown, or a photo is not uint8 RGB.
         """
-        from lotus.inference import ensemble, map_size, predict
+        from lotus.inference import map_size
 
-        depth, normals = self.models()
-        passes = ensemble(self.seed, self.seeds, self.flip)
+        models = self.models()
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -90,13 +94,37 @@ class LotusPredictor:
             groups.setdefault(map_size(image.shape[1], image.shape[0], self.processing_res), []).append(index)
         predictions: dict[int, Prediction] = {}
         for size, members in groups.items():
-            for start in range(0, len(members), self.batch_size):
-                batch = members[start : start + self.batch_size]
-                found = predict([images[k] for k in batch], size, passes, depth=depth, normals=normals)
-                predictions.update(zip(batch, found, strict=True))
-        return [predictions[index] for index in range(len(images))]
+            found = self._predict([images[index] for index in members], size, models)
+            predictions.update(zip(members, found, strict=True))
+        return [self._detailed(image, predictions[index], models) for index, image in enumerate(images)]
 
-    def models(self) -> "tuple[tuple[LotusModel, str] | None, LotusModel | None]":
+    def _predict(
+        self, images: Sequence[np.ndarray], size: tuple[int, int], models: "Models"
+    ) -> list[Prediction]:
+        """Returns the predictions of pictures at one size, batch by batch."""
+        from lotus.inference import ensemble, predict
+
+        passes, (depth, normals) = ensemble(self.seed, self.seeds, self.flip), models
+        starts = range(0, len(images), self.batch_size)
+        batches = [images[start : start + self.batch_size] for start in starts]
+        found = [predict(batch, size, passes, depth=depth, normals=normals) for batch in batches]
+        return [prediction for batch in found for prediction in batch]
+
+    def _detailed(self, image: np.ndarray, whole: Prediction, models: "Models") -> Prediction:
+        """Returns the prediction with the detail of tiles that are as large as the whole's map."""
+        from lotus.inference import map_size
+        from lotus.tiling import merge, tile_corners
+        from recon.io.images import resize_image
+
+        (height, width), (tile_height, tile_width) = image.shape[:2], whole.values.shape
+        size = map_size(width, height, min(max(tile_width, tile_height) * self.detail, max(width, height)))
+        if size[0] <= tile_width or size[1] <= tile_height:
+            return whole
+        large, corners = resize_image(image, *size), tile_corners(size, (tile_width, tile_height))
+        crops = [large[top : top + tile_height, left : left + tile_width] for left, top in corners]
+        return merge(whole, self._predict(crops, (tile_width, tile_height), models), corners, size)
+
+    def models(self) -> "Models":
         """Returns the loaded depth model with its prediction's kind, and the normals model.
 
         Raises:
