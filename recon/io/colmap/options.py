@@ -7,7 +7,7 @@ from typing import Literal
 
 from recon.errors import InputError
 
-GLOG_ERROR = 2  # its warnings are of threads and of pictures that we do not give it
+GLOG_FATAL = 3  # what COLMAP logs below that, our own errors say in one line
 MIN_PAIR_INLIERS = 15  # COLMAP's: fewer matches that fit one geometry happen by chance
 
 CameraModel = Literal[
@@ -79,10 +79,10 @@ class SfmOptions:
 
 
 def load_pycolmap() -> ModuleType:
-    """Imports pycolmap and limits its log to errors."""
+    """Imports pycolmap and silences its log."""
     import pycolmap
 
-    pycolmap.logging.minloglevel = max(GLOG_ERROR, pycolmap.logging.minloglevel)
+    pycolmap.logging.minloglevel = max(GLOG_FATAL, pycolmap.logging.minloglevel)
     return pycolmap
 
 

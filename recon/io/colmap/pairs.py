@@ -38,8 +38,7 @@ def choose_pairs(
     if matcher == "sequential":
         return _sorted([*_sequence(len(features), options.neighbors // 2), *_loops(similarity)])
     if matcher == "spatial":
-        located = np.isfinite(positions).all(axis=1)
-        near = nearest(-_distances(np.where(located[:, None], positions, np.inf)), options.neighbors)
+        near = nearest(-_distances(positions), options.neighbors)  # NaN for photos without GPS
         return _sorted([*near, *nearest(similarity, LOOP_NEIGHBORS)])
     return _sorted([*nearest(similarity, options.neighbors), *_spanning(similarity)])
 
@@ -77,6 +76,8 @@ def similarities(features: Sequence[PhotoFeatures], seed: int) -> Float64[np.nda
     rng = np.random.default_rng(seed)
     chosen = [_sample(item, PHOTO_DESCRIPTORS, rng) for item in features]
     share = max(1, SAMPLED_DESCRIPTORS // max(1, len(features)))
+    if not sum(map(len, chosen)):
+        return np.zeros((len(features), len(features)))
     words = _cluster(np.concatenate([rows[:share] for rows in chosen]), rng)
     signatures = np.stack([_signature(rows, words) for rows in chosen])
     return np.round(signatures @ signatures.T, SIMILARITY_DECIMALS)

@@ -27,6 +27,9 @@ from recon.io.colmap.pairs import choose_pairs, posed_pairs
 from recon.io.colmap.refine import refine_principal_points
 from recon.scene import Lens, View
 
+RELAXED_START_ANGLE_DEG = (
+    4.0  # COLMAP wants 16, and 8 if there is none; photos taken close together have less
+)
 ADVICE = "take photos that overlap by two thirds, sharp, of a scene that stands still"
 
 
@@ -151,17 +154,21 @@ def _map(database: Path, work_dir: Path, options: SfmOptions, report: Progress) 
     return sorted(models, key=lambda model: (-model.num_reg_images(), -model.num_points3D()))
 
 
-def _incremental_options(options: SfmOptions) -> Any:
+def _incremental_options(options: SfmOptions, relaxed: bool = False) -> Any:
+    """Settings of the incremental mapper; the relaxed ones start from narrower pairs and keep distortion."""
     mapping = load_pycolmap().IncrementalPipelineOptions(
         random_seed=options.seed,
         num_threads=1,
         min_model_size=2,
         extract_colors=False,
         ba_refine_focal_length=not options.fix_lens,
-        ba_refine_extra_params=not options.fix_lens,
+        ba_refine_extra_params=not (options.fix_lens or relaxed),
     )
     mapping.mapper.abs_pose_refine_focal_length = not options.fix_lens
-    mapping.mapper.abs_pose_refine_extra_params = not options.fix_lens
+    mapping.mapper.abs_pose_refine_extra_params = not (options.fix_lens or relaxed)
+    if relaxed:
+        mapping.mapper.init_min_tri_angle = RELAXED_START_ANGLE_DEG
+        mapping.triangulation.ignore_two_view_tracks = False  # two photos have no others
     return mapping
 
 
@@ -170,22 +177,31 @@ def _map_incrementally(database: Path, folder: Path, options: SfmOptions, report
     opened = pycolmap.Database.open(database)
     total = opened.num_images()
     opened.close()
-    placed = 0
 
-    def count(images: int) -> None:
-        nonlocal placed
-        placed = min(placed + images, total)  # a second model may start with photos of the first
-        report("mapping", placed, total)
+    def run(relaxed: bool) -> dict[int, Any]:
+        placed = iter(range(1, total))
+        report("mapping", 0, total)
+        return pycolmap.incremental_mapping(
+            database,
+            folder,
+            folder,
+            _incremental_options(options, relaxed),
+            next_image_callback=lambda: report("mapping", next(placed, total - 1) + 1, total),
+        )
 
-    mapping = _incremental_options(options)
-    models = pycolmap.incremental_mapping(
-        database, folder, folder, mapping, "", lambda: count(2), lambda: count(1)
-    )
-    if models:
+    models = run(relaxed=False)
+    relaxed = 2 * _largest_size(models) < total
+    if relaxed:
+        models = max(models, run(relaxed=True), key=_largest_size)
+    if models and (relaxed or _largest_size(models) < total):
         largest = max(models, key=lambda number: (models[number].num_reg_images(), -number))
-        if models[largest].num_reg_images() < total:
-            models[largest] = _extended(models[largest], database, folder / "extended", options)
+        models[largest] = _extended(models[largest], database, folder / "extended", options)
+    report("mapping", total, total)
     return models
+
+
+def _largest_size(models: Mapping[int, Any]) -> int:
+    return max((model.num_reg_images() for model in models.values()), default=0)
 
 
 def _extended(model: Any, database: Path, folder: Path, options: SfmOptions) -> Any:

@@ -225,3 +225,20 @@ def test_triangulated_points_lie_on_the_drawn_surfaces_and_poses_stay(photos, wo
 def test_poses_of_other_photos_are_a_clear_error(photos, work):
     with pytest.raises(PipelineError, match="0 photos found, at least 2 wanted"):
         triangulate(photos, [replace(posed(0), name="elsewhere.png")], work, OPTIONS)
+
+
+def test_two_photos_taken_close_together_are_enough(photos, tmp_path):
+    pair = dict(list(photos.items())[:2])  # 7 degrees apart, seen from the scene
+    assert reconstruct(pair, tmp_path, OPTIONS).summary["images"] == 2
+
+
+def test_a_lens_model_with_many_parameters_does_not_fall_apart(photos, work):
+    assert reconstruct(photos, work, replace(OPTIONS, camera_model="FULL_OPENCV")).summary["images"] == 5
+
+
+def test_blank_photos_are_a_clear_error_with_retrieval_too(tmp_path):
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+    blank = {name: tmp_path / name for name in ("a.png", "b.png")}
+    with pytest.raises(PipelineError, match="no two of them have a match"):
+        reconstruct(blank, tmp_path, replace(OPTIONS, matcher="retrieval"))
