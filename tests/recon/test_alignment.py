@@ -57,14 +57,13 @@ def test_scale_and_shift_are_exact_with_40_percent_gross_outliers(kind: str, see
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_sigma_holds_what_it_says_under_noise_and_outliers(kind: str, seed: int) -> None:
-    result = aligned(kind, seed=seed, noise=0.02, count=600)
-    error = np.abs(result.depth_map.depth - wavy_depth())
-    # the scale of 360 residuals is known to 5 % or so, which is 3 points of coverage at one sigma
-    assert np.mean(error <= result.depth_map.sigma) == pytest.approx(0.683, abs=0.07)
-    assert np.mean(error <= 1.96 * result.depth_map.sigma) == pytest.approx(0.95, abs=0.05)
+def test_sigma_holds_what_it_says_under_noise_and_outliers(kind: str) -> None:
+    results = [aligned(kind, seed=seed, noise=0.02, count=600) for seed in range(8)]
+    errors = np.stack([np.abs(result.depth_map.depth - wavy_depth()) for result in results])
+    sigma = np.stack([result.depth_map.sigma for result in results])
+    # one map's coverage varies by 3 points, as the spread of 360 residuals is known to 6 %; eight maps' by 1
+    assert np.mean(errors <= sigma) == pytest.approx(0.683, abs=0.04)
+    assert np.mean(errors <= 1.96 * sigma) == pytest.approx(0.95, abs=0.03)
 
 
 @pytest.mark.parametrize("kind", ["affine_disparity", "affine"])
