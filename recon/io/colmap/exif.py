@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 MAKE, MODEL = 0x010F, 0x0110
 SUB_IFD, FOCAL_LENGTH, FOCAL_35MM, LENS_MODEL = 0x8769, 0x920A, 0xA405, 0xA434
 GPS_IFD, LATITUDE_REF, LATITUDE, LONGITUDE_REF, LONGITUDE = 0x8825, 1, 2, 3, 4
@@ -40,6 +38,8 @@ def _degrees(parts: Any) -> float:
 
 def _tags(path: Path) -> tuple[Mapping[int, Any], Mapping[int, Any], Mapping[int, Any]]:
     """Main, photo and GPS tags; empty where they are damaged, for the pixels are still good."""
+    from PIL import Image
+
     try:
         with Image.open(path) as photo:
             tags = photo.getexif()
