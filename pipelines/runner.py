@@ -141,6 +141,7 @@ def _open_scene(graph: "nx.DiGraph[str]", state: _State) -> None:
     state.recipes["scene"] = linked
     state.scene = evaluate(linked, state.store)
     state.dropped.update(state.scene.dropped)
+    state.dropped.update(state.photos.dropped)
     state.recipes.update(view_recipes(state.photos, state.scene, set(VIEW_SOURCES) & set(graph.nodes)))
 
 

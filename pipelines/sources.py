@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ class Photos:
     """Photo by name; a name is the path below the photo folder."""
 
     digests: Mapping[str, str]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """Files that look like photos but cannot be read, with the reason."""
+
     masks: Path | None = None
     """Folder of masks, NAME.png: non-zero pixels are kept."""
 
@@ -85,9 +89,28 @@ def find_photos(
             images.extract_frames(source, extracting, max_frames=max_frames, on_progress=progress)
             extracting.rename(frames)
         source = frames
-    files = {path.relative_to(source).as_posix(): path for path in images.find_photos(source)}
+    found = {path.relative_to(source).as_posix(): path for path in images.find_photos(source)}
+    dropped = _unreadable(found)
+    files = {name: path for name, path in found.items() if name not in dropped}
+    if not files:
+        raise InputError(f"{source}: none of its {len(found)} photos can be read: {next(iter(dropped.values()))}")
     digests = {name: _file_digest(path) for name, path in files.items()}
-    return Photos(files, digests, masks, ordered=video, workspace=workspace)
+    return Photos(files, digests, dropped, masks=masks, ordered=video, workspace=workspace)
+
+
+def _unreadable(files: Mapping[str, Path]) -> dict[str, str]:
+    """The photos that cannot be decoded, with the reason."""
+
+    def reason(path: Path) -> str:
+        try:
+            images.verify_photo(path)
+        except ViewError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor() as pool:
+        reasons = dict(zip(files, pool.map(reason, files.values()), strict=True))
+    return {name: text for name, text in reasons.items() if text}
 
 
 def _file_digest(path: Path) -> str:

@@ -183,6 +183,6 @@ def single(words: Sequence[str]) -> None:
     out = open_out(command.out)
     name = command.photo.name
     digests = {name: file_digest(command.photo)}
-    photos = Photos({name: command.photo}, digests, command.masks, workspace=out / "cache")
+    photos = Photos({name: command.photo}, digests, masks=command.masks, workspace=out / "cache")
     with Console() as console:
         reconstruct(pipeline, photos, out, console)
