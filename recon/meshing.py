@@ -1,8 +1,8 @@
 """Triangle meshes: made from one depth map, and cleaned.
 
 A mesh from a depth map is cut at depth edges. A jump by more than a share of the depth alone, the rule of
-MoGe (Wang et al. 2025), punches holes into floors seen at a grazing angle; here the jump must also differ from
-the slope that the normals imply.
+MoGe (Wang et al. 2025), punches holes into floors seen at a grazing angle; here the jump must also differ
+from the slope that the normals imply.
 """
 
 import numpy as np

@@ -151,7 +151,7 @@ class TSDFVolume:
         triangles = extract_triangles(self._index, channels, min_weight, self.threads)
         if not len(triangles.faces):
             raise PipelineError(
-                f"no surface among {self.size.voxels} voxels with a weight of at least {min_weight}"
+                f"no surface among {self.size.voxels} voxels with a weight of at least {min_weight:g}"
             )
         colored = "color" in self._channels
         return Mesh(

@@ -1,0 +1,417 @@
+"""The sparse TSDF: known surfaces, invariances, and the fast kernels against the plain reference."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recon.errors import InputError, PipelineError, ViewError
+from recon.fusion import TSDFVolume, choose_voxel_size
+from recon.geometry import invert, look_at, points_from_depth, rays, rotation_from_wxyz, transform
+from recon.raycasting import RayCaster
+from recon.scene import Camera, DepthMap, Mesh
+
+CAMERA = Camera.from_fov(64, 48, 60.0)
+RADIUS, VOXEL = 1.0, 0.07
+GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
+
+
+def depth_map_of(depth, normals, sigma=0.01, camera=CAMERA):
+    depth = depth.astype(np.float32)
+    valid = depth > 0
+    return DepthMap(
+        camera,
+        depth,
+        np.where(valid[..., None], normals, 0).astype(np.float32),
+        np.where(valid, np.float32(sigma), 0).astype(np.float32),
+    )
+
+
+def see_sphere(cam_from_world, camera=CAMERA, radius=RADIUS, sigma=0.01):
+    """Exact depth of a sphere about the world's origin."""
+    directions = rays(camera.K, camera.width, camera.height)
+    center = cam_from_world[:3, 3]
+    a, b = (directions**2).sum(-1), directions @ center
+    disc = b**2 - a * (center @ center - radius**2)
+    depth = np.where(disc > 0, (b - np.sqrt(np.maximum(disc, 0))) / a, 0)
+    normals = (directions * depth[..., None] - center) / radius
+    return depth_map_of(depth, normals, sigma, camera)
+
+
+def see_plane(cam_from_world, normal, offset, camera=CAMERA, sigma=0.01):
+    """Exact depth of the plane normal . x = offset, world frame."""
+    directions = rays(camera.K, camera.width, camera.height)
+    normal_cam = cam_from_world[:3, :3] @ normal
+    distance = offset + normal_cam @ cam_from_world[:3, 3]
+    along = directions @ normal_cam
+    depth = np.where(along * distance > 0, distance / np.where(along == 0, 1, along), 0)
+    facing = -normal_cam * np.sign(distance)
+    return depth_map_of(depth, np.broadcast_to(facing, directions.shape), sigma, camera)
+
+
+def sphere_poses(count, distance=3.0):
+    """Cameras all around that look at the origin."""
+    height = 1 - 2 * (np.arange(count) + 0.5) / count
+    angle = GOLDEN_ANGLE * np.arange(count)
+    ring = np.sqrt(1 - height**2)
+    centers = distance * np.stack([ring * np.cos(angle), ring * np.sin(angle), height], axis=-1)
+    return [look_at(center, np.zeros(3), np.array([0.1, 0.2, -1.0])) for center in centers]
+
+
+def fuse(poses, see=see_sphere, voxel=VOXEL, threads=1, paint=None):
+    volume = TSDFVolume(voxel, threads=threads)
+    for pose in poses:
+        depth_map = see(pose)
+        volume.integrate(depth_map, pose, None if paint is None else paint(depth_map, pose))
+    return volume
+
+
+def positions_as_colors(depth_map, pose):
+    points = transform(invert(pose), points_from_depth(depth_map.camera.K, depth_map.depth))
+    return np.clip(128 + 60 * points, 0, 255).astype(np.uint8)
+
+
+def boundary_edges(mesh):
+    edges = np.sort(
+        np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]]), axis=1
+    )
+    _, counts = np.unique(edges, axis=0, return_counts=True)
+    return counts != 2
+
+
+@pytest.fixture(scope="module")
+def sphere():
+    return fuse(sphere_poses(30), paint=positions_as_colors)
+
+
+def test_sphere_from_all_sides_is_within_half_a_voxel_everywhere(sphere):
+    mesh = sphere.extract()
+    error = np.abs(np.linalg.norm(mesh.vertices, axis=1) - RADIUS)
+    assert error.max() < 0.5 * VOXEL
+    assert error.mean() < 0.05 * VOXEL
+
+
+def test_sphere_is_closed_over_block_borders(sphere):
+    mesh = sphere.extract()
+    assert not boundary_edges(mesh).any()
+    euler = len(mesh.vertices) - len(mesh.faces) // 2
+    assert euler == 2  # V - E + F of one closed surface without handles; E = 3 F / 2
+
+
+def test_faces_and_normals_point_to_the_free_side(sphere):
+    mesh = sphere.extract()
+    corners = mesh.vertices[mesh.faces]
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (np.einsum("mc,mc->m", across, corners.mean(axis=1)) > 0).all()
+    outward = mesh.vertices / np.linalg.norm(mesh.vertices, axis=1, keepdims=True)
+    assert np.einsum("nc,nc->n", mesh.normals, outward).min() > np.cos(np.radians(15))
+    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-6)
+
+
+def test_colors_follow_the_surface(sphere):
+    mesh = sphere.extract()
+    error = np.abs(mesh.colors - (128 + 60 * mesh.vertices))
+    assert error.mean() < 60 * VOXEL / 2  # colour of the nearest pixel, whose footprint is 0.06
+
+
+def test_slanted_plane_is_exact():
+    normal = np.array([0.3, 0.1, -1.0]) / np.linalg.norm([0.3, 0.1, -1.0])
+    mesh = fuse([np.eye(4)], see=lambda pose: see_plane(pose, normal, -2.0)).extract()
+    assert len(mesh.faces) > 500
+    np.testing.assert_allclose(mesh.vertices @ normal, -2.0, atol=1e-5)
+    np.testing.assert_allclose(mesh.normals @ normal, 1, atol=1e-4)
+
+
+def test_wall_that_faces_the_camera_has_normal_minus_z():
+    mesh = fuse([np.eye(4)], see=lambda pose: see_plane(pose, np.array([0.0, 0, -1]), -2.0)).extract()
+    np.testing.assert_allclose(mesh.normals, np.broadcast_to([0, 0, -1.0], mesh.normals.shape), atol=1e-4)
+
+
+def test_maps_without_normals_fuse_by_projective_distance():
+    def without_normals(pose):
+        depth_map = see_sphere(pose)
+        return replace(depth_map, normals=np.zeros_like(depth_map.normals))
+
+    mesh = fuse(sphere_poses(30), see=without_normals).extract()
+    assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - RADIUS).mean() < 0.25 * VOXEL
+
+
+def test_two_colored_plane_keeps_both_colors():
+    def paint(depth_map, _):
+        halves = np.zeros((*depth_map.depth.shape, 3), np.uint8)
+        halves[:, :32], halves[:, 32:] = [250, 10, 20], [5, 60, 255]
+        return halves
+
+    volume = fuse(
+        [np.eye(4)] * 3, see=lambda pose: see_plane(pose, np.array([0.0, 0, -1]), -2.0), paint=paint
+    )
+    mesh = volume.extract()
+    left, right = mesh.vertices[:, 0] < -2 * VOXEL, mesh.vertices[:, 0] > 2 * VOXEL
+    np.testing.assert_array_equal(np.unique(mesh.colors[left], axis=0), [[250, 10, 20]])
+    np.testing.assert_array_equal(np.unique(mesh.colors[right], axis=0), [[5, 60, 255]])
+
+
+def test_moving_the_world_moves_the_mesh(sphere):
+    moved_from_world = np.eye(4)
+    moved_from_world[:3, :3] = rotation_from_wxyz(np.array([1.0, np.sqrt(2), np.pi / 5, -np.e / 3]))
+    moved_from_world[:3, 3] = [np.pi, -np.e, np.sqrt(3)]
+    poses = [pose @ invert(moved_from_world) for pose in sphere_poses(30)]
+    moved = fuse(poses, see=lambda pose: see_sphere(pose @ moved_from_world)).extract()
+    mesh = sphere.extract()
+    there = Mesh(transform(moved_from_world, mesh.vertices), mesh.faces)
+    assert RayCaster(there).distance(moved.vertices).max() < 0.25 * VOXEL
+    assert RayCaster(moved).distance(there.vertices).max() < 0.25 * VOXEL
+
+
+def test_a_scene_far_from_the_origin_is_as_exact(sphere):
+    far_from_world = np.eye(4)
+    far_from_world[:3, 3] = np.round(np.array([3e6, -5e6, 2e5]) / (8 * VOXEL)) * 8 * VOXEL
+    poses = [pose @ invert(far_from_world) for pose in sphere_poses(30)]
+    far = fuse(poses, see=lambda pose: see_sphere(pose @ far_from_world)).extract()
+    error = np.abs(np.linalg.norm(far.vertices - far_from_world[:3, 3], axis=1) - RADIUS)
+    assert error.max() < 0.5 * VOXEL
+
+
+def test_order_of_views_changes_only_rounding(sphere):
+    backward = fuse(sphere_poses(30)[::-1], paint=positions_as_colors).extract()
+    mesh = sphere.extract()
+    np.testing.assert_array_equal(backward.faces, mesh.faces)
+    np.testing.assert_allclose(backward.vertices, mesh.vertices, atol=1e-4 * VOXEL)
+    np.testing.assert_allclose(backward.colors.astype(int), mesh.colors.astype(int), atol=1)
+
+
+def test_scaling_the_scene_scales_the_mesh(sphere):
+    scale = 137.5
+
+    def see_scaled(pose):
+        return see_sphere(pose, radius=RADIUS * scale, sigma=0.01 * scale)
+
+    mesh = sphere.extract()
+    scaled = fuse(sphere_poses(30, 3.0 * scale), see=see_scaled, voxel=VOXEL * scale).extract()
+    np.testing.assert_array_equal(scaled.faces, mesh.faces)
+    np.testing.assert_allclose(scaled.vertices / scale, mesh.vertices, atol=1e-3 * VOXEL)
+
+
+def test_one_thread_and_three_give_the_same_bytes(sphere):
+    parallel = fuse(sphere_poses(30), threads=3, paint=positions_as_colors)
+    for name, array in sphere.arrays().items():
+        np.testing.assert_array_equal(parallel.arrays()[name], array, err_msg=name)
+    one, three = sphere.extract(), parallel.extract()
+    for name in ("vertices", "faces", "normals", "colors"):
+        assert getattr(one, name).tobytes() == getattr(three, name).tobytes(), name
+
+
+def test_saved_loaded_continued_is_uninterrupted(sphere, tmp_path):
+    poses = sphere_poses(30)
+    fuse(poses[:11], paint=positions_as_colors).save(tmp_path / "volume.npz")
+    volume = TSDFVolume.load(tmp_path / "volume.npz", threads=1)
+    for pose in poses[11:]:
+        depth_map = see_sphere(pose)
+        volume.integrate(depth_map, pose, positions_as_colors(depth_map, pose))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["volume.npz"]
+    for name, array in sphere.arrays().items():
+        np.testing.assert_array_equal(volume.arrays()[name], array, err_msg=name)
+
+
+def test_an_empty_volume_survives_saving(tmp_path):
+    TSDFVolume(0.5).save(tmp_path / "empty.npz")
+    assert TSDFVolume.load(tmp_path / "empty.npz").size.blocks == 0
+
+
+def voxel_centers(arrays, lattice):
+    first = 8.0 * (arrays["blocks"] + arrays["origin"])
+    return ((first[:, None] + lattice.T + 0.5) * VOXEL).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("view", [0, 3, 8])
+def test_kernels_equal_the_numpy_reference(view):
+    from recon.fusion.integration import FREE_MARGIN_VOXELS, VOTES, VOXELS
+    from recon.fusion.observations import observe
+    from recon.fusion.reference import free_votes, fuse_voxels
+
+    poses = sphere_poses(9)
+    volume = fuse(poses, paint=positions_as_colors)  # now all blocks are there
+    before = {name: array.copy() for name, array in volume.arrays().items()}
+    depth_map, pose = see_sphere(poses[view]), poses[view]
+    colors = positions_as_colors(depth_map, pose)
+    volume.integrate(depth_map, pose, colors)
+    after = volume.arrays()
+    seen = observe(depth_map, colors, voxel_size=VOXEL, truncation=4 * VOXEL, threads=1)
+
+    voxels = transform(pose, voxel_centers(before, VOXELS))
+    old = before["tsdf"].ravel(), before["weight"].ravel(), before["color"].reshape(-1, 3)
+    tsdf, weight, color = fuse_voxels(voxels, CAMERA.K, seen, old)
+    changed = after["weight"] != before["weight"]
+    reference_changed = weight.reshape(changed.shape) != before["weight"]
+    touched = changed.any(axis=1)
+    assert changed.sum() > 3000
+    assert (changed != reference_changed)[touched].mean() < 1e-3  # centres that project between two pixels
+    both = (changed & reference_changed).ravel()
+    close = np.isclose(after["weight"].ravel(), weight, rtol=1e-4) & both
+    assert close.sum() > 0.998 * both.sum()
+    np.testing.assert_allclose(after["tsdf"].ravel()[close], tsdf[close], atol=2e-5)
+    np.testing.assert_allclose(after["color"].reshape(-1, 3)[close], color[close], atol=2)
+
+    votes = free_votes(
+        transform(pose, voxel_centers(before, VOTES)), CAMERA.K, seen, float(FREE_MARGIN_VOXELS) * VOXEL
+    )
+    got = (after["free"] - before["free"]).ravel()
+    assert votes.any()
+    assert np.isclose(got, votes, atol=1e-5).mean() > 0.999
+
+
+def test_voxel_size_scales_with_the_scene_and_holds_pixels_and_noise():
+    poses = sphere_poses(5)
+    maps = [see_sphere(pose) for pose in poses]
+    large = [replace(m, depth=m.depth * np.float32(250), sigma=m.sigma * np.float32(250)) for m in maps]
+    size = choose_voxel_size(maps)
+    assert choose_voxel_size(large) == pytest.approx(250 * size, rel=1e-5)
+    assert 1.0 < size / (2.3 / CAMERA.K[0, 0]) < 2.0  # the sphere is about 2.3 away
+    noisy = [replace(m, sigma=m.sigma * np.float32(20)) for m in maps]
+    assert choose_voxel_size(noisy) == pytest.approx(0.75 * 0.2)
+
+
+def test_voxel_size_of_nothing_is_an_error():
+    nothing = depth_map_of(np.zeros((48, 64)), np.zeros((48, 64, 3)))
+    with pytest.raises(PipelineError, match="none of the 1 depth maps"):
+        choose_voxel_size([nothing])
+
+
+def test_empty_volume_has_no_mesh():
+    volume = TSDFVolume(0.1)
+    with pytest.raises(PipelineError, match="volume is empty"):
+        volume.extract()
+    volume.integrate(depth_map_of(np.zeros((48, 64)), np.zeros((48, 64, 3))), np.eye(4))
+    with pytest.raises(PipelineError, match="volume is empty"):
+        volume.extract()
+
+
+def test_asking_for_more_weight_than_there_is_is_an_error(sphere):
+    with pytest.raises(PipelineError, match="weight of at least 1e"):
+        sphere.extract(min_weight=1e6)
+
+
+def test_grazing_floor_has_neither_holes_nor_waves():
+    camera = Camera.from_fov(160, 120, 60.0)
+    up, voxel = np.array([0.0, 0.0, 1.0]), 0.05
+    poses = [
+        look_at(np.array([x, 0.013, 0.5]), np.array([x + 0.1, 3.0, 0.2]), -up) for x in (-0.3, 0.0, 0.3)
+    ]  # rays meet the floor 60 to 80 degrees off its normal
+    volume = fuse(poses, see=lambda pose: see_plane(pose, up, 0.0071, camera), voxel=voxel)
+    mesh = volume.extract()
+    np.testing.assert_allclose(mesh.vertices[:, 2], 0.0071, atol=0.02 * voxel)
+    x, y = np.meshgrid(np.arange(-0.3, 0.3, 0.05), np.arange(1.0, 2.5, 0.05))
+    floor = np.stack([x.ravel(), y.ravel(), np.full(x.size, 0.0071)], axis=-1)
+    assert RayCaster(mesh).distance(floor).max() < 0.02 * voxel
+
+
+def test_flying_pixels_make_no_surface():
+    rng = np.random.default_rng(3)
+
+    def see_with_flyers(pose):
+        depth_map = see_plane(pose, np.array([0.0, 0, -1]), -3.0)
+        square = np.zeros((48, 64), bool)
+        square[12:36, 16:48] = True
+        border = square ^ (np.roll(square, 1, 0) & np.roll(square, -1, 0) & np.roll(square, 1, 1) & square)
+        depth = np.where(square, 2.0, depth_map.depth)
+        depth[border] = rng.uniform(2.2, 2.8, border.sum())
+        return depth_map_of(depth, depth_map.normals)
+
+    mesh = fuse([np.eye(4)], see=see_with_flyers, voxel=0.06).extract()
+    between = (mesh.vertices[:, 2] > 2.1) & (mesh.vertices[:, 2] < 2.9)
+    assert len(mesh.faces) > 1000
+    assert not between.any()
+
+
+def test_space_that_others_see_through_loses_its_surface():
+    wall = see_plane(np.eye(4), np.array([0.0, 0, -1]), -3.0)
+    ghost = see_plane(np.eye(4), np.array([0.0, 0, -1]), -2.0)
+    volume = TSDFVolume(0.06)
+    volume.integrate(ghost, np.eye(4))
+    for _ in range(12):
+        volume.integrate(wall, np.eye(4))
+    assert volume.extract().vertices[:, 2].min() > 2.9
+
+
+def test_noise_is_averaged_without_shifting_the_wall():
+    rng = np.random.default_rng(7)
+    voxel = 0.05
+    volume = TSDFVolume(voxel)
+    for _ in range(40):
+        wall = see_plane(np.eye(4), np.array([0.0, 0, -1]), -2.0)
+        noise = rng.normal(0, 1.5 * voxel, wall.depth.shape)
+        volume.integrate(depth_map_of(wall.depth + noise, wall.normals, sigma=1.5 * voxel), np.eye(4))
+    error = volume.extract().vertices[:, 2] - 2.0
+    assert abs(np.median(error)) < 0.05 * voxel
+    assert np.abs(error).mean() < 0.35 * voxel  # 1.5 / sqrt(40) = 0.24 were all observations used
+
+
+def test_plate_two_voxels_thin_survives_from_both_sides():
+    voxel, thickness = 0.05, 0.1
+    volume = TSDFVolume(voxel)
+    back = look_at(np.array([0, 0, 4.0 + thickness]), np.array([0, 0, 2.0]), np.array([0.0, 1, 0]))
+    volume.integrate(see_plane(np.eye(4), np.array([0.0, 0, -1]), -2.003), np.eye(4))
+    volume.integrate(see_plane(back, np.array([0.0, 0, 1]), 2.003 + thickness), back)
+    vertices = volume.extract().vertices
+    z = vertices[(np.abs(vertices[:, :2]) < 0.6).all(axis=1), 2]  # where both cameras see it
+    front, rear = z[z < 2.003 + thickness / 2], z[z >= 2.003 + thickness / 2]
+    assert len(front) > 400
+    assert len(rear) > 400
+    assert np.abs(front - 2.003).max() < voxel
+    assert np.abs(rear - 2.003 - thickness).max() < voxel
+
+
+def test_photo_of_another_size_is_refused():
+    with pytest.raises(InputError, match="photo of 32x24 pixels, its depth map has 64x48"):
+        TSDFVolume(0.1).integrate(see_sphere(sphere_poses(1)[0]), np.eye(4), np.zeros((24, 32, 3), np.uint8))
+
+
+def test_photos_for_some_views_only_are_refused(sphere):
+    with pytest.raises(InputError, match="all or none"):
+        TSDFVolume.from_arrays(sphere.arrays()).integrate(see_sphere(sphere_poses(1)[0]), sphere_poses(1)[0])
+
+
+def test_depth_beyond_the_grid_is_a_view_error():
+    depth = np.full((48, 64), 1e9)
+    with pytest.raises(ViewError, match="grid has room"):
+        TSDFVolume(0.01).integrate(depth_map_of(depth, np.zeros((48, 64, 3))), np.eye(4))
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, np.nan])
+def test_voxel_size_must_be_positive(size):
+    with pytest.raises(InputError, match="voxel size"):
+        TSDFVolume(size)
+
+
+def test_a_pose_that_is_not_rigid_is_refused():
+    with pytest.raises(InputError, match="not a rigid transform"):
+        TSDFVolume(0.1).integrate(see_sphere(sphere_poses(1)[0]), np.diag([2.0, 2, 2, 1]))
+
+
+def test_a_damaged_file_is_an_input_error(tmp_path):
+    path = tmp_path / "volume.npz"
+    path.write_bytes(b"PK\x03\x04 no volume")
+    with pytest.raises(InputError, match="not a TSDF volume"):
+        TSDFVolume.load(path)
+    with pytest.raises(InputError, match="no such file"):
+        TSDFVolume.load(tmp_path / "other.npz")
+
+
+def test_arrays_that_do_not_fit_are_an_input_error(sphere):
+    with pytest.raises(InputError, match="tsdf is"):
+        TSDFVolume.from_arrays({**sphere.arrays(), "tsdf": np.zeros((1, 512), np.float32)})
+
+
+def test_size_counts_what_is_in_use(sphere):
+    size = sphere.size
+    arrays = sphere.arrays()
+    assert size.blocks == len(arrays["blocks"])
+    assert size.voxels == 512 * size.blocks
+    assert size.bytes == sum(arrays[name].nbytes for name in ("tsdf", "weight", "free", "color"))
+
+
+def test_importing_fusion_does_not_import_numba():
+    code = "import sys, recon.fusion; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
