@@ -78,7 +78,7 @@ def read_options(path: Path) -> dict[str, Any]:
 
 def _converted(value: Any, hint: Any, default: Any, where: str) -> Any:
     choices = _choices(hint)
-    classes: list[type] = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+    classes = [choice for choice in choices if isinstance(choice, type) and dataclasses.is_dataclass(choice)]
     if value is None and type(None) in choices:
         return None
     if classes and isinstance(value, Mapping):

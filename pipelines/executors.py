@@ -3,11 +3,16 @@
 Tasks carry recipes, not arrays; workers read and write the store. So every executor gives identical results.
 """
 
+import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 from recon.errors import InputError
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Executor = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -24,13 +29,16 @@ def local_executor(workers: int) -> Iterator[Executor]:
     if workers == 1:
         yield map
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
     # spawn, since a fork of a process that has torch's or Open3D's threads hangs
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield pool.map
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # workers inherit it; they share the cores
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            yield pool.map
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager

@@ -39,9 +39,9 @@ class MultiView:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages that run: what is predicted in the pinhole camera already needs no rectifying."""
-        unused = [self.rectify] if self.predict.makes == self.rectify.makes else []
-        return tuple(stage for stage in stages_among(self) if stage not in unused)
+        """The stages that run: interpolated points are aligned already."""
+        done = self.predict.makes == self.align.makes
+        return tuple(s for s in stages_among(self) if not (done and s in (self.rectify, self.align)))
 
     @property
     def predictor_note(self) -> str:

@@ -93,7 +93,9 @@ def find_photos(
     dropped = _unreadable(found)
     files = {name: path for name, path in found.items() if name not in dropped}
     if not files:
-        raise InputError(f"{source}: none of its {len(found)} photos can be read: {next(iter(dropped.values()))}")
+        raise InputError(
+            f"{source}: none of its {len(found)} photos can be read: {next(iter(dropped.values()))}"
+        )
     digests = {name: _file_digest(path) for name, path in files.items()}
     return Photos(files, digests, dropped, masks=masks, ordered=video, workspace=workspace)
 

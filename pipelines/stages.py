@@ -29,6 +29,8 @@ from recon.io.sequences import Frame, Sequence
 from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
 MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so
+MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+MIN_RELATIVE_ERROR = 1e-4  # of interpolated depth; float32 maps and pixel positions are no better
 VOXEL_SIZE_VIEWS = 12  # views that decide on the voxel size; more change it by less than it is uncertain
 
 
@@ -139,15 +141,36 @@ class InterpolatePoints:
     size: int = 640
     """Longer side of the field, px."""
 
-    makes: ClassVar[str] = "prediction"
+    min_points: int = 20
+    """Fewest points; a view with fewer is dropped."""
+
+    makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
-    def __call__(self, *, view: View, points: SparseDepth, image: UInt8[np.ndarray, "h w 3"]) -> Prediction:
-        """Returns the field, in scene units already, with confidence falling away from the points."""
+    def __call__(self, *, view: View, points: SparseDepth, mask: Bool[np.ndarray, "h w"]) -> Alignment:
+        """Returns the field, in scene units already; its error is how well half the points tell the rest."""
+        if len(points) < self.min_points:
+            raise ViewError(f"{len(points)} sparse points, at least {self.min_points} wanted")
         camera = view.camera.fitted(self.size)
-        small = images.resize_image(image, camera.width, camera.height)
-        return interpolation.interpolate_points(points.resized(view.camera, camera), camera, image=small)
+        anchors = points.resized(view.camera, camera)
+        field = interpolation.interpolate_points(anchors, camera)
+        held_out = interpolation.predict_held_out(anchors, camera)
+        errors = np.abs(np.log(held_out / anchors.depth))
+        error = float(np.nanmedian(errors)) if np.isfinite(errors).any() else 1.0
+        depth_map = interpolation.to_depth_map(field, camera, MAD_TO_SIGMA * max(error, MIN_RELATIVE_ERROR))
+        fit = alignment.Fit(
+            space="depth",
+            scale=1.0,
+            shift=0.0,
+            covariance=np.zeros((2, 2)),
+            inliers=errors <= 3 * MAD_TO_SIGMA * error,
+            predicted=held_out,
+            target=anchors.depth,
+            median_error=error,
+            held_out_error=error,
+        )
+        return Alignment(_masked(depth_map, _resized_mask(mask, camera)), fit)
 
 
 @dataclass(frozen=True)
@@ -212,10 +235,11 @@ class Align:
         aligned = alignment.align(
             prediction, points.resized(view.camera, camera), camera, min_points=self.min_points
         )
-        if mask.all():
-            return aligned
-        kept = images.resize_map(mask.astype(np.float32), width, height) > 0.5
-        return Alignment(_masked(aligned.depth_map, kept), aligned.fit)
+        return Alignment(_masked(aligned.depth_map, _resized_mask(mask, camera)), aligned.fit)
+
+
+def _resized_mask(mask: Bool[np.ndarray, "h w"], camera: Camera) -> Bool[np.ndarray, "h2 w2"]:
+    return images.resize_map(mask.astype(np.float32), camera.width, camera.height) > 0.5
 
 
 def _masked(depth_map: DepthMap, kept: Bool[np.ndarray, "h w"]) -> DepthMap:
@@ -349,7 +373,7 @@ class Calibrate:
         found = calibration.calibrate(
             prediction, camera, fov_known=not self.search_fov, far_over_near=self.far_over_near
         )
-        return _masked(found.depth_map, images.resize_map(mask.astype(np.float32), width, height) > 0.5)
+        return _masked(found.depth_map, _resized_mask(mask, camera))
 
 
 @dataclass(frozen=True)

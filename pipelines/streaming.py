@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -101,16 +100,15 @@ def _depth_of(
     assert scene is not None
     view = scene.view(frame.name)
     image = _picture(view)
-    inputs: dict[str, Any] = {"view": view, "points": scene.anchors(view)}
-    if isinstance(pipeline.predict, InterpolatePoints):
-        assert image is not None
-        prediction = pipeline.predict(**inputs, image=image)
-    else:
-        assert view.image is not None
-        photo_prediction = pipeline.predict(photo=Photo(view.name, view.image))
-        prediction = pipeline.rectify(view=view, photo_prediction=photo_prediction)
+    points = scene.anchors(view)
     mask = np.ones((view.camera.height, view.camera.width), bool)
-    return pipeline.align(**inputs, prediction=prediction, mask=mask).depth_map, view, image
+    if isinstance(pipeline.predict, InterpolatePoints):
+        return pipeline.predict(view=view, points=points, mask=mask).depth_map, view, image
+    assert view.image is not None
+    photo_prediction = pipeline.predict(photo=Photo(view.name, view.image))
+    prediction = pipeline.rectify(view=view, photo_prediction=photo_prediction)
+    aligned = pipeline.align(view=view, points=points, prediction=prediction, mask=mask)
+    return aligned.depth_map, view, image
 
 
 def _picture(view: View) -> UInt8[np.ndarray, "h w 3"] | None:

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from recon.errors import ViewError
-from recon.geometry import normals_from_depth, pixel_centers, rays, sample
-from recon.scene import Camera, Prediction, SparseDepth
+from recon.geometry import normals_from_depth, pixel_centers, rays, sample, sample_depth
+from recon.scene import Camera, DepthMap, Prediction, SparseDepth
 
 MIN_POINTS = 3
 MIN_PLANE_POINTS = 6  # fewer cannot tell a plane from an outlier
@@ -73,6 +73,49 @@ def interpolate_points(anchors: SparseDepth, camera: Camera) -> Prediction:
     normals = normals_from_depth(camera.K, depth)
     confidence = _nearness(points.uv[good], camera) * _openness(normals, camera)
     return Prediction(depth, "scale", normals, confidence.astype(np.float32))
+
+
+def predict_held_out(anchors: SparseDepth, camera: Camera) -> Float64[np.ndarray, "n"]:
+    """Returns depth at each anchor as the other half of the anchors predicts it; NaN where they do not.
+
+    Every second anchor in reading order makes a field for the others, and the other way round. So the errors
+    are those of a field with half as many points: an honest upper bound for the whole one between its points.
+
+    Args:
+        anchors: As for `interpolate_points`.
+        camera: Pinhole camera of the map.
+
+    Raises:
+        ViewError: Too few points for two fields.
+    """
+    u, v = anchors.uv.T
+    order = np.lexsort((anchors.depth, u, v))
+    predicted = np.full(len(anchors), np.nan)
+    for held_out, given in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        half = SparseDepth(anchors.uv[given], anchors.depth[given], anchors.sigma[given])
+        field = interpolate_points(half, camera)
+        assert field.confidence is not None
+        known = np.where(field.confidence > 0, field.values, np.float32(0))
+        depth = sample_depth(known, anchors.uv[held_out])
+        predicted[held_out] = np.where(depth > 0, depth, np.nan)
+    return predicted
+
+
+def to_depth_map(field: Prediction, camera: Camera, relative_error: float) -> DepthMap:
+    """Returns an interpolated field as a depth map with sigma = z * relative_error / sqrt(confidence).
+
+    Args:
+        field: Of `interpolate_points`.
+        camera: Its camera.
+        relative_error: Standard deviation of depth, relative, where points are near.
+    """
+    assert field.confidence is not None
+    assert field.normals is not None
+    known = field.confidence > 0
+    depth = np.where(known, field.values, 0).astype(np.float32)
+    sigma = depth * relative_error / np.sqrt(np.where(known, field.confidence, 1))
+    normals = np.where(known[..., None], field.normals, 0).astype(np.float32)
+    return DepthMap(camera, depth, normals, sigma.astype(np.float32))
 
 
 def _inside(anchors: SparseDepth, camera: Camera) -> SparseDepth:
