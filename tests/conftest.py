@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[1]
 # all but pipelines.commands, whose dataclasses hold tyro's marker for values that the user has to give
@@ -12,6 +13,7 @@ CHECKED_PIPELINES = [f"pipelines.{path.stem}" for path in sorted((ROOT / "pipeli
 install_import_hook(["recon", "lotus", *CHECKED_PIPELINES], "beartype.beartype")
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # set before torch or open3d load libgomp
+threadpool_limits(1, user_api="blas")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
