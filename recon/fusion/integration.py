@@ -6,15 +6,15 @@ import numpy as np
 
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE
 from recon.fusion.jit import compiled
-from recon.fusion.observations import COLOR, NX, NY, NZ, OFFSET, WEIGHT
+from recon.fusion.observations import NX, NY, NZ, OFFSET, SUPPORT, TAPER_LENGTH, WEIGHT
 
-TAPER_START = np.float32(0.25)  # of the truncation distance: one voxel at the default of four
 COLOR_STEPS = np.float32(256)  # colours are stored in 1/256 of a grey level, so that a mean can creep
 CELL = 2  # voxels along the side of the cells that count votes for free space
 CELLS = SIDE // CELL
 BLOCK_CELLS = CELLS**3
 FREE_SHARE = np.float32(0.2)  # weight of having seen through a voxel against having seen a surface in it
-FREE_MARGIN_VOXELS = np.float32(3.5)  # diagonal of a cell of votes
+FREE_MARGIN_VOXELS = np.float32(1)  # half the diagonal of a cell of votes, rounded up
+VOXEL_SHARE = FREE_SHARE / np.float32(CELL**3)  # of one voxel's vote in its cell's
 
 
 def _lattice(step: int) -> np.ndarray:
@@ -26,6 +26,7 @@ def _lattice(step: int) -> np.ndarray:
 
 VOXELS = _lattice(1)
 VOTES = _lattice(CELL)
+CELL_OF_VOXEL = (np.array([1, CELLS, CELLS**2]) @ (VOXELS.astype(np.int64) // CELL)).astype(np.int32)
 
 
 @compiled
@@ -55,16 +56,7 @@ def _project(lattice: Any, corner: Any, view: Any, points: Any, pixels: Any) -> 
 
 @compiled
 @no_type_check
-def _blend_color(colors: Any, row: Any, voxel: Any, packed: Any, share: Any) -> None:
-    for channel in range(3):
-        new = np.float32((packed >> (8 * channel)) & 255) * COLOR_STEPS
-        old = np.float32(colors[row, voxel, channel])
-        colors[row, voxel, channel] = np.uint16(np.int32(old + share * (new - old) + np.float32(0.5)))
-
-
-@compiled
-@no_type_check
-def fuse_blocks(start: int, stop: int, rows: Any, view: Any, channels: Any) -> None:
+def fuse_blocks(start: int, stop: int, rows: Any, view: Any, photo: Any, channels: Any) -> None:
     """Updates the voxels of some blocks with the planes of one view.
 
     Args:
@@ -74,12 +66,13 @@ def fuse_blocks(start: int, stop: int, rows: Any, view: Any, channels: Any) -> N
         view: Ranges and planes of `observations.Observations`; intrinsics, px; centre of the first voxel of
             each block of the volume, camera frame; steps to the next voxel along x, y, z as rows, camera
             frame; all float32.
-        channels: tsdf (mean signed distance / truncation), weights and colours (in 1/256; no rows where the
-            volume has none); changed in place.
+        photo: Colours of the pixels; no rows where there are none.
+        channels: tsdf (mean signed distance / truncation), weights, votes for free space and colours (in
+            1/256); changed in place.
     """
-    ranges, planes = view[0].reshape(-1, 2), view[1].reshape(-1, 6)
-    tsdf, weights, colors = channels
-    one, per_taper = np.float32(1), np.float32(1) / (np.float32(1) - TAPER_START)
+    ranges, planes, photo = view[0].reshape(-1, 2), view[1].reshape(-1, 6), photo.reshape(-1, 3)
+    tsdf, weights, free, colors = channels
+    one, half, per_taper = np.float32(1), np.float32(0.5), np.float32(1) / TAPER_LENGTH
     points, pixels = np.empty((3, BLOCK_VOXELS), np.float32), np.empty(BLOCK_VOXELS, np.int32)
     near = np.empty(BLOCK_VOXELS, np.int32)
     for i in range(start, stop):
@@ -94,15 +87,21 @@ def fuse_blocks(start: int, stop: int, rows: Any, view: Any, channels: Any) -> N
             pixel = np.uint32(pixels[voxel])
             distance = planes[pixel, NX] * points[0, voxel] + planes[pixel, NY] * points[1, voxel]
             distance += planes[pixel, NZ] * points[2, voxel] - planes[pixel, OFFSET]
-            if abs(distance) >= one:
+            left = planes[pixel, SUPPORT] - abs(distance)
+            if left <= 0:
+                if distance > 0:
+                    free[row, CELL_OF_VOXEL[voxel]] += VOXEL_SHARE * planes[pixel, WEIGHT]
                 continue
-            weight = planes[pixel, WEIGHT] * min((one - abs(distance)) * per_taper, one)
+            weight = planes[pixel, WEIGHT] * min(left * per_taper, one)
             total = weights[row, voxel] + weight
             share = weight / total
             weights[row, voxel] = total
-            tsdf[row, voxel] += share * (distance - tsdf[row, voxel])
-            if len(colors):
-                _blend_color(colors, row, voxel, np.int32(planes[pixel, COLOR]), share)
+            tsdf[row, voxel] += share * (min(max(distance, -one), one) - tsdf[row, voxel])
+            if len(photo):
+                for channel in range(3):
+                    new = np.float32(photo[pixel, channel]) * COLOR_STEPS
+                    old = np.float32(colors[row, voxel, channel])
+                    colors[row, voxel, channel] = np.uint16(np.int32(old + share * (new - old) + half))
 
 
 @compiled

@@ -10,16 +10,19 @@ from recon.fusion.jit import compiled, run_pieces
 from recon.geometry import RELATIVE_DEPTH_JUMP
 from recon.scene import DepthMap
 
-NX, NY, NZ, OFFSET, WEIGHT, COLOR = range(6)
+NX, NY, NZ, OFFSET, WEIGHT, SUPPORT = range(6)
 MIN_COSINE = np.float32(np.cos(np.radians(85.0)))  # beyond 85 degrees depth says nothing about the surface
 COSINE_WITHOUT_NORMAL = np.float32(0.5)  # a pixel without normal counts like one seen at 60 degrees
 MAX_PRECISION = np.float32(4.0)  # no pixel is trusted to better than half a voxel, whatever it says
 EDGE_SIGMA_PX = 3.0  # depth is mixed over about this distance from a depth edge
 EDGE_RADIUS_PX = 8  # the weight is within 0.1 % of 1 from here on
-JUMP_SIGMAS = np.float32(3.0)  # a smaller step between neighbours may be noise
+JUMP_SIGMAS = np.float32(5.0)  # smaller steps may be noise; at 3, noise alone marks one pixel in 90
 MIN_REACH_VOXELS = np.float32(2.0)  # both corners of a cell that the surface cuts are closer than this
 REACH_TRUNCATIONS = np.float32(2.0)  # how far a plane is extrapolated along the ray (Voxfield, Pan 2022)
 REACH_SIGMAS = np.float32(3.0)
+SMOOTH_SIGMAS = np.float32(3.0)  # neighbours that differ by more are another surface
+FULL_SIGMAS = np.float32(2.0)  # deviations that noise explains do not cost weight
+TAPER_LENGTH = np.float32(0.75)  # of the truncation distance: sure pixels taper from one voxel to four
 
 EDGE_WEIGHTS = (1 - np.exp(-np.arange(EDGE_RADIUS_PX**2 + 1) / EDGE_SIGMA_PX**2)).astype(np.float32)
 
@@ -33,7 +36,10 @@ class Observations:
 
     planes: Float32[np.ndarray, "h w 6"]
     """NX, NY, NZ, OFFSET: n . x - offset is the signed distance / truncation of x, camera frame. WEIGHT.
-    COLOR: r + 256 g + 65536 b, which float32 holds exactly."""
+    SUPPORT: distance / truncation at which the weight has fallen to nothing."""
+
+    colors: UInt8[np.ndarray, "rows w 3"]
+    """The photo; no rows where there is none."""
 
 
 def observe(
@@ -46,24 +52,31 @@ def observe(
 ) -> Observations:
     """Returns plane and weight of every pixel.
 
-    The plane goes through the observed point across the map's normal, or across the optical axis where
-    there is none. The weight is a product of
+    The plane goes across the map's normal through the observed point, moved to the mean of its neighbours
+    where noise alone sets them apart; without normal, across the optical axis. The weight is a product of
 
     - precision: min(voxel_size^2 / sigma^2, 4);
     - incidence: (cos(theta) - cos(85 deg)) / (1 - cos(85 deg)), at least 0, theta between ray and normal;
     - distance d to the next depth edge or hole: 1 - exp(-(d / 3 px)^2), which removes flying pixels.
+
+    The support is max(1, 3/4 + 2 sigma / truncation): with the taper of `integration`, distances up to two
+    sigma keep their full weight; sure pixels let go of voxels behind them soon, for the sake of thin parts.
     """
     height, width = depth_map.depth.shape
     rays_from_pixels = np.linalg.inv(depth_map.camera.K)[:2].astype(np.float32)
-    maps = (depth_map.depth, depth_map.normals, depth_map.sigma, rays_from_pixels)
+    maps = tuple(
+        np.ascontiguousarray(values)
+        for values in (depth_map.depth, depth_map.normals, depth_map.sigma, rays_from_pixels)
+    )
     distances = np.empty((height, width), np.uint8)
     run_pieces(_row_distances, height, threads, maps, np.float32(truncation) ** 2, distances)
     seen = Observations(
-        ranges=np.empty((height, width, 2), np.float32), planes=np.empty((height, width, 6), np.float32)
+        ranges=np.empty((height, width, 2), np.float32),
+        planes=np.empty((height, width, 6), np.float32),
+        colors=np.empty((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color),
     )
-    colors = np.empty((0, width, 3), np.uint8) if color is None else color
     lengths = np.array([voxel_size, truncation], np.float32)
-    pixels = (*maps, distances, colors)
+    pixels = (*maps, distances)
     run_pieces(_observe_rows, height, threads, pixels, lengths, (seen.ranges, seen.planes))
     return seen
 
@@ -148,26 +161,83 @@ def _squared_distances(v: int, distances: Any, nearest: Any) -> None:
 
 @compiled
 @no_type_check
+def _smoothing(v: int, maps: Any, normal_row: Any, sums: Any) -> None:
+    """Writes how far the surface around each pixel of row v is from it, along its normal, scene units.
+
+    A mean over 3 x 3 pixels, weights 1 2 1 both ways, of n . (X_q - X_p), without those neighbours q that
+    noise does not explain. Zero on planes; it takes half of independent noise away and leaves edges.
+
+    Args:
+        v: Row.
+        maps: Depth, normals, sigma, rays from pixels.
+        normal_row: Of `_face_row`.
+        sums: (2, w): the mean is written to the first row.
+    """
+    depth, _, sigma, rays = maps
+    height, width = depth.shape
+    zero = np.float32(0)
+    sums[:, :] = zero
+    for dv in range(max(-1, -v), min(2, height - v)):
+        for du in range(-1, 2):
+            weight = np.float32((2 - abs(du)) * (2 - abs(dv)))
+            step_u = rays[0, 0] * np.float32(du) + rays[0, 1] * np.float32(dv)
+            step_v = rays[1, 0] * np.float32(du) + rays[1, 1] * np.float32(dv)
+            low, high = max(0, -du), width - max(0, du)
+            z, z2 = depth[v, low:high], depth[v + dv, low + du : high + du]
+            s, s2 = sigma[v, low:high], sigma[v + dv, low + du : high + du]
+            nx, ny, toward = normal_row[0, low:high], normal_row[1, low:high], normal_row[2, low:high]
+            total, count = sums[0, low:high], sums[1, low:high]
+            for i in range(high - low):  # without branches and with flat arrays, so that it is vectorised
+                above = z2[i] * (toward[i] + nx[i] * step_u + ny[i] * step_v) - z[i] * toward[i]
+                variance = s[i] * s[i] + s2[i] * s2[i]
+                alike = (z2[i] > zero) & (above * above <= SMOOTH_SIGMAS * SMOOTH_SIGMAS * variance)
+                total[i] += weight * above if alike else zero
+                count[i] += weight if alike else zero
+    for u in range(width):
+        sums[0, u] /= max(sums[1, u], np.float32(1))
+
+
+@compiled
+@no_type_check
+def _face_row(v: int, maps: Any, normal_row: Any) -> None:
+    """Writes x, y of row v's unit normals, n . ray, z, and the cosine of the angle; zeros without normal."""
+    _, normals, _, rays = maps
+    one, y = np.float32(1), np.float32(v) + np.float32(0.5)
+    for u in range(normals.shape[1]):
+        x = np.float32(u) + np.float32(0.5)
+        ray_u = rays[0, 0] * x + rays[0, 1] * y + rays[0, 2]
+        ray_v = rays[1, 0] * x + rays[1, 1] * y + rays[1, 2]
+        nx, ny, nz = normals[v, u, 0], normals[v, u, 1], normals[v, u, 2]
+        scale = one / max(np.sqrt(nx * nx + ny * ny + nz * nz), np.float32(1e-12))
+        toward = (nx * ray_u + ny * ray_v + nz) * scale
+        normal_row[0, u], normal_row[1, u], normal_row[2, u] = nx * scale, ny * scale, toward
+        normal_row[3, u], normal_row[4, u] = (
+            nz * scale,
+            -toward / np.sqrt(ray_u * ray_u + ray_v * ray_v + one),
+        )
+
+
+@compiled
+@no_type_check
 def _observe_rows(start: int, stop: int, pixels: Any, lengths: Any, out: Any) -> None:
-    depth, normals, sigma, rays, distances, colors = pixels
+    depth, normals, sigma, rays, distances = pixels
+    maps = (depth, normals, sigma, rays)
     ranges, planes = out
+    width = depth.shape[1]
     voxel_size, truncation = lengths
-    nearest = np.empty(depth.shape[1], np.int16)
-    one, half = np.float32(1), np.float32(0.5)
+    nearest, normal_row = np.empty(width, np.int16), np.empty((5, width), np.float32)
+    sums, one = np.empty((2, width), np.float32), np.float32(1)
     for v in range(start, stop):
         _squared_distances(v, distances, nearest)
-        y = np.float32(v) + half
-        for u in range(depth.shape[1]):
+        _face_row(v, maps, normal_row)
+        _smoothing(v, maps, normal_row, sums)
+        for u in range(width):
             z, weight = depth[v, u], EDGE_WEIGHTS[nearest[u]]
-            x = np.float32(u) + half
-            ray_u = rays[0, 0] * x + rays[0, 1] * y + rays[0, 2]
-            ray_v = rays[1, 0] * x + rays[1, 1] * y + rays[1, 2]
-            nx, ny, nz = normals[v, u, 0], normals[v, u, 1], normals[v, u, 2]
-            length = np.sqrt(nx * nx + ny * ny + nz * nz)
-            toward = nx * ray_u + ny * ray_v + nz
-            cosine = -toward / (length * np.sqrt(ray_u * ray_u + ray_v * ray_v + one))
-            if length == 0:
-                nz, toward, length, cosine = -one, -one, one, COSINE_WITHOUT_NORMAL
+            nx, ny, nz = normal_row[0, u], normal_row[1, u], normal_row[3, u]
+            toward, cosine = normal_row[2, u], normal_row[4, u]
+            offset = z * toward + sums[0, u]
+            if nx == 0 and ny == 0 and nz == 0:
+                nz, offset, cosine = -one, -z, COSINE_WITHOUT_NORMAL
             if z <= 0 or nearest[u] == 0 or cosine <= MIN_COSINE:
                 ranges[v, u, 0] = ranges[v, u, 1] = np.nan
                 planes[v, u, WEIGHT] = np.float32(0)
@@ -177,10 +247,9 @@ def _observe_rows(start: int, stop: int, pixels: Any, lengths: Any, out: Any) ->
             reach = max(REACH_TRUNCATIONS * truncation, REACH_SIGMAS * sigma[v, u])
             reach = max(reach, MIN_REACH_VOXELS * voxel_size / cosine)
             ranges[v, u, 0], ranges[v, u, 1] = z - reach, z + reach
-            scale = one / (truncation * length)
-            planes[v, u, NX], planes[v, u, NY], planes[v, u, NZ] = nx * scale, ny * scale, nz * scale
-            planes[v, u, OFFSET] = toward * z * scale
+            planes[v, u, NX], planes[v, u, NY], planes[v, u, NZ] = nx, ny, nz
+            planes[v, u, OFFSET] = offset
+            for i in range(4):
+                planes[v, u, i] /= truncation
             planes[v, u, WEIGHT] = weight
-            if len(colors):
-                red, green, blue = colors[v, u, 0], colors[v, u, 1], colors[v, u, 2]
-                planes[v, u, COLOR] = np.float32(red + 256 * green + 65536 * blue)
+            planes[v, u, SUPPORT] = max(TAPER_LENGTH + FULL_SIGMAS * sigma[v, u] / truncation, one)

@@ -1,11 +1,11 @@
 """What the integration kernels compute, in plain numpy: the reference that they are tested against.
 
-One view updates a voxel x (camera frame) that projects to a pixel with plane n, observed point p, weight w:
+One view updates a voxel x (camera frame) that projects to a pixel with plane n, point p, weight w, support T:
 
     phi = n . (x - p) / truncation                               signed point-to-plane distance
-    used if |phi| < 1 and |z_p - z_x| <= reach of the pixel
-    w'  = w min(1, (1 - |phi|) / (1 - 1/4))                      taper
-    tsdf <- (W tsdf + w' phi) / (W + w'),  W <- W + w'           weighted mean, colour alike
+    used if |phi| < T and z_x within the range of the pixel
+    w'  = w min(1, (T - |phi|) / (3/4))                          taper
+    tsdf <- (W tsdf + w' clip(phi, -1, 1)) / (W + w'),  W <- W + w'      weighted mean, colour alike
 
 Point to plane (Voxfield, Pan et al. 2022, in its plane form): the projective distance is too large by
 1 / cos(theta), so that views from different sides pull the surface and round its edges. The taper acts on
@@ -20,20 +20,20 @@ votes, and a voxel is taken as unknown where the votes for free space outweigh t
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt16
 
-from recon.fusion.integration import COLOR_STEPS, FREE_SHARE, TAPER_START
-from recon.fusion.observations import COLOR, NZ, OFFSET, WEIGHT, Observations
+from recon.fusion.integration import COLOR_STEPS, FREE_SHARE, VOXEL_SHARE
+from recon.fusion.observations import NZ, OFFSET, SUPPORT, TAPER_LENGTH, WEIGHT, Observations
 from recon.geometry import project
 
 
 def _pixels(
     points_cam: Float64[np.ndarray, "n 3"], K: Float64[np.ndarray, "3 3"], seen: Observations
-) -> tuple[Int64[np.ndarray, "m"], Float32[np.ndarray, "m 2"], Float32[np.ndarray, "m 6"]]:
-    """Returns which points project into the picture, with the range and the plane of their pixels."""
+) -> tuple[Int64[np.ndarray, "m"], tuple[np.ndarray, np.ndarray]]:
+    """Returns which points project into the picture, and rows and columns of their pixels."""
     height, width = seen.ranges.shape[:2]
     uv = np.nan_to_num(project(K, points_cam), nan=-1.0)
     inside = np.flatnonzero(((uv >= 0) & (uv < [width, height])).all(axis=1))
     u, v = uv[inside].astype(np.int64).T
-    return inside, seen.ranges[v, u], seen.planes[v, u]
+    return inside, (v, u)
 
 
 def fuse_voxels(
@@ -41,28 +41,35 @@ def fuse_voxels(
     K: Float64[np.ndarray, "3 3"],
     seen: Observations,
     voxels: tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "n"], UInt16[np.ndarray, "n 3"]],
-) -> tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "n"], UInt16[np.ndarray, "n 3"]]:
-    """Returns tsdf, weights and colours of voxels after one more view.
+) -> tuple[
+    Float32[np.ndarray, "n"], Float32[np.ndarray, "n"], UInt16[np.ndarray, "n 3"], Float64[np.ndarray, "n"]
+]:
+    """Returns tsdf, weights and colours of voxels after one more view, and its votes that they are free.
 
     Args:
         points_cam: Centres of the voxels.
         K: Intrinsics, px.
-        seen: Of `observations.observe`.
+        seen: Of `observations.observe`, with colours.
         voxels: tsdf, weights and colours before it.
     """
     tsdf, weights, colors = (values.copy() for values in voxels)
-    inside, ranges, planes = _pixels(points_cam, K, seen)
-    points = points_cam[inside]
+    inside, pixels = _pixels(points_cam, K, seen)
+    ranges, planes, points = seen.ranges[pixels], seen.planes[pixels], points_cam[inside]
+    near = (ranges[:, 0] <= points[:, 2]) & (points[:, 2] <= ranges[:, 1])
     distance = np.einsum("nc,nc->n", planes[:, : NZ + 1], points) - planes[:, OFFSET]
-    used = (np.abs(distance) < 1) & (ranges[:, 0] <= points[:, 2]) & (points[:, 2] <= ranges[:, 1])
-    inside, planes, distance = inside[used], planes[used], distance[used]
-    weight = planes[:, WEIGHT] * np.minimum((1 - np.abs(distance)) / (1 - TAPER_START), 1)
+    left = planes[:, SUPPORT] - np.abs(distance)
+    votes = np.zeros(len(points_cam))
+    votes[inside] = np.where(near & (left <= 0) & (distance > 0), VOXEL_SHARE * planes[:, WEIGHT], 0)
+    used = near & (left > 0)
+    inside, distance = inside[used], np.clip(distance[used], -1, 1)
+    weight = planes[used, WEIGHT] * np.minimum(left[used] / TAPER_LENGTH, 1)
     weights[inside] += weight.astype(np.float32)
     share = weight / weights[inside]
     tsdf[inside] += (share * (distance - tsdf[inside])).astype(np.float32)
-    new = (planes[:, COLOR].astype(np.int64)[:, None] >> np.array([0, 8, 16]) & 255) * float(COLOR_STEPS)
-    colors[inside] = colors[inside] + share[:, None] * (new - colors[inside]) + 0.5
-    return tsdf, weights, colors
+    new = seen.colors[pixels][used]
+    mixed = colors[inside] + share[:, None] * (new * float(COLOR_STEPS) - colors[inside]) + 0.5
+    colors[inside] = mixed
+    return tsdf, weights, colors, votes
 
 
 def free_votes(
@@ -76,8 +83,8 @@ def free_votes(
         seen: Of `observations.observe`.
         margin: How far before the range of the pixel's plane a cell must be, scene units.
     """
-    inside, ranges, planes = _pixels(points_cam, K, seen)
-    before = points_cam[inside, 2] < ranges[:, 0] - margin
+    inside, pixels = _pixels(points_cam, K, seen)
+    before = points_cam[inside, 2] < seen.ranges[pixels][:, 0] - margin
     votes = np.zeros(len(points_cam))
-    votes[inside] = np.where(before, FREE_SHARE * planes[:, WEIGHT], 0)
+    votes[inside] = np.where(before, FREE_SHARE * seen.planes[pixels][:, WEIGHT], 0)
     return votes

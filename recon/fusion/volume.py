@@ -316,7 +316,7 @@ class TSDFVolume:
         view = (seen.ranges, seen.planes, K.astype(np.float32), corners, steps)
         tsdf, weight, free = (self._channels[name] for name in CHANNELS[:3])
         color = self._channels.get("color", np.empty((0, 512, 3), np.uint16))
-        run_pieces(fuse_blocks, len(rows), self.threads, rows, view, (tsdf, weight, color))
+        run_pieces(fuse_blocks, len(rows), self.threads, rows, view, seen.colors, (tsdf, weight, free, color))
         margin = np.float32(FREE_MARGIN_VOXELS * self.voxel_size)
         run_pieces(carve_blocks, len(corners), self.threads, view, margin, free)
 
