@@ -12,8 +12,8 @@ from jaxtyping import Float64, UInt8
 from recon.alignment import Fit
 from recon.geometry import invert, look_at, transform, unproject
 from recon.io.images import resize_image
-from recon.raycasting import RayCaster, draw_mesh, orbit_view
-from recon.scene import Camera, Mesh, Scene, View
+from recon.raycasting import RayCaster, orbit_view
+from recon.scene import Camera, Scene, View
 
 JPEG_QUALITY = 82
 MESH_PICTURE = Camera.from_fov(480, 400, 32.0)  # long lens: sizes in the front and in the back compare
@@ -85,13 +85,12 @@ def capture_frame(views: Sequence[View]) -> Frame:
     return Frame(np.stack([np.cross(upright, ahead), upright, ahead]), bool(from_all_sides))
 
 
-def is_room(mesh: Mesh, views: Sequence[View], frame: Frame) -> bool:
+def is_room(caster: RayCaster, views: Sequence[View], frame: Frame) -> bool:
     """Returns True where the mesh surrounds the cameras, so that its outside shows little.
 
     Looks around from some of the cameras, a quarter turn at a time.
     """
     lens = Camera.from_fov(12, 12, 90.0)
-    caster = RayCaster(mesh)
     shares = [
         (caster.cast(lens, look_at(view.center, view.center + toward, frame.axes[1])).faces >= 0).mean()
         for view in views[:: -(-len(views) // MAX_LOOKED_AROUND) or 1]
@@ -100,37 +99,30 @@ def is_room(mesh: Mesh, views: Sequence[View], frame: Frame) -> bool:
     return bool(shares) and float(np.mean(shares)) > SURROUNDED
 
 
-def mesh_sides(mesh: Mesh, frame: Frame, cut_open: bool) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
+def mesh_sides(
+    caster: RayCaster, frame: Frame, focus: Float64[np.ndarray, "n 3"], cut_open: bool
+) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
     """Yields captions and pictures of a mesh from four sides, coloured and then as bare shape.
 
     Args:
-        mesh: Not empty.
+        caster: Of the mesh, which is not empty.
         frame: Upright axes.
+        focus: Points that have to be in the picture, world frame.
         cut_open: Leaves out what turns its back to the camera, so that one looks into a room.
     """
     right, down, forward = frame.axes
     azimuths = (0, 90, 180, 270) if frame.from_all_sides else (-40, -12, 12, 40)
     elevation = np.radians(40 if cut_open else 20 if frame.from_all_sides else 8)
-    for colored in (True, False) if mesh.colors is not None else (False,):
+    for colored in (True, False) if caster.mesh.colors is not None else (False,):
         for azimuth in azimuths:
             level = np.cos(np.radians(azimuth)) * forward + np.sin(np.radians(azimuth)) * right
-            cam_from_world = orbit_view(
-                mesh, MESH_PICTURE, np.cos(elevation) * level + np.sin(elevation) * down, down
-            )
-            shown = _facing(mesh, cam_from_world) if cut_open else mesh
+            toward = np.cos(elevation) * level + np.sin(elevation) * down
+            cam_from_world = orbit_view(focus, MESH_PICTURE, toward, down)
             caption = f"{azimuth % 360 if frame.from_all_sides else azimuth}°"
             yield (
                 caption + ("" if colored else ", shape"),
-                draw_mesh(shown, MESH_PICTURE, cam_from_world, colored),
+                caster.draw(MESH_PICTURE, cam_from_world, colored=colored, through_backs=cut_open),
             )
-
-
-def _facing(mesh: Mesh, cam_from_world: Float64[np.ndarray, "4 4"]) -> Mesh:
-    """Returns the part of a mesh whose front faces the camera."""
-    corners = transform(cam_from_world, mesh.vertices)[mesh.faces]  # (m, corner, xyz)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    front = np.einsum("mc,mc->m", normals, corners[:, 0]) < 0
-    return Mesh(mesh.vertices, mesh.faces[front], colors=mesh.colors)
 
 
 def camera_map(scene: Scene, frame: Frame, rows: tuple[int, int], dropped: Container[str]) -> str:

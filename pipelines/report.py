@@ -48,7 +48,7 @@ from recon.io.maps import (
     colorize_normals,
     colorize_sigma,
 )
-from recon.raycasting import draw_mesh
+from recon.raycasting import RayCaster
 from recon.scene import DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
 THUMBNAIL_SIZE = 320  # px, longer side
@@ -135,7 +135,7 @@ def write_report(  # noqa: PLR0913  everything that a run knows comes together h
             "versions": _versions(),
         }
     )
-    sections = _sections(report, cards, _mesh_sections(mesh, list(posed.values()), photos), scene)
+    sections = _sections(report, cards, _mesh_sections(mesh, scene, photos), scene)
     html = page(title, report["notes"], tiles(report["summary"]), list(sections))
     _write(folder / "report.json", json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     _write(folder / "report.html", html)
@@ -259,29 +259,33 @@ def _maps(scene: Scene, dropped: Mapping[str, str]) -> str:
 
 
 def _mesh_sections(
-    mesh: Mesh | None, views: Sequence[View], photos: Mapping[str, UInt8[np.ndarray, "h w 3"]]
+    mesh: Mesh | None, scene: Scene | None, photos: Mapping[str, UInt8[np.ndarray, "h w 3"]]
 ) -> Iterator[Section]:
     """Yields pictures of the mesh, and of it beside photos; a room first from inside."""
     if mesh is None or not len(mesh.faces):
         return
-    frame = capture_frame(views)
-    room = is_room(mesh, views, frame)
+    views = scene.views if scene is not None else ()
+    cloud = scene.cloud if scene is not None else None
+    # the mesh may reach far beyond what was photographed; the sparse points say where that is
+    focus = mesh.vertices if cloud is None or not len(cloud.points) else cloud.points
+    frame, caster = capture_frame(views), RayCaster(mesh)
+    room = is_room(caster, views, frame)
     sides = "".join(
         figure(data_uri(picture), caption, kind="mesh")
-        for caption, picture in mesh_sides(mesh, frame, cut_open=room)
+        for caption, picture in mesh_sides(caster, frame, focus, cut_open=room)
     )
     outside = Section("Mesh", f'<div class="grid four">{sides}</div>', ROOM_HINT if room else MESH_HINT)
-    pairs = "".join(_compared(mesh, view, photos[view.name]) for view in views if view.name in photos)
+    pairs = "".join(_compared(caster, view, photos[view.name]) for view in views if view.name in photos)
     inside = (
         [Section("Mesh beside photos", f'<div class="grid three">{pairs}</div>', POSE_HINT)] if pairs else []
     )
     yield from [*inside, outside] if room else [outside, *inside]
 
 
-def _compared(mesh: Mesh, view: View, photo: UInt8[np.ndarray, "h w 3"]) -> str:
+def _compared(caster: RayCaster, view: View, photo: UInt8[np.ndarray, "h w 3"]) -> str:
     """Returns a photo, the mesh from its pose and the bare shape: three figures."""
     camera = view.camera.resized(photo.shape[1], photo.shape[0])
-    colored, shape = (draw_mesh(mesh, camera, view.cam_from_world, colors) for colors in (True, False))
+    colored, shape = (caster.draw(camera, view.cam_from_world, colored=colors) for colors in (True, False))
     return (
         figure(data_uri(photo), view.name)
         + figure(data_uri(colored), "mesh", kind="mesh")

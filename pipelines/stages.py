@@ -169,6 +169,8 @@ class InterpolatePoints:
             target=anchors.depth,
             median_error=error,
             held_out_error=error,
+            corrected=False,
+            plain_held_out_error=error,
         )
         return Alignment(_masked(depth_map, _resized_mask(mask, camera)), fit)
 

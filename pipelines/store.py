@@ -39,7 +39,8 @@ class DiskStore(MutableMapping[str, Any]):
         """Returns the artifact of a key.
 
         Raises:
-            KeyError: There is none, or its file is broken; then it is removed, to be made again.
+            KeyError: There is none, or its file is broken or of an older form; then it is removed, to be made
+                again.
         """
         path = self._path(key)
         try:
@@ -51,8 +52,8 @@ class DiskStore(MutableMapping[str, Any]):
             return _join(header["value"], arrays)
         except FileNotFoundError:
             raise KeyError(key) from None
-        except (zipfile.BadZipFile, ValueError, EOFError, InputError) as error:
-            log.warning("%s: not readable (%s), made again", path.name, error)
+        except (zipfile.BadZipFile, ValueError, TypeError, EOFError, InputError) as error:
+            log.info("%s: not readable (%s), made again", path.name, error)
             path.unlink(missing_ok=True)
             raise KeyError(key) from None
 

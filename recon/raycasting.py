@@ -15,6 +15,8 @@ from recon.geometry import look_at, rays, rotate
 from recon.scene import Camera, Mesh
 
 NO_FACE = 0xFFFFFFFF  # what Open3D returns for a ray that hits nothing
+MAX_BACKS = 16  # back sides that a ray goes through at most
+STEP_PAST = np.float32(1 + 1e-5)  # a ray that goes on starts so much behind the triangle it met
 AMBIENT = 0.35  # share of light that does not depend on the angle, so that steep faces stay visible
 
 
@@ -60,6 +62,7 @@ class RayCaster:
 
     def __init__(self, mesh: Mesh) -> None:
         o3d = import_open3d()
+        self.mesh = mesh
         self._scene = o3d.t.geometry.RaycastingScene()
         vertices = np.ascontiguousarray(mesh.vertices, np.float32)
         faces = np.ascontiguousarray(mesh.faces, np.uint32)
@@ -67,14 +70,18 @@ class RayCaster:
             self._scene.add_triangles(o3d.core.Tensor(vertices), o3d.core.Tensor(faces))
         self._empty = not len(faces)
 
-    def cast(self, camera: Camera, cam_from_world: Float64[np.ndarray, "4 4"]) -> Hits:
-        """Returns what each pixel centre of a camera sees."""
+    def cast(
+        self, camera: Camera, cam_from_world: Float64[np.ndarray, "4 4"], *, through_backs: bool = False
+    ) -> Hits:
+        """Returns what each pixel centre sees; `through_backs` leaves out triangles seen from behind."""
         world_from_cam_rotation = cam_from_world[:3, :3].T
         directions_cam = rays(camera.K, camera.width, camera.height)
         directions = directions_cam @ world_from_cam_rotation.T
         center = -world_from_cam_rotation @ cam_from_world[:3, 3]
         origins = np.broadcast_to(center, directions.shape)
         found = self._cast(np.concatenate([origins, directions], axis=-1).astype(np.float32))
+        if through_backs:
+            self._pass_backs(found, origins, directions)
         hit = found["primitive_ids"] != NO_FACE
         depth = np.where(hit, found["t_hit"], 0).astype(np.float32)  # rays have z = 1, so t is z
         normals = rotate(cam_from_world, found["primitive_normals"])
@@ -107,14 +114,65 @@ class RayCaster:
         found = self._scene.compute_closest_points(np.ascontiguousarray(points, np.float32))
         return found["points"].numpy().astype(np.float64), found["primitive_ids"].numpy().astype(np.int64)
 
-    def _cast(self, rays_world: Float32[np.ndarray, "h w 6"]) -> dict[str, np.ndarray]:
+    def draw(
+        self,
+        camera: Camera,
+        cam_from_world: Float64[np.ndarray, "4 4"],
+        *,
+        colored: bool = True,
+        through_backs: bool = False,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns a picture of the mesh, lit from the camera, white background; back sides are reddish.
+
+        Args:
+            camera: Size and field of view of the picture.
+            cam_from_world: Where it is taken from.
+            colored: True takes vertex colours where there are some, False draws the bare shape in grey.
+            through_backs: Leaves out back sides, so that one looks into a room from outside.
+        """
+        hits, mesh = self.cast(camera, cam_from_world, through_backs=through_backs), self.mesh
+        hit = hits.faces >= 0
+        albedo = np.full((*hit.shape, 3), 200.0)
+        if colored and mesh.colors is not None and len(mesh.faces):
+            corners = mesh.colors[mesh.faces[np.where(hit, hits.faces, 0)]].astype(
+                np.float64
+            )  # (h, w, 3, rgb)
+            albedo = np.einsum("hwk,hwkc->hwc", hits.barycentric, corners)
+        directions = rays(camera.K, camera.width, camera.height)
+        directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+        cosine = np.clip(-np.einsum("hwc,hwc->hw", hits.normals, directions), 0, 1)
+        picture = albedo * (AMBIENT + (1 - AMBIENT) * cosine)[..., None]
+        picture[hit & ~hits.front] *= [1.0, 0.6, 0.6]
+        picture[~hit] = 255
+        return np.clip(picture, 0, 255).astype(np.uint8)
+
+    def _pass_backs(
+        self,
+        found: dict[str, np.ndarray],
+        origins: Float64[np.ndarray, "h w 3"],
+        directions: Float64[np.ndarray, "h w 3"],
+    ) -> None:
+        """Casts the rays that met a back side on from there, in place, until none is left."""
+        for _ in range(MAX_BACKS):
+            hit = found["primitive_ids"] != NO_FACE
+            back = hit & (np.einsum("hwc,hwc->hw", found["primitive_normals"], directions) >= 0)
+            if not back.any():
+                return
+            reached = found["t_hit"][back] * STEP_PAST
+            starts = origins[back] + directions[back] * reached[:, None]
+            further = self._cast(np.concatenate([starts, directions[back]], axis=-1).astype(np.float32))
+            for name, values in further.items():
+                found[name][back] = values
+            found["t_hit"][back] += reached
+
+    def _cast(self, rays_world: Float32[np.ndarray, "*shape 6"]) -> dict[str, np.ndarray]:
         if self._empty:
-            height, width = rays_world.shape[:2]
+            shape = rays_world.shape[:-1]
             return {
-                "t_hit": np.full((height, width), np.inf, np.float32),
-                "primitive_ids": np.full((height, width), NO_FACE, np.uint32),
-                "primitive_normals": np.zeros((height, width, 3), np.float32),
-                "primitive_uvs": np.zeros((height, width, 2), np.float32),
+                "t_hit": np.full(shape, np.inf, np.float32),
+                "primitive_ids": np.full(shape, NO_FACE, np.uint32),
+                "primitive_normals": np.zeros((*shape, 3), np.float32),
+                "primitive_uvs": np.zeros((*shape, 2), np.float32),
             }
         return {name: tensor.numpy() for name, tensor in self._scene.cast_rays(rays_world).items()}
 
@@ -141,41 +199,17 @@ def sample_surface(
     return a[faces] + u * (b - a)[faces] + v * (c - a)[faces], faces.astype(np.int64)
 
 
-def draw_mesh(
-    mesh: Mesh, camera: Camera, cam_from_world: Float64[np.ndarray, "4 4"], colored: bool = True
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture of a mesh, lit from the camera, white background; back sides are drawn reddish.
-
-    Args:
-        mesh: Vertex colours are used where it has them and `colored` is set, else light grey.
-        camera: Size and field of view of the picture.
-        cam_from_world: Where it is taken from.
-        colored: False draws the bare shape.
-    """
-    hits = RayCaster(mesh).cast(camera, cam_from_world)
-    hit = hits.faces >= 0
-    albedo = np.full((*hit.shape, 3), 200.0)
-    if colored and mesh.colors is not None and len(mesh.faces):
-        corners = mesh.colors[mesh.faces[np.where(hit, hits.faces, 0)]].astype(np.float64)  # (h, w, 3, rgb)
-        albedo = np.einsum("hwk,hwkc->hwc", hits.barycentric, corners)
-    directions = rays(camera.K, camera.width, camera.height)
-    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-    cosine = np.clip(-np.einsum("hwc,hwc->hw", hits.normals, directions), 0, 1)
-    light = AMBIENT + (1 - AMBIENT) * cosine
-    picture = albedo * light[..., None]
-    picture[hit & ~hits.front] *= [1.0, 0.6, 0.6]
-    picture[~hit] = 255
-    return np.clip(picture, 0, 255).astype(np.uint8)
-
-
 def orbit_view(
-    mesh: Mesh, camera: Camera, toward: Float64[np.ndarray, "3"], down: Float64[np.ndarray, "3"]
+    points: Float64[np.ndarray, "n 3"],
+    camera: Camera,
+    toward: Float64[np.ndarray, "3"],
+    down: Float64[np.ndarray, "3"],
 ) -> Float64[np.ndarray, "4 4"]:
-    """Returns `cam_from_world` of a camera that sees a whole mesh from outside, looking along `toward`.
+    """Returns `cam_from_world` of a camera that sees points from outside, looking along `toward`.
 
-    The mesh's extent is taken without the outermost 1 % of its vertices on each side.
+    Their extent is taken without the outermost 1 % on each side.
     """
-    low, high = np.percentile(mesh.vertices, [1, 99], axis=0)
+    low, high = np.percentile(points, [1, 99], axis=0)
     middle, radius = (low + high) / 2, np.linalg.norm(high - low) / 2
     half_fov = np.arctan(min(camera.width / camera.K[0, 0], camera.height / camera.K[1, 1]) / 2)
     distance = radius / np.sin(half_fov)

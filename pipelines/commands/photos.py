@@ -117,7 +117,8 @@ def reconstruct(
     store = DiskStore(out / "cache")
     with local_executor(workers) as executor:
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
-    summary = write_outcome(out, outcome, title, [note], pipeline)
+        console.say("writing mesh, depth maps and report")
+        summary = write_outcome(out, outcome, title, [note], pipeline)
     console.left_out(outcome.dropped)
     console.say(
         f"{summary['views_used']} of {summary['photos']} photos used, {summary['faces']} faces, "

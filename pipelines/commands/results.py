@@ -23,7 +23,7 @@ from recon.errors import InputError
 from recon.geometry import transform
 from recon.io.images import write_image
 from recon.io.meshes import read_mesh
-from recon.raycasting import draw_mesh, orbit_view
+from recon.raycasting import RayCaster, orbit_view
 from recon.scene import Camera, Mesh
 
 
@@ -76,7 +76,8 @@ def _error_picture(mesh: Mesh, reference: Mesh) -> UInt8[np.ndarray, "h w 3"]:
     colored = evaluation.error_colors(mesh, distances, limit=float(np.percentile(distances, 95)))
     camera, down = Camera.from_fov(640, 480, 45.0), np.array([0.0, 1.0, 0.0])
     sides = [np.array(side) for side in ((0, 0.5, 1.0), (1.0, 0.5, 0), (0, 0.5, -1.0), (-1.0, 0.5, 0))]
-    pictures = [draw_mesh(colored, camera, orbit_view(colored, camera, side, down)) for side in sides]
+    caster = RayCaster(colored)
+    pictures = [caster.draw(camera, orbit_view(colored.vertices, camera, side, down)) for side in sides]
     return np.vstack([np.hstack(pictures[:2]), np.hstack(pictures[2:])])
 
 

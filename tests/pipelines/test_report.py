@@ -10,6 +10,7 @@ from pipelines.pictures import capture_frame, fit_plot, is_room
 from pipelines.report import ViewRecord, write_report
 from recon.alignment import Fit
 from recon.geometry import look_at
+from recon.raycasting import RayCaster
 from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseCloud, SparseDepth, View
 
 NASTY = "<script>alert(\"1\")</script> & 'co'.jpg"
@@ -287,8 +288,8 @@ def test_upright_direction_of_a_ring_that_looks_down_is_the_rings_axis():
 def test_cameras_inside_a_box_are_in_a_room_and_around_it_are_not():
     names = [f"{row}" for row in range(5)]
     inside, around = ring(names, radius=0.5), ring(names, radius=4.0)
-    assert is_room(box(2.0), inside, capture_frame(inside))
-    assert not is_room(box(1.0), around, capture_frame(around))
+    assert is_room(RayCaster(box(2.0)), inside, capture_frame(inside))
+    assert not is_room(RayCaster(box(1.0)), around, capture_frame(around))
 
 
 @pytest.mark.parametrize(
