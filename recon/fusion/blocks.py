@@ -16,6 +16,7 @@ SIDE = 8  # voxels along the side of a block
 BLOCK_VOXELS = SIDE**3
 KEY_BITS = 21
 MAX_COORDINATE = 2 ** (KEY_BITS - 1) - 2  # of a block; two less so that neighbours have keys too
+FEW_KEYS = 50_000  # fewer are found faster than threads start
 EMPTY = np.int64(-1)
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth, Fibonacci hashing)
 DENSE_BLOCKS = 0.125  # pixels narrower than one voxel: every second one in both directions is enough
@@ -51,6 +52,7 @@ class BlockIndex:
     def find(self, keys: Int64[np.ndarray, "n"], threads: int | None) -> Int32[np.ndarray, "n"]:
         """Returns the rows of keys, -1 where there is none."""
         rows = np.empty(len(keys), np.int32)
+        threads = threads if len(keys) > FEW_KEYS else 1
         run_pieces(_find, len(keys), threads, keys, self._slot_keys, self._slot_rows, rows)
         return rows
 
@@ -243,10 +245,13 @@ def _meet(walk: Any, met: Any) -> Any:
 
     The walk goes from border to border (Amanatides and Woo, 1987). Returns how many there are.
     """
-    for i in range(8):
-        x = walk[0] + (CELL_BLOCKS if i & 1 else -CELL_BLOCKS)
-        y = walk[1] + (CELL_BLOCKS if i & 2 else -CELL_BLOCKS)
-        met[i] = _key_at(x, y, walk[2] + (CELL_BLOCKS if i & 4 else -CELL_BLOCKS))
+    m, count = CELL_BLOCKS, 0
+    low = _key_at(walk[0] - m, walk[1] - m, walk[2] - m)
+    alone = low == _key_at(walk[0] + m, walk[1] + m, walk[2] + m)  # then the walk meets it
+    for i in range(0 if alone else 8):
+        x, y = walk[0] + (m if i & 1 else -m), walk[1] + (m if i & 2 else -m)
+        met[i] = _key_at(x, y, walk[2] + (m if i & 4 else -m))
+        count = 8
     x, y, z = walk[0] - walk[3], walk[1] - walk[4], walk[2] - walk[5]
     end_x, end_y, end_z = walk[0] + walk[3], walk[1] + walk[4], walk[2] + walk[5]
     next_x, spacing_x = _next_border(x, end_x - x)
@@ -254,7 +259,7 @@ def _meet(walk: Any, met: Any) -> Any:
     next_z, spacing_z = _next_border(z, end_z - z)
     steps = abs(np.floor(end_x) - np.floor(x)) + abs(np.floor(end_y) - np.floor(y))
     steps += abs(np.floor(end_z) - np.floor(z))
-    count, key = 8, _key_at(x, y, z)
+    key = _key_at(x, y, z)
     for _ in range(int(steps) + 1):
         met[count] = key
         count += 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from recon.fusion.observations import Observations
 
 TRUNCATION_VOXELS = 4.0  # narrower bands lose noisy depth, wider ones thin parts
-GROWTH = 1.5  # of the arrays, when they are full
+GROWTH = 2.0  # of the arrays, when they are full
 MIN_WEIGHT = 0.02  # one pixel with a sigma of seven voxels, or one near a depth edge
 ROTATION_TOLERANCE = 1e-5
 CHANNELS = ("tsdf", "weight", "free", "color")
@@ -31,7 +31,7 @@ class VolumeSize:
     blocks: int
     voxels: int
     bytes: int
-    """Of the blocks' arrays in use; the process may have reserved up to half as much again."""
+    """Of the blocks' arrays in use; the process may have reserved up to as much again."""
 
 
 class TSDFVolume:
