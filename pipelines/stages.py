@@ -226,7 +226,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(
         self, *, view: View, points: SparseDepth, prediction: Prediction, mask: Bool[np.ndarray, "h w"]

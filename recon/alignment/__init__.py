@@ -1,7 +1,8 @@
 """A prediction put into scene units with the sparse points that its view sees, and how sure that is.
 
-Model: g(z) = a * x + b, where z is depth, x the prediction and g the space in which the prediction is affine:
-1/z for disparity, z for depth, log z (with x the log of the prediction) for a depth of wrong contrast.
+Model: g(z_aff) = a * x + b and z = z_aff * exp(s), where z is depth, x the prediction and g the space in which the prediction is affine:
+1/z for disparity, z for depth, log z (with x the log of the prediction) for a depth of wrong contrast; s is
+smooth over the picture and over depth, 0 where the anchors show no need.
 
 1. `line.py`, start: truncated L1, exact over all lines through an anchor (the idea of MoGe's alignment, Wang
    et al. 2025): the optimum passes through an anchor, and along the lines through one anchor the cost is
@@ -11,7 +12,9 @@ Model: g(z) = a * x + b, where z is depth, x the prediction and g the space in w
    anchors' own sigma.
 3. `line.py`, check: cross validation whose folds are made of image tiles gives the error away from anchors.
    It decides whether a depth without shift gets one, and it sets the sigma of the depth map.
-4. `affine.py`: which anchors count, which models a kind of prediction allows, and the depth map.
+4. `field.py`, on `waves.py`: the smooth error of log depth that remains, as a robust Gaussian process over
+   the picture and depth. The same cross validation decides whether the view gets this correction.
+5. `affine.py`: which anchors count, which models a kind of prediction allows, and the depth map.
 """
 
 from recon.alignment.affine import Alignment, Fit, align

@@ -1,11 +1,13 @@
-"""One scale and, where the prediction needs it, one shift per view."""
+"""One scale and, where the prediction needs it, one shift per view; then a smooth correction if it helps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
+from recon.alignment.field import Field, fit_field
 from recon.alignment.line import TILES, Line, Points, fit_line, folds
+from recon.alignment.waves import Waves
 from recon.errors import InputError, ViewError
 from recon.geometry import normals_from_depth, sample, sample_depth
 from recon.scene import Camera, DepthMap, Prediction, SparseDepth
@@ -18,6 +20,7 @@ MAX_RELATIVE_SIGMA = 0.5  # a depth less certain than this says nothing
 MIN_KEPT_SHARE = 0.05  # a fit that leaves less of the prediction is wrong
 MIN_CONFIDENCE = 1e-4  # keeps variances finite
 MIN_GAIN = 0.03  # share of the held-out error that one more parameter has to win
+PIXEL_STEP = 4  # every fourth pixel shows the range of depth
 MIN_FOLDS_TO_CHOOSE = 3  # folds with anchors, without which the simplest model is taken
 
 
@@ -35,7 +38,7 @@ class Fit:
     """Of (scale, shift), spatially correlated residuals accounted for; 0 in the shift's row without shift."""
 
     inliers: Bool[np.ndarray, "n"]
-    """Of all anchors given; False too where an anchor could not be used."""
+    """Of all anchors given, judged after the correction; False too where an anchor could not be used."""
 
     predicted: Float64[np.ndarray, "n"]
     """m at the anchors (its log in log space); NaN where the anchor could not be used."""
@@ -44,14 +47,23 @@ class Fit:
     """Depth, disparity or log depth of the anchors."""
 
     median_error: float
-    """Median |z_fit - z| / z over the inliers."""
+    """Median |z_fit - z| / z over the inliers, after the correction if there is one."""
 
     held_out_error: float
     """Median |log z_fit - log z| over all used anchors, each judged by a fit that did not see its tiles; NaN
     where the anchors do not suffice for that."""
 
+    corrected: bool
+    """Whether the depth map has the smooth correction, because held-out anchors prefer it."""
+
+    plain_held_out_error: float
+    """`held_out_error` as it would be without the correction."""
+
     def depth(self, values: Float32[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
-        """Returns depth of predicted values, scene units; 0 where the fit has none (beyond infinity, NaN)."""
+        """Returns depth of predicted values before the correction, scene units; 0 where the fit has none.
+
+        There is none beyond infinity and where the value is NaN.
+        """
         return _depth_of(self.space, self.scale * _regressor(self.space, values) + self.shift)
 
 
@@ -79,15 +91,24 @@ class _Known:
         return self.kind in ("scale", "metric")
 
 
-def align(prediction: Prediction, anchors: SparseDepth, camera: Camera, *, min_points: int = 20) -> Alignment:
+def align(
+    prediction: Prediction,
+    anchors: SparseDepth,
+    camera: Camera,
+    *,
+    min_points: int = 20,
+    correct: bool = True,
+) -> Alignment:
     """Returns the prediction as depth in scene units, with the fit that made it so.
 
     A disparity or affine depth gets scale and shift in its own space. A depth up to scale (or metric) gets a
     scale; a shift or a contrast (log space) only where held-out anchors prefer it by more than one standard
-    error. The result does not depend on the order of the anchors and scales with the scene.
+    error. Then a smooth correction of log depth is fitted to what is left, and kept where held-out anchors
+    prefer it as clearly. The result does not depend on the order of the anchors and scales with the scene.
 
-    The sigma of the depth map holds the covariance of the fit and the prediction's own error as held-out
-    anchors show it, divided by the root of the confidence. Pixels without prediction, with confidence 0,
+    The sigma of the depth map holds the covariance of the fit (of the correction near anchors, of scale and
+    shift far from them) and the prediction's own error as held-out anchors show it, divided by the root of
+    the confidence. Pixels without prediction, with confidence 0,
     beyond infinity or less certain than half their depth get depth 0. Normals are the prediction's, or those
     of the depth where it has none.
 
@@ -96,6 +117,7 @@ def align(prediction: Prediction, anchors: SparseDepth, camera: Camera, *, min_p
         anchors: Points of known depth, pixels of `camera`.
         camera: Pinhole camera of the prediction's size.
         min_points: Fewest usable anchors: inside the picture, where the prediction is known, off its edges.
+        correct: False keeps scale and shift alone.
 
     Raises:
         InputError: The prediction has another size than the camera.
@@ -108,9 +130,15 @@ def align(prediction: Prediction, anchors: SparseDepth, camera: Camera, *, min_p
     known = _known(prediction)
     used = _usable(known, anchors, min_points)
     chosen = SparseDepth(anchors.uv[used], anchors.depth[used], anchors.sigma[used])
-    space, line, held_out_error = _best_line(known, chosen)
-    fit = _describe(space, line, held_out_error, used, anchors, _regressor(space, _seen(known, chosen)))
-    return Alignment(_depth_map(fit, line, known, prediction.normals, camera), fit)
+    space, line, errors = _best_line(known, chosen)
+    fit = _describe(space, line, errors, used, anchors, _regressor(space, _seen(known, chosen)))
+    depth = fit.depth(known.values)
+    sigma = _sigma(fit, line, known, depth)
+    correction = _correction(fit, line, errors, known, chosen) if correct else None
+    if correction is not None:
+        fit = _corrected(fit, correction, used)
+        depth, sigma = _apply(correction[0], fit, known, depth)
+    return Alignment(_depth_map(known, depth, sigma, prediction.normals, camera), fit)
 
 
 def _known(prediction: Prediction) -> _Known:
@@ -176,8 +204,8 @@ def _seen(known: _Known, anchors: SparseDepth) -> Float64[np.ndarray, "n"]:
     return sample_depth(known.values, anchors.uv) if known.is_depth else sample(known.values, anchors.uv)
 
 
-def _best_line(known: _Known, anchors: SparseDepth) -> tuple[str, Line, float]:
-    """Returns the space, the line in it, and its held-out error, of the model that the prediction needs."""
+def _best_line(known: _Known, anchors: SparseDepth) -> tuple[str, Line, Float64[np.ndarray, "n"]]:
+    """Returns the space, the line in it, and its held-out errors, of the model that the prediction needs."""
     models = [("disparity" if known.kind == "affine_disparity" else "depth", True)]  # (space, with shift)
     if known.is_depth:
         models = [("depth", False), ("depth", True), ("log", True)]  # the simplest first
@@ -192,8 +220,7 @@ def _best_line(known: _Known, anchors: SparseDepth) -> tuple[str, Line, float]:
     chosen = _simplest(errors, fold)
     if lines[chosen].scale <= 0:
         raise ViewError(f"view: prediction falls where the depth of the {len(anchors)} anchors rises")
-    judged = errors[chosen][np.isfinite(errors[chosen])]
-    return models[chosen][0], lines[chosen], float(np.median(judged)) if len(judged) else float("nan")
+    return models[chosen][0], lines[chosen], errors[chosen]
 
 
 def _points(space: str, known: _Known, anchors: SparseDepth) -> Points:
@@ -234,9 +261,18 @@ def _depth_of(space: str, target: Float64[np.ndarray, "*shape"]) -> Float64[np.n
 
 def _log_errors(space: str, line: Line, depth: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
     """Returns |log z_fit - log z| of held-out anchors, at most 1; NaN where none could judge."""
-    fitted = _depth_of(space, line.held_out)
-    error = np.where(fitted > 0, np.abs(np.log(np.where(fitted > 0, fitted, 1) / depth)), 1.0)
-    return np.where(np.isfinite(line.held_out), np.minimum(error, 1.0), np.nan)
+    return np.abs(_log_ratio(_depth_of(space, line.held_out), depth, np.isfinite(line.held_out)))
+
+
+def _log_ratio(
+    fitted: Float64[np.ndarray, "*shape"],
+    depth: Float64[np.ndarray, "*shape"],
+    known: Bool[np.ndarray, "*shape"],
+) -> Float64[np.ndarray, "*shape"]:
+    """Returns log z - log z_fit within -1 to 1; 1 where there is no z_fit, NaN where not known."""
+    has_depth = fitted > 0
+    ratio = np.where(has_depth, np.log(depth / np.where(has_depth, fitted, 1)), 1.0)
+    return np.where(known, np.clip(ratio, -1, 1), np.nan)
 
 
 def _simplest(errors: list[Float64[np.ndarray, "n"]], fold: Int64[np.ndarray, "n"]) -> int:
@@ -255,7 +291,7 @@ def _simplest(errors: list[Float64[np.ndarray, "n"]], fold: Int64[np.ndarray, "n
 def _describe(
     space: str,
     line: Line,
-    held_out_error: float,
+    held_out: Float64[np.ndarray, "m"],
     used: Int64[np.ndarray, "m"],
     anchors: SparseDepth,
     seen: Float64[np.ndarray, "m"],
@@ -276,15 +312,80 @@ def _describe(
         predicted=predicted,
         target=_target(space, anchors.depth),
         median_error=float(np.median(errors)) if len(errors) else float("nan"),
-        held_out_error=held_out_error,
+        held_out_error=_median(held_out),
+        corrected=False,
+        plain_held_out_error=_median(held_out),
     )
 
 
+def _median(values: Float64[np.ndarray, "n"]) -> float:
+    """Returns the median of what is known; NaN where nothing is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _correction(
+    fit: Fit, line: Line, plain_errors: Float64[np.ndarray, "m"], known: _Known, anchors: SparseDepth
+) -> tuple[Field, Float64[np.ndarray, "m"]] | None:
+    """Returns the smooth correction and its held-out errors; None where the plain fit does as well."""
+    points = _points(fit.space, known, anchors)
+    depth = fit.depth(known.values[::PIXEL_STEP, ::PIXEL_STEP])
+    fitted = _depth_of(fit.space, line.scale * points.x + line.shift)
+    height, width = known.values.shape
+    waves = Waves.filling(width, height, np.log(np.append(depth[depth > 0], fitted[fitted > 0])))
+    by_fold = line.fold_lines[:, 0] * points.x[:, None] + line.fold_lines[:, 1]  # (m, folds)
+    truth = np.broadcast_to(anchors.depth[:, None], by_fold.shape)
+    errors = _log_ratio(_depth_of(fit.space, by_fold), truth, np.isfinite(by_fold))
+    logs = replace(
+        points,
+        x=np.where(fitted > 0, np.log(np.where(fitted > 0, fitted, 1)), waves.high),
+        y=_log_ratio(fitted, anchors.depth, np.ones(len(fitted), bool)),
+        sigma=anchors.sigma / anchors.depth,
+        unit=np.ones(len(fitted)),
+    )
+    field = fit_field(logs, anchors.uv, waves, errors)
+    fold = folds(points)
+    field_errors = np.abs(errors[np.arange(len(fold)), fold] - field.held_out)
+    return (field, field_errors) if _simplest([plain_errors, field_errors], fold) else None
+
+
+def _corrected(
+    fit: Fit,
+    correction: tuple[Field, Float64[np.ndarray, "m"]],
+    used: Int64[np.ndarray, "m"],
+) -> Fit:
+    field, held_out = correction
+    inliers = np.zeros_like(fit.inliers)
+    inliers[used] = field.inliers
+    errors = np.abs(np.expm1(-field.residuals[field.inliers]))
+    return replace(
+        fit, inliers=inliers, median_error=_median(errors), held_out_error=_median(held_out), corrected=True
+    )
+
+
+def _apply(
+    field: Field, fit: Fit, known: _Known, plain: Float64[np.ndarray, "h w"]
+) -> tuple[Float64[np.ndarray, "h w"], Float64[np.ndarray, "h w"]]:
+    """Returns the corrected depth and its sigma.
+
+    What scale and shift leave uncertain matters as far as the anchors have not pinned the correction down.
+    """
+    log_depth = np.log(np.where(plain > 0, plain, 1.0))
+    depth = plain * np.exp(field.at(log_depth))
+    of_field = field.variance(log_depth)
+    open_share = np.minimum(of_field / field.amplitude**2, 1)
+    of_fit = _fit_variance(fit, known, plain) * open_share
+    of_prediction = field.noise.variance(np.ones_like(depth), _confidence(known))
+    return depth, depth * np.sqrt(of_field + of_fit + of_prediction)
+
+
 def _depth_map(
-    fit: Fit, line: Line, known: _Known, normals: Float32[np.ndarray, "h w 3"] | None, camera: Camera
+    known: _Known,
+    depth: Float64[np.ndarray, "h w"],
+    sigma: Float64[np.ndarray, "h w"],
+    normals: Float32[np.ndarray, "h w 3"] | None,
+    camera: Camera,
 ) -> DepthMap:
-    depth = fit.depth(known.values)
-    sigma = _sigma(fit, line, known, depth)
     keep = (depth > 0) & (sigma <= MAX_RELATIVE_SIGMA * depth)
     share = keep.sum() / np.isfinite(known.values).sum()
     if share < MIN_KEPT_SHARE:
@@ -308,10 +409,20 @@ def _sigma(
     fit: Fit, line: Line, known: _Known, depth: Float64[np.ndarray, "h w"]
 ) -> Float64[np.ndarray, "h w"]:
     """Returns the standard deviation of depth, from the fit and the prediction; anything where depth is 0."""
-    x = np.where(depth > 0, _regressor(fit.space, known.values), 0.0)
     z = np.where(depth > 0, depth, 1.0)
     slope = _slope(fit.space, z)
+    of_prediction = line.noise.variance(slope * z, _confidence(known)) / slope**2
+    return np.sqrt(_fit_variance(fit, known, depth) * z**2 + of_prediction)
+
+
+def _fit_variance(fit: Fit, known: _Known, depth: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
+    """Returns the variance of log depth that scale and shift bring; anything where depth is 0."""
+    x = np.where(depth > 0, _regressor(fit.space, known.values), 0.0)
+    z = np.where(depth > 0, depth, 1.0)
     (scale_variance, covariance), (_, shift_variance) = fit.covariance
-    of_fit = np.maximum(scale_variance * x**2 + 2 * covariance * x + shift_variance, 0)
-    confidence = np.maximum(known.confidence.astype(np.float64), MIN_CONFIDENCE)
-    return np.sqrt(of_fit + line.noise.variance(slope * z, confidence)) / slope
+    variance = np.maximum(scale_variance * x**2 + 2 * covariance * x + shift_variance, 0)
+    return variance / (_slope(fit.space, z) * z) ** 2
+
+
+def _confidence(known: _Known) -> Float64[np.ndarray, "h w"]:
+    return np.maximum(known.confidence.astype(np.float64), MIN_CONFIDENCE)

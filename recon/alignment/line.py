@@ -4,6 +4,7 @@ The objective is that of `recon.alignment`, steps 1 to 3, with names of a plain 
 """
 
 from dataclasses import dataclass, fields, replace
+from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -19,6 +20,9 @@ MIN_SPREAD_OF_FOLD = 0.01  # share of the range of x that a training set must sp
 MIN_JUDGED = 5  # points that a held-out fit or a noise estimate needs
 MIN_ERROR = 1e-6  # relative; float32 predictions are no better
 RELATIVE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+ANCHOR_SHARES = (0.0, 0.5, 1.0)  # of the sigma that anchors state; long tracks are better than theirs
+MIN_LIKELIER = 1e-6  # of a log likelihood per point, so that rounding decides nothing
+MAX_NOISE_POINTS = 3000  # residuals that estimate the noise
 NORMAL_MEDIAN = 0.6745  # median of |u|, u standard normal
 NOISE_ROUNDS = 3
 NOISE_ITERATIONS = 12
@@ -51,7 +55,11 @@ class Points:
 
 @dataclass(frozen=True)
 class Noise:
-    """Error of the prediction, in y: variance = tau^2 * ((1 - l) * typical^2 + l * unit^2) / confidence."""
+    """Error of the prediction, in y: variance = tau^2 * ((1 - l) * typical^2 + l * unit^2) / confidence.
+
+    The points' own sigma counts by a share: where the residuals cannot tell the two apart, they are the
+    prediction's, so that no pixel is called more certain than it is.
+    """
 
     tau: float
     """Relative depth error at the points' typical depth."""
@@ -62,6 +70,9 @@ class Noise:
     typical: float
     """Median of the points' unit."""
 
+    anchor_share: float = 1.0
+    """Factor on the points' sigma."""
+
     def variance(
         self, unit: Float64[np.ndarray, "*shape"], confidence: Float64[np.ndarray, "*shape"]
     ) -> Float64[np.ndarray, "*shape"]:
@@ -71,7 +82,8 @@ class Noise:
 
     def spread(self, points: Points) -> Float64[np.ndarray, "n"]:
         """Returns the standard deviation of the residual at points: theirs and the prediction's."""
-        return np.sqrt(self.variance(points.unit, points.confidence) + points.sigma**2)
+        own = (self.anchor_share * points.sigma) ** 2
+        return np.sqrt(self.variance(points.unit, points.confidence) + own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +100,9 @@ class Line:
     held_out: Float64[np.ndarray, "n"]
     """y as fits to the other folds predict it; NaN where those folds cannot carry a fit."""
 
+    fold_lines: Float64[np.ndarray, "f 2"]
+    """Scale and shift of the fits without each fold; NaN where there is none."""
+
 
 def fit_line(points: Points, *, with_shift: bool, lowest: float = np.nan) -> Line:
     """Returns the robust line through points; its scale is 0 or less where y falls with x.
@@ -100,14 +115,16 @@ def fit_line(points: Points, *, with_shift: bool, lowest: float = np.nan) -> Lin
     noise = Noise(TYPICAL_ERROR, 1.0, float(np.median(points.unit)))
     scale, shift = _truncated_l1(points, noise.spread(points), with_shift, lowest)
     for _ in range(NOISE_ROUNDS):
-        noise = _estimate_noise(points.y - scale * points.x - shift, points)
+        noise = estimate_noise(points.y - scale * points.x - shift, points)
         scale, shift = _geman_mcclure(points, noise.spread(points), (scale, shift), with_shift)
     spread = noise.spread(points)
     residuals = points.y - scale * points.x - shift
-    held_out = _held_out(points, spread, (scale, shift), with_shift)
+    fold_lines = _fold_lines(points, spread, (scale, shift), with_shift)
+    scales, shifts = fold_lines[folds(points)].T
+    held_out = scales * points.x + shifts
     judged = np.isfinite(held_out)
     if judged.sum() >= MIN_JUDGED:
-        outside = _estimate_noise((points.y - held_out)[judged], points.take(judged))
+        outside = estimate_noise((points.y - held_out)[judged], points.take(judged))
         noise = max(noise, outside, key=lambda one: one.tau)
     return Line(
         scale=scale,
@@ -116,6 +133,7 @@ def fit_line(points: Points, *, with_shift: bool, lowest: float = np.nan) -> Lin
         noise=noise,
         inliers=np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * spread,
         held_out=held_out,
+        fold_lines=fold_lines,
     )
 
 
@@ -127,11 +145,11 @@ def _truncated_l1(
     Exact over all lines through a pivot: a point, or the origin where there is no shift. Lines that are not
     positive at `lowest` are out, unless all are. Where no line rises, the returned scale is 0.
     """
-    chosen = _evenly(len(points.x), MAX_START_POINTS)
+    chosen = evenly(len(points.x), MAX_START_POINTS)
     x, y, s = points.x[chosen], points.y[chosen], spread[chosen]
     pivot_x, pivot_y = np.zeros((1, 1)), np.zeros((1, 1))
     if with_shift:
-        pivots = np.lexsort((y, x))[_evenly(len(x), MAX_PIVOTS)]
+        pivots = np.lexsort((y, x))[evenly(len(x), MAX_PIVOTS)]
         pivot_x, pivot_y = x[pivots, None], y[pivots, None]
     kinks, cost = _costs_through(x - pivot_x, y - pivot_y, s)
     rising = kinks > 0
@@ -166,7 +184,7 @@ def _costs_through(
     return kinks, np.concatenate([np.zeros_like(kinks[:, :1]), np.cumsum(changes, axis=1)], axis=1)
 
 
-def _evenly(count: int, most: int) -> Int64[np.ndarray, "m"]:
+def evenly(count: int, most: int) -> Int64[np.ndarray, "m"]:
     """Returns at most `most` indices, evenly spread over range(count)."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
@@ -201,24 +219,39 @@ def _least_squares(
     return float(scale), float(mean_y - scale * mean_x)
 
 
-def _estimate_noise(residuals: Float64[np.ndarray, "n"], points: Points) -> Noise:
+def estimate_noise(
+    residuals: Float64[np.ndarray, "n"], points: Points, shares: tuple[float, ...] = RELATIVE_SHARES
+) -> Noise:
     """Returns the noise model under which the inliers' residuals look standard normal.
 
-    For each share, tau puts the median of |u| over |u| < 3 where a normal distribution has it; the share is
-    the one of greatest likelihood, outliers truncated.
+    For each relative share and anchor share, tau puts the median of |u| over |u| < 3 where a normal
+    distribution has it; the shares are those of greatest likelihood, outliers truncated.
+
+    Args:
+        residuals: Of the points.
+        points: At least one.
+        shares: Relative shares to choose from.
     """
-    candidates, costs = [], []
-    for share in RELATIVE_SHARES:
-        noise = Noise(1.0, share, float(np.median(points.unit)))
-        for _ in range(NOISE_ITERATIONS):
-            u = np.abs(residuals) / noise.spread(points)
-            near = u[u < GEMAN_MCCLURE_WIDTH] if (u < GEMAN_MCCLURE_WIDTH).any() else u
-            noise = replace(noise, tau=max(noise.tau * float(np.median(near)) / NORMAL_MEDIAN, MIN_ERROR))
+    chosen = evenly(len(residuals), MAX_NOISE_POINTS)
+    residuals, points = np.abs(residuals[chosen]), points.take(chosen)
+    typical = float(np.median(points.unit))
+    best, lowest = Noise(MIN_ERROR, 1.0, typical), np.inf
+    for share, anchor_share in product(shares, ANCHOR_SHARES):
+        noise = _scaled_to(residuals, points, Noise(1.0, share, typical, anchor_share))
         spread = noise.spread(points)
-        u = np.minimum(np.abs(residuals) / spread, GEMAN_MCCLURE_WIDTH)
-        candidates.append(noise)
-        costs.append(float(np.mean(np.log(spread) + u**2 / 2)))
-    return candidates[int(np.argmin(costs))]
+        u = np.minimum(residuals / spread, GEMAN_MCCLURE_WIDTH)
+        cost = float(np.mean(np.log(spread) + u**2 / 2))
+        if cost < lowest - MIN_LIKELIER:
+            best, lowest = noise, cost
+    return best
+
+
+def _scaled_to(residuals: Float64[np.ndarray, "n"], points: Points, noise: Noise) -> Noise:
+    for _ in range(NOISE_ITERATIONS):
+        u = residuals / noise.spread(points)
+        near = u[u < GEMAN_MCCLURE_WIDTH] if (u < GEMAN_MCCLURE_WIDTH).any() else u
+        noise = replace(noise, tau=max(noise.tau * float(np.median(near)) / NORMAL_MEDIAN, MIN_ERROR))
+    return noise
 
 
 def folds(points: Points) -> Int64[np.ndarray, "n"]:
@@ -226,18 +259,17 @@ def folds(points: Points) -> Int64[np.ndarray, "n"]:
     return (points.tile % TILES + 2 * (points.tile // TILES)) % FOLDS
 
 
-def _held_out(
+def _fold_lines(
     points: Points, spread: Float64[np.ndarray, "n"], start: tuple[float, float], with_shift: bool
-) -> Float64[np.ndarray, "n"]:
+) -> Float64[np.ndarray, "f 2"]:
     fold = folds(points)
-    predicted = np.full(len(points.x), np.nan)
+    lines = np.full((FOLDS, 2), np.nan)
     for held_out in range(FOLDS):
         kept = fold != held_out
         if kept.sum() < MIN_JUDGED or np.ptp(points.x[kept]) <= MIN_SPREAD_OF_FOLD * np.ptp(points.x):
             continue
-        scale, shift = _geman_mcclure(points.take(kept), spread[kept], start, with_shift)
-        predicted[~kept] = scale * points.x[~kept] + shift
-    return predicted
+        lines[held_out] = _geman_mcclure(points.take(kept), spread[kept], start, with_shift)
+    return lines
 
 
 def _covariance(

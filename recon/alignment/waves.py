@@ -1,0 +1,115 @@
+"""Cosine waves over a picture and its range of log depth: the basis of the smooth correction."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+MOST_ALONG_PICTURE = 14  # half waves along the longer side; networks' bends have 1 to 4
+MOST_ALONG_DEPTH = 4
+TAIL = 1.0  # percent of the pixels beyond either end of the range of log depth; clamped to it
+MIN_RANGE = 1e-3  # of log depth, below which it is no coordinate
+NODES_ALONG_PICTURE, NODES_ALONG_DEPTH = 24, 6  # between them, variances are linear
+
+
+@dataclass(frozen=True, eq=False)
+class Waves:
+    """Products of cosines with 0, 1, 2 ... half waves along u, v and log depth, of mean square 1 each."""
+
+    size: tuple[int, int]
+    """Width and height of the picture, px."""
+
+    low: float
+    """Log depth where the waves begin; values below are taken for it."""
+
+    high: float
+    orders: Int64[np.ndarray, "m 3"]
+    """Half waves along u, v and log depth."""
+
+    @classmethod
+    def filling(cls, width: int, height: int, log_depth: Float64[np.ndarray, "n"]) -> "Waves":
+        """Returns the waves of a picture whose pixels have these log depths."""
+        low, high = np.percentile(log_depth, [TAIL, 100 - TAIL])
+        along_depth = MOST_ALONG_DEPTH if high - low > MIN_RANGE else 0
+        most = np.array([width, height]) / max(width, height) * MOST_ALONG_PICTURE
+        most = np.append(most, along_depth)
+        orders = np.indices(tuple(int(limit) + 1 for limit in most)).reshape(3, -1).T
+        short = np.square(orders / np.maximum(most, 1)).sum(axis=1) <= 1
+        return cls((width, height), float(low), float(high), orders[short])
+
+    def at(
+        self, uv: Float64[np.ndarray, "n 2"], log_depth: Float64[np.ndarray, "n"]
+    ) -> Float64[np.ndarray, "n m"]:
+        """Returns the value of every wave at points."""
+        position = (*(uv / self.size).T, self._position(log_depth))
+        values = np.ones((len(uv), len(self.orders)))
+        for along, order in zip(position, self.orders.T, strict=True):
+            values *= _cosines(along, int(order.max()) + 1)[:, order]
+        return values
+
+    def shares(self, length: float, depth_length: float, nu: float) -> Float64[np.ndarray, "m"]:
+        """Returns each wave's share in the variance of a process with a Matern covariance.
+
+        Proportional to the spectral density (Rasmussen and Williams 2006, equation 4.15) at the wave's
+        frequency.
+
+        Args:
+            length: Length scale over the picture, in longer sides.
+            depth_length: Length scale over log depth.
+            nu: Smoothness; infinite for the squared exponential covariance.
+        """
+        extent = np.array([*self.size, max(self.high - self.low, MIN_RANGE)])
+        extent[:2] /= max(self.size)
+        squared = np.square(np.pi * self.orders / extent * [length, length, depth_length]).sum(axis=1)
+        density = np.exp(-squared / 2) if np.isinf(nu) else (1 + squared / (2 * nu)) ** -(nu + 1.5)
+        return density / density.sum()
+
+    def total(
+        self, coefficients: Float64[np.ndarray, "m"], log_depth: Float64[np.ndarray, "h w"]
+    ) -> Float64[np.ndarray, "h w"]:
+        """Returns the sum of the waves times their coefficients at every pixel."""
+        grid = np.zeros(self.orders.max(axis=0) + 1)
+        grid[tuple(self.orders.T)] = coefficients
+        across, down = (
+            _cosines((np.arange(side) + 0.5) / side, count)
+            for side, count in zip(self.size, grid.shape, strict=False)
+        )
+        cosine = np.cos(np.pi * self._position(log_depth))
+        before, wave = cosine, np.ones(log_depth.shape)  # of order -1 and 0
+        total = down @ grid[:, :, 0].T @ across.T
+        for order in range(1, grid.shape[2]):
+            before, wave = wave, 2 * cosine * wave - before  # Chebyshev's recurrence
+            total += np.sqrt(2) * wave * (down @ grid[:, :, order].T @ across.T)
+        return total
+
+    def variance(
+        self, root: Float64[np.ndarray, "k m"], log_depth: Float64[np.ndarray, "h w"]
+    ) -> Float64[np.ndarray, "h w"]:
+        """Returns the variance of `total` at every pixel if the coefficients have covariance root^T root.
+
+        Linear between the nodes of a coarse grid over the picture and log depth.
+        """
+        from scipy.ndimage import map_coordinates
+
+        width, height = self.size
+        sides = np.array([width, height]) * NODES_ALONG_PICTURE / max(width, height)
+        along_depth = NODES_ALONG_DEPTH if self.orders[:, 2].any() else 1
+        counts = [*np.maximum(np.rint(sides).astype(int), 2), along_depth]
+        u, v, w = np.meshgrid(*[np.linspace(0, 1, count) for count in counts], indexing="ij")
+        uv = np.stack([u.ravel() * width, v.ravel() * height], axis=1)
+        waves = self.at(uv, self.low + w.ravel() * (self.high - self.low))
+        nodes = np.square(waves @ root.T).sum(axis=1).reshape(counts)
+        place = np.empty((3, height, width))
+        place[0] = (np.arange(width) + 0.5) / width * (counts[0] - 1)
+        place[1] = ((np.arange(height) + 0.5) / height * (counts[1] - 1))[:, None]
+        place[2] = self._position(log_depth) * (counts[2] - 1)
+        return map_coordinates(nodes, place, order=1, mode="nearest")
+
+    def _position(self, log_depth: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+        return np.clip((log_depth - self.low) / max(self.high - self.low, MIN_RANGE), 0, 1)
+
+
+def _cosines(position: Float64[np.ndarray, "n"], count: int) -> Float64[np.ndarray, "n count"]:
+    values = np.sqrt(2) * np.cos(np.pi * position[:, None] * np.arange(count))
+    values[:, 0] = 1
+    return values
