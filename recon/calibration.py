@@ -2,8 +2,8 @@
 
 An affine-invariant prediction leaves scale and shift open, and the shift decides the shape: with a wrong
 one, floors bend and boxes lean. But the slopes of the surface it implies have to agree with the predicted
-normals. So the shift (and the field of view) are those under which they agree best. The scale stays open: near
-becomes 1.
+normals. So the shift (and the field of view) are those under which they agree best. The scale stays open: the
+nearest depth becomes 1.
 """
 
 from dataclasses import dataclass
