@@ -8,7 +8,11 @@ from importlib.metadata import version
 
 from recon.errors import ReconError
 
-COMMANDS = {"predict": "depth and normals of photos, as maps and pictures"}
+COMMANDS = {
+    "predict": "depth and normals of photos, as maps and pictures",
+    "evaluate": "a checkpoint's figures on a benchmark, beside the paper's",
+}
+HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command"}
 
 HELP = """usage: lotus COMMAND ...
 
@@ -22,6 +26,8 @@ start here:
       downloads the published disparity and normals checkpoints once (2 x 5 GB), then looks at every photo
   lotus predict photos/ out/ --checkpoint DIR --normals-checkpoint DIR
       the same from folders, without a network
+  lotus evaluate nyuv2 nyu_labeled_extracted.tar --checkpoint jingheya/lotus-depth-d-v2-0-disparity --limit 20
+      errors against true depth on 20 photos of NYUv2; without --limit what the paper's table 1 shows
 
 `lotus COMMAND --help` explains a command.
 """
@@ -41,13 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"lotus: no command {words[0]!r}; there are {', '.join(COMMANDS)}\n")
         sys.exit(2)
     logging.basicConfig(format="lotus: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    commands = importlib.import_module("lotus.commands")  # so that help needs none of it
+    home = importlib.import_module(HOMES[words[0]])  # so that help needs none of it
     try:
-        getattr(commands, words[0])(words[1:])
+        getattr(home, words[0])(words[1:])
     except ReconError as error:
         sys.stderr.write(f"lotus: {' '.join(str(error).split())}\n")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write("lotus: interrupted; what is in OUT is whole\n")
+        sys.stderr.write("lotus: interrupted; what is written is whole\n")
         sys.exit(130)
     sys.exit(0)

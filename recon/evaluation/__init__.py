@@ -12,6 +12,7 @@ from recon.evaluation.maps import (
     align_disparity,
     calibration_metrics,
     depth_metrics,
+    normal_angles,
     normal_metrics,
 )
 from recon.evaluation.registration import icp
@@ -37,6 +38,7 @@ __all__ = [
     "error_colors",
     "evaluate_mesh",
     "icp",
+    "normal_angles",
     "normal_metrics",
     "vertex_distances",
     "visible_points",

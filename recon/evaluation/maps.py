@@ -138,10 +138,7 @@ def normal_metrics(
     Raises:
         InputError: No pixel counts.
     """
-    lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(truth, axis=-1)
-    products = np.einsum("hwc,hwc->hw", normals.astype(np.float64), truth.astype(np.float64))
-    products, lengths = _counted(products, lengths, lengths > 0, mask)
-    angles = np.degrees(np.arccos(np.clip(products / lengths, -1, 1)))
+    angles = normal_angles(normals, truth, mask)
     return NormalScore(
         len(angles),
         float(angles.mean()),
@@ -149,6 +146,22 @@ def normal_metrics(
         _rms(angles),
         *(100 * float((angles < limit).mean()) for limit in (5, 7.5, 11.25, 22.5, 30)),
     )
+
+
+def normal_angles(
+    normals: Float[np.ndarray, "h w 3"],
+    truth: Float[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"] | None = None,
+) -> Float64[np.ndarray, "n"]:
+    """Returns the angles between normals and the truth where both maps have one, degrees.
+
+    Raises:
+        InputError: No pixel counts.
+    """
+    lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(truth, axis=-1)
+    products = np.einsum("hwc,hwc->hw", normals.astype(np.float64), truth.astype(np.float64))
+    products, lengths = _counted(products, lengths, lengths > 0, mask)
+    return np.degrees(np.arccos(np.clip(products / lengths, -1, 1)))
 
 
 def calibration_metrics(
