@@ -20,6 +20,18 @@ Executor = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keeps NumPy's and SciPy's linear algebra to one thread.
+
+    The systems of a view are small: more threads only wait for each other, up to ten times longer.
+    """
+    import scipy.linalg  # noqa: F401  only libraries that are loaded can be limited
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@contextmanager
 def local_executor(workers: int) -> Iterator[Executor]:
     """Gives an executor of this machine: 1 worker is the builtin map, more are processes of their own.
 
@@ -29,8 +41,7 @@ def local_executor(workers: int) -> Iterator[Executor]:
     if workers < 1:
         raise InputError(f"{workers} workers, at least 1 wanted")
     if workers == 1:
-        # the linear systems of a view are small: more threads only wait for each other, 5 to 10 times longer
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             yield map
         return
     # spawn, since a fork of a process that has torch's or Open3D's threads hangs

@@ -410,19 +410,26 @@ class SensorDepth:
     noise: float = 0.0019
     """Standard deviation grows as this times (z - 0.4)^2, metres (Nguyen et al. 2012, Kinect)."""
 
+    relative_noise: float = 0.01
+    """Standard deviation over depth for a sequence whose unit is not known to be the metre."""
+
     makes: ClassVar[str] = "depth"
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
     floor_m: ClassVar[float] = 0.0012  # same source: noise at the shortest distance
+    normal_step: ClassVar[int] = 3  # pixels; single-pixel differences of sensor depth are mostly noise
 
     def __call__(self, *, sequence: Sequence, frame: Frame) -> DepthMap:
-        """Returns depth in metres with the sensor's noise model."""
+        """Returns depth, metres where the sequence is metric, with the sensor's noise model."""
         depth = sequence.read_depth(frame)
-        depth = np.where(depth <= self.max_depth, depth, 0).astype(np.float32)
+        sigma = self.relative_noise * depth
+        if sequence.is_metric:
+            depth = np.where(depth <= self.max_depth, depth, 0).astype(np.float32)
+            sigma = np.where(depth > 0, self.floor_m + self.noise * (depth - 0.4) ** 2, 0)
         if not depth.any():
-            raise ViewError(f"{frame.name}: no measurement nearer than {self.max_depth:g} m")
+            raise ViewError(f"{frame.name}: nothing measured nearer than {self.max_depth:g} m")
         height, width = depth.shape
         camera = frame.view.camera.resized(width, height)
-        sigma = np.where(depth > 0, self.floor_m + self.noise * (depth - 0.4) ** 2, 0).astype(np.float32)
-        return DepthMap(camera, depth, normals_from_depth(camera.K, depth, step=3), sigma)
+        normals = normals_from_depth(camera.K, depth, step=self.normal_step)
+        return DepthMap(camera, depth, normals, sigma.astype(np.float32))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import scipy.linalg  # noqa: F401
 from jaxtyping import install_import_hook
 from threadpoolctl import threadpool_limits
 
@@ -13,7 +14,7 @@ CHECKED_PIPELINES = [f"pipelines.{path.stem}" for path in sorted((ROOT / "pipeli
 install_import_hook(["recon", "lotus", *CHECKED_PIPELINES], "beartype.beartype")
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # set before torch or open3d load libgomp
-threadpool_limits(1, user_api="blas")
+threadpool_limits(1, user_api="blas")  # of numpy and scipy, both loaded by now
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

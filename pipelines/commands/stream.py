@@ -9,6 +9,7 @@ import tyro
 from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, flags_of
 from pipelines.config import read_options, with_options
 from pipelines.console import Console
+from pipelines.executors import one_blas_thread
 from pipelines.outputs import open_out, write_mesh_files, write_run
 from pipelines.streaming import Streaming
 from pipelines.streaming import stream as stream_frames
@@ -66,7 +67,7 @@ def stream(words: Sequence[str]) -> None:
     out = open_out(command.out)
     pipeline = command.options
     write_run(out, "Streaming", pipeline, {"sequence": command.sequence, "every": command.every})
-    with Console() as console:
+    with Console() as console, one_blas_thread():
         _stream_to_mesh(pipeline, sequence, out, console)
 
 
