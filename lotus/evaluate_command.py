@@ -47,8 +47,8 @@ class Evaluate:
     means over photos. Angles of normals, degrees, are pooled over all pixels; below_... are their shares, per
     cent.
 
-    The figures go to the console and OUT, those of each photo to OUT with the ending .jsonl: the same command
-    goes on from there if it was interrupted.
+    The figures go to the console and --out, those of each photo to a .jsonl beside it; after an interruption
+    the same command goes on from there.
     """
 
     dataset: tyro.conf.Positional[Annotated[Literal[tuple(BENCHMARKS)], tyro.conf.arg(metavar="DATASET")]]  # type: ignore[valid-type]
@@ -66,12 +66,11 @@ class Evaluate:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
     """Where the figures go. Default: DATASET_CHECKPOINT.json in the current folder."""
 
-    limit: int | None = None
+    limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Only so many photos, evenly spread over the benchmark: for a first look."""
 
     filenames: Annotated[Path | None, tyro.conf.arg(metavar="LIST")] = None
-    """The authors' list of photos, one a line, for folders that hold more. Default: all that are there, which
-    have to be as many as published."""
+    """The authors' list of photos, one a line, if the folder has more. Default: all."""
 
     device: str = "auto"
     """auto is the GPU where there is one, else the CPU; or cpu, cuda, cuda:1, ..."""

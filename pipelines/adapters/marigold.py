@@ -1,6 +1,6 @@
 """Marigold (Ke et al. 2024, arXiv 2312.02145 and 2505.09358) through diffusers, as a predictor.
 
-    recon multi PHOTOS OUT --predictor pipelines.adapters.marigold:Marigold
+recon multi PHOTOS OUT --predictor pipelines.adapters.marigold:Marigold
 """
 
 from dataclasses import dataclass
@@ -76,19 +76,17 @@ class Marigold:
         return [self._predict(image, depth, normals) for image in images]
 
     def _predict(self, image: UInt8[np.ndarray, "_h _w 3"], depth: Any, normals: Any) -> Prediction:
-        directions, values, kind, confidence = None, None, "affine", None
-        if normals:
-            directions = normals_from_raw(self._run(normals, image).prediction[0])
-        if depth:
-            found = self._run(depth, image)
-            values, kind = found.prediction[0, ..., 0].astype(np.float32), kind_of(depth)
-            if found.uncertainty is not None:
-                spread = found.uncertainty[0, ..., 0] / HALF_TRUST_SPREAD
-                confidence = (1 / (1 + spread**2)).astype(np.float32)
-            if kind in ("scale", "metric"):
-                values = np.where(values > 0, values, np.float32(np.nan))
-        elif directions is not None:
-            values = np.full(directions.shape[:2], np.nan, np.float32)
+        directions = normals_from_raw(self._run(normals, image).prediction[0]) if normals else None
+        if not depth:
+            assert directions is not None, "one of both is there"
+            return Prediction(np.full(directions.shape[:2], np.nan, np.float32), "affine", directions)
+        found, kind, confidence = self._run(depth, image), kind_of(depth), None
+        values = found.prediction[0, ..., 0].astype(np.float32)
+        if kind in ("scale", "metric"):
+            values = np.where(values > 0, values, np.float32(np.nan))
+        if found.uncertainty is not None:
+            spread = found.uncertainty[0, ..., 0] / HALF_TRUST_SPREAD
+            confidence = (1 / (1 + spread**2)).astype(np.float32)
         return Prediction(values, kind, directions, confidence)
 
     def _run(self, pipeline: Any, image: UInt8[np.ndarray, "_h _w 3"]) -> Any:
@@ -126,9 +124,12 @@ def _load(kind: str, source: str, device: "torch.device", dtype: "torch.dtype") 
     import diffusers
 
     try:
-        pipeline = getattr(diffusers, kind).from_pretrained(source, torch_dtype=dtype, use_safetensors=True)
+        pipeline = getattr(diffusers, kind).from_pretrained(source, use_safetensors=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: not loadable as diffusers' {kind} ({reason})") from error
+    drawn, wanted = pipeline.config.prediction_type, pipeline.supported_prediction_types
+    if drawn is not None and drawn not in wanted:
+        raise InputError(f"{source}: a checkpoint of {drawn}, wanted {' or '.join(wanted)}")
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline.to(device, dtype)

@@ -1,6 +1,6 @@
 """Depth estimation models of transformers (Depth Anything, DPT, ZoeDepth, GLPN, Depth Pro) as a predictor.
 
-    recon multi PHOTOS OUT --predictor pipelines.adapters.transformers_depth:TransformersDepth
+recon multi PHOTOS OUT --predictor pipelines.adapters.transformers_depth:TransformersDepth
 """
 
 from dataclasses import dataclass
@@ -92,8 +92,8 @@ def _load(source: str, device: "torch.device", dtype: "torch.dtype") -> tuple[An
 
     try:
         processor = AutoImageProcessor.from_pretrained(source)
-        model = AutoModelForDepthEstimation.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        model = AutoModelForDepthEstimation.from_pretrained(source, use_safetensors=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: not loadable as a depth model of transformers ({reason})") from error
-    return processor, model.to(device).eval()
+    return processor, model.to(device, dtype).eval()
