@@ -10,8 +10,16 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lotus.checkpoints import fingerprint, load, resolve_device, resolve_dtype, task_of
-from lotus.datasets import BENCHMARKS, Benchmark, DepthBenchmark, NormalBenchmark, open_benchmark
-from lotus.evaluation import Row, depth_summary, drawer, normal_summary, score_depth, score_normals
+from lotus.datasets import (
+    BENCHMARKS,
+    Benchmark,
+    DepthBenchmark,
+    NormalBenchmark,
+    NormalSample,
+    open_benchmark,
+)
+from lotus.evaluation import Draw, Row, depth_summary, drawer, normal_summary, score_depth, score_normals
+from lotus.files import Files
 from recon.errors import InputError
 from recon.io.files import replaced
 
@@ -41,7 +49,7 @@ class Evaluate:
       nyuv2, kitti, eth3d, scannet, diode: depth, from Marigold's evaluation archives
         (share.phys.ethz.ch/~pf/bingkedata/marigold/evaluation_dataset)
       nyuv2-normals, scannet-normals, ibims-normals, sintel-normals, oasis-normals: from DSINE's
-        dsine_eval.zip (github.com/baegwangbin/DSINE)
+        dsine_eval.zip, unpacked (github.com/baegwangbin/DSINE)
 
     Depth is fitted to the truth by scale and shift, in disparity for a disparity checkpoint; figures are
     means over photos. Angles of normals, degrees, are pooled over all pixels; below_... are their shares, per
@@ -131,16 +139,11 @@ def evaluate(words: Sequence[str]) -> None:
         tqdm(total=len(samples), initial=done, unit="photo", file=sys.stderr) as progress,
     ):
         for names in samples:
-            if names[0] in rows:
-                continue
-            if isinstance(benchmark, NormalBenchmark):
-                row = score_normals(draw, benchmark.read(files, names))
-            else:
-                row = score_depth(draw, benchmark.read(files, names), benchmark, space=space)
-            kept.write(json.dumps(row) + "\n")
-            kept.flush()
-            rows[names[0]] = row
-            progress.update()
+            if names[0] not in rows:
+                rows[names[0]] = _score(draw, benchmark, files, names, space=space)
+                kept.write(json.dumps(rows[names[0]]) + "\n")
+                kept.flush()
+                progress.update()
     summarise = normal_summary if isinstance(benchmark, NormalBenchmark) else depth_summary
     metrics = summarise([rows[names[0]] for names in samples])
     paper = _paper(options.dataset, space, model.is_generative)
@@ -184,6 +187,18 @@ def read_rows(path: Path, setting: Mapping[str, Any]) -> dict[str, Row]:
         return {row["photo"]: row for row in entries[1:]}
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise InputError(f"{path}: cannot hold the rows ({type(error).__name__}: {error})") from error
+
+
+def _score(draw: Draw, benchmark: Benchmark, files: Files, names: tuple[str, ...], *, space: str) -> Row:
+    """Returns the row of one photo; what makes it useless is said with its name."""
+    sample = benchmark.read(files, names)
+    try:
+        if isinstance(sample, NormalSample):
+            return score_normals(draw, sample)
+        assert isinstance(benchmark, DepthBenchmark)
+        return score_depth(draw, sample, benchmark, space=space)
+    except InputError as error:
+        raise InputError(f"{names[0]}: {error}") from error
 
 
 def _setting(options: Evaluate, space: str) -> dict[str, Any]:

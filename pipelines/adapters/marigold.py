@@ -3,8 +3,12 @@
 recon multi PHOTOS OUT --predictor pipelines.adapters.marigold:Marigold
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 OURS_FROM_MARIGOLD = np.array([1, -1, -1], np.float32)  # x right, y up, z toward the observer (diffusers)
 MIN_LENGTH = 0.5  # Marigold's normals are unit; shorter ones are a mean of opposite directions
 HALF_TRUST_SPREAD = 0.02  # of the range; runs that differ by this halve the confidence
+MAX_REASON = 160  # characters of another library's error
 MIN_ENSEMBLE = 3  # diffusers tells an ensemble's spread from here on
 
 
@@ -93,14 +98,26 @@ class Marigold:
         import torch
 
         return pipeline(
-            image.astype(np.float32) / 255,
+            _shrunk(image, self.processing_res),
             num_inference_steps=self.steps,
             ensemble_size=self.ensemble,
-            processing_resolution=self.processing_res,
+            processing_resolution=0,
             match_input_resolution=False,
             output_uncertainty=self.ensemble >= MIN_ENSEMBLE,
             generator=torch.Generator("cpu").manual_seed(self.seed),
         )
+
+
+def _shrunk(image: UInt8[np.ndarray, "_h _w 3"], longest: int) -> "Float32[torch.Tensor, '1 3 h w']":
+    """Returns a photo in [0, 1] at the working size, as the pipeline resizes it, but always in float32.
+
+    CPUs cannot resize bfloat16 with antialiasing, so the pipeline itself would stop there.
+    """
+    import torch
+
+    pixels = torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+    size = [max(1, side * longest // max(pixels.shape[2:])) for side in pixels.shape[2:]]
+    return torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
 
 
 def kind_of(pipeline: Any) -> str:
@@ -124,12 +141,28 @@ def _load(kind: str, source: str, device: "torch.device", dtype: "torch.dtype") 
     import diffusers
 
     try:
-        pipeline = getattr(diffusers, kind).from_pretrained(source, use_safetensors=True)
+        with _quiet():
+            pipeline = getattr(diffusers, kind).from_pretrained(source, use_safetensors=True)
+            pipeline = pipeline.to(device, dtype)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{source}: not loadable as diffusers' {kind} ({reason})") from error
+        reason = shorten(str(error), MAX_REASON, placeholder=" ...")
+        place = "folder" if Path(source).is_dir() else "no folder here, and as a hub id"
+        raise InputError(f"{source}: {place} not loadable as diffusers' {kind} ({reason})") from error
     drawn, wanted = pipeline.config.prediction_type, pipeline.supported_prediction_types
     if drawn is not None and drawn not in wanted:
         raise InputError(f"{source}: a checkpoint of {drawn}, wanted {' or '.join(wanted)}")
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, dtype)
+    return pipeline
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps diffusers from warning about what is checked or meant here."""
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -5,6 +5,8 @@ recon multi PHOTOS OUT --predictor pipelines.adapters.transformers_depth:Transfo
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from recon.scene import PREDICTION_KINDS, Prediction
 if TYPE_CHECKING:
     import torch
 
+MAX_REASON = 160  # characters of another library's error
 KINDS = {"dpt": "affine_disparity", "zoedepth": "metric", "glpn": "metric", "depth_pro": "metric"}
 
 
@@ -94,6 +97,9 @@ def _load(source: str, device: "torch.device", dtype: "torch.dtype") -> tuple[An
         processor = AutoImageProcessor.from_pretrained(source)
         model = AutoModelForDepthEstimation.from_pretrained(source, use_safetensors=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{source}: not loadable as a depth model of transformers ({reason})") from error
+        reason = shorten(str(error), MAX_REASON, placeholder=" ...")
+        place = "folder" if Path(source).is_dir() else "no folder here, and as a hub id"
+        raise InputError(
+            f"{source}: {place} not loadable as a depth model of transformers ({reason})"
+        ) from error
     return processor, model.to(device, dtype).eval()

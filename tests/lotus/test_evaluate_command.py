@@ -122,6 +122,18 @@ def test_what_is_missing_is_one_line(
     assert (code, error) == (1, f"lotus: {nameless}: its name does not say what it draws; say --task\n")
 
 
+def test_a_photo_without_known_depth_is_named(
+    capsys: pytest.CaptureFixture[str], scannet: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(np.zeros((48, 64), np.uint16)).save(scannet / "scene0001_00/depth/000300.png")
+    model = ("--checkpoint", checkpoints / "depth-d", "--out", tmp_path / "a.json", "--limit", 3)
+    code, _, error = run(capsys, "evaluate", "scannet", scannet, *model)
+    assert code == 1
+    assert error.endswith(
+        "lotus: scene0001_00/color/000300.jpg: alignment: 0 pixels, wanted at least 2 with different values\n"
+    )
+
+
 def test_rows_of_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("no JSON\n")
     with pytest.raises(InputError, match=r"a\.jsonl: cannot hold the rows"):

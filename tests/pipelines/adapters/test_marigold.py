@@ -115,6 +115,13 @@ def test_a_prediction_is_the_pipelines_at_its_own_size(home: Path, picture: np.n
     np.testing.assert_allclose(prediction.normals, directions * [1, -1, -1], atol=1e-4)
 
 
+def test_bfloat16_is_near_float32(home: Path, picture: np.ndarray) -> None:
+    (exact,) = Marigold(**options(home))([picture])
+    (rough,) = Marigold(**options(home, dtype="bfloat16"))([picture])
+    np.testing.assert_allclose(rough.values, exact.values, atol=0.05)
+    assert np.median(np.einsum("hwc,hwc->hw", rough.normals, exact.normals)) > 0.98
+
+
 def test_photos_of_mixed_sizes_do_not_change_each_other(home: Path, picture: np.ndarray) -> None:
     predictor = Marigold(**options(home, normals=None))
     together = predictor([picture, picture[:, :30].copy()])

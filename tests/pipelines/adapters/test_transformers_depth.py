@@ -105,6 +105,12 @@ def test_photos_of_mixed_sizes_do_not_change_each_other(home: Path, picture: np.
     np.testing.assert_array_equal(together[1].values, alone.values)
 
 
+def test_bfloat16_is_near_float32(home: Path, picture: np.ndarray) -> None:
+    (exact,) = TransformersDepth(str(home / "metric"), **LOCAL)([picture])
+    (rough,) = TransformersDepth(str(home / "metric"), device="cpu", dtype="bfloat16")([picture])
+    assert np.abs(rough.values / exact.values - 1).max() < 0.1
+
+
 def test_the_model_type_says_what_its_values_are() -> None:
     from transformers import DPTConfig, GLPNConfig, PretrainedConfig
 
