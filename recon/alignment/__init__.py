@@ -1,8 +1,8 @@
 """A prediction put into scene units with the sparse points that its view sees, and how sure that is.
 
-Model: g(z_aff) = a * x + b and z = z_aff * exp(s), where z is depth, x the prediction and g the space in which the prediction is affine:
-1/z for disparity, z for depth, log z (with x the log of the prediction) for a depth of wrong contrast; s is
-smooth over the picture and over depth, 0 where the anchors show no need.
+Model: g(z_aff) = a * x + b and z = z_aff * exp(s). z is depth, x the prediction, g the space in which the
+prediction is affine: 1/z for disparity, z for depth, log z (with x the log of the prediction) for a depth of
+wrong contrast. s is smooth over the picture and over depth, and 0 where the anchors show no need for it.
 
 1. `line.py`, start: truncated L1, exact over all lines through an anchor (the idea of MoGe's alignment, Wang
    et al. 2025): the optimum passes through an anchor, and along the lines through one anchor the cost is

@@ -10,7 +10,8 @@ Saerkkae 2020, with reflecting instead of fixed borders). The waves do not depen
 a try of these costs one Cholesky factorisation. The w_k are those of Geman and McClure, so that wrong anchors
 end with none; tau is sharpened from the size of the affine fit's errors to that of what no wave explains.
 Length scales, strength and smoothness maximise the marginal likelihood given the w_k, times weak priors that
-matter for a few dozen anchors. Away from anchors s returns to 0 and its variance to that of the process.
+matter for a few dozen anchors; the slope of s along log z_aff is bounded, so that detail between the anchors
+survives. Away from anchors s returns to 0 and its variance to that of the process.
 """
 
 from collections.abc import Callable
@@ -32,16 +33,19 @@ from recon.alignment.line import (
 from recon.alignment.waves import Waves
 
 LENGTHS = (0.06, 0.085, 0.12, 0.17, 0.24, 0.34, 0.5, 0.8)  # of the longer side of the picture
-DEPTH_LENGTHS = (0.15, 0.3, 0.6, 1.2, 2.4, 10.0)  # in log depth; the last all but ignores it
+DEPTH_LENGTHS = (0.5, 1.0, 2.0, 10.0)  # in log depth; the last all but ignores it
 STRENGTHS = tuple(4.0**power for power in range(-3, 9))  # variance of s over tau^2
-SMOOTHNESS = (1.5, 2.5, np.inf)
+SMOOTHNESS = (1.5, 2.5, 4.5)  # smoother ones extrapolate with more trust than real errors deserve
 GRID = (LENGTHS, DEPTH_LENGTHS, STRENGTHS, SMOOTHNESS)
-START = (4, 3, 4, 2)  # indices into GRID
+START = (4, 1, 4, 1)  # indices into GRID
 PRIOR_MEAN = np.log([0.25, 1.0, 0.04])  # of both lengths and the deviation of s: a good network's bend
-PRIOR_DEVIATION = np.log([2.0, 3.0, 3.0])
+PRIOR_DEVIATION = np.log([1.5, 2.0, 2.0])
+# Typical ds / d log z_aff. Near -1, s would put the anchors' own smooth surface in place of the prediction.
+MAX_SLOPE = 0.2
+STEEPNESS = 1e4  # log likelihood that a typical slope of 1 beyond it costs
 MIN_GAIN = 1e-2  # of log likelihood, so that rounding decides nothing
-START_ROUNDS, ROUNDS = 3, 4  # reweightings before and after hyper-parameters are chosen
-SHARPENING = 0.5  # tau falls by no more per round, so that a few anchors do not decide early
+START_ROUNDS, ROUNDS = 3, 6  # reweightings before and after hyper-parameters are chosen
+SHARPENING = 0.7  # tau falls by no more per round; faster, a whole object's anchors are lost for good
 MAX_POINTS = 2000  # anchors beyond that teach waves this long nothing new
 MAX_FREEDOM = 0.8  # share of the anchors that the waves may take up when tau is estimated
 CALIBRATION = (0.7, 3.0)  # range of the factor on the deviation of s that held-out anchors ask for
@@ -223,6 +227,7 @@ def _score_of(problem: _Problem, waves: Waves, tau: float) -> Callable[[tuple[in
             length, depth_length, strength, _ = (axis[i] for axis, i in zip(GRID, indices, strict=True))
             logs = np.log([length, depth_length, np.sqrt(strength) * tau])
             penalty = 0.5 * np.square((logs - PRIOR_MEAN) / PRIOR_DEVIATION).sum()
+            penalty += STEEPNESS * max(np.sqrt(strength) * tau / depth_length - MAX_SLOPE, 0)
             known[indices] = problem.evidence(_prior(waves, indices)) - float(penalty)
         return known[indices]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-MOST_ALONG_PICTURE = 14  # half waves along the longer side; networks' bends have 1 to 4
-MOST_ALONG_DEPTH = 4
+MOST_ALONG_PICTURE = 12  # half waves along the longer side; networks' bends have 1 to 4
+MOST_ALONG_DEPTH = 3
 TAIL = 1.0  # percent of the pixels beyond either end of the range of log depth; clamped to it
 MIN_RANGE = 1e-3  # of log depth, below which it is no coordinate
 NODES_ALONG_PICTURE, NODES_ALONG_DEPTH = 24, 6  # between them, variances are linear
@@ -56,12 +56,12 @@ class Waves:
         Args:
             length: Length scale over the picture, in longer sides.
             depth_length: Length scale over log depth.
-            nu: Smoothness; infinite for the squared exponential covariance.
+            nu: Smoothness.
         """
         extent = np.array([*self.size, max(self.high - self.low, MIN_RANGE)])
         extent[:2] /= max(self.size)
         squared = np.square(np.pi * self.orders / extent * [length, length, depth_length]).sum(axis=1)
-        density = np.exp(-squared / 2) if np.isinf(nu) else (1 + squared / (2 * nu)) ** -(nu + 1.5)
+        density = (1 + squared / (2 * nu)) ** -(nu + 1.5)
         return density / density.sum()
 
     def total(
