@@ -73,7 +73,10 @@ def read_options(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error}") from None
     if not isinstance(options, dict):
         raise InputError(f"{path}: holds a {type(options).__name__}, wanted a table of options")
-    return options.get(RUN_SECTION, options)
+    chosen = options.get(RUN_SECTION, options)
+    if not isinstance(chosen, dict):
+        raise InputError(f"{path}: {RUN_SECTION} holds {chosen!r}, wanted a table of options")
+    return chosen
 
 
 def _converted(value: Any, hint: Any, default: Any, where: str) -> Any:

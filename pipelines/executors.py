@@ -41,8 +41,7 @@ def local_executor(workers: int) -> Iterator[Executor]:
     if workers < 1:
         raise InputError(f"{workers} workers, at least 1 wanted")
     if workers == 1:
-        with one_blas_thread():
-            yield map
+        yield map
         return
     # spawn, since a fork of a process that has torch's or Open3D's threads hangs
     context = multiprocessing.get_context("spawn")

@@ -93,11 +93,11 @@ def evaluate(recipe: Recipe, store: MutableMapping[str, Any]) -> Any:
     """
     if not recipe.kept:
         return recipe.make(**read_inputs(recipe, store))
-    if recipe.failure_key in store:
-        raise ViewError(store[recipe.failure_key])
-    if recipe.key in store:
-        with suppress(KeyError):  # a broken file: made again
-            return store[recipe.key]
+    reason = store.get(recipe.failure_key)
+    if reason is not None:
+        raise ViewError(reason)
+    with suppress(KeyError):  # absent, or a broken file: made again
+        return store[recipe.key]
     try:
         value = recipe.make(**read_inputs(recipe, store))
     except ViewError as error:

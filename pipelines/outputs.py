@@ -2,8 +2,8 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -31,9 +31,34 @@ def open_out(out: Path) -> Path:
         probe = out / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
+        for name in ("sparse", "depth", "cache"):
+            (out / name).mkdir(exist_ok=True)
     except OSError as error:
-        raise InputError(f"{out}: cannot write there ({error.strerror}); OUT has to be a folder") from None
+        where = error.filename or out
+        raise InputError(f"{where}: cannot write there ({error.strerror}); OUT has to be a folder") from None
     return out
+
+
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """Holds OUT for this process; a killed process lets go of it by itself.
+
+    Raises:
+        InputError: Another run writes to OUT at present.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    with (out / "cache" / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{out}: another run is writing there; wait for it, or take another OUT"
+            ) from None
+        yield
 
 
 def write_run(out: Path, command: str, pipeline: Any, inputs: Mapping[str, Any]) -> None:
@@ -56,11 +81,9 @@ def write_mesh_files(out: Path, mesh: Mesh) -> None:
 
 def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pipeline: Any) -> dict[str, Any]:
     """Writes everything that a run over photos made, and returns the report's summary."""
+    _remove_earlier(out)
     if "sparse" in outcome:
-        staging = out / f".sparse-{os.getpid()}"
-        colmap.write_model(outcome.get("sparse"), staging)
-        shutil.rmtree(out / "sparse", ignore_errors=True)
-        staging.rename(out / "sparse")
+        colmap.write_model(outcome.get("sparse"), out / "sparse")
     _write_depth_maps(out / "depth", outcome)
     mesh = outcome.get("mesh") if "mesh" in outcome else None
     if mesh is not None:
@@ -79,6 +102,22 @@ def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pip
         options=options_of(pipeline),
     )
     return summary
+
+
+def _remove_earlier(out: Path) -> None:
+    """Removes the mesh and depth maps of an earlier run, which its report names; nothing else is touched."""
+    try:
+        report = json.loads((out / "report.json").read_text())
+        names = [str(view["name"]) for view in report["views"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for path in (*(_depth_path(out / "depth", name) for name in names), out / "mesh.ply", out / "mesh.glb"):
+        if path.resolve().is_relative_to(out.resolve()):
+            path.unlink(missing_ok=True)
+
+
+def _depth_path(folder: Path, name: str) -> Path:
+    return (folder / name).with_suffix(".npz")
 
 
 def _summary(outcome: Outcome, mesh: Mesh | None) -> dict[str, Any]:
@@ -107,7 +146,7 @@ def _write_depth_maps(folder: Path, outcome: Outcome) -> None:
     for view in outcome.scene.views:
         depth_map = _depth_map_of(outcome, view.name)
         if depth_map is not None:
-            path = (folder / view.name).with_suffix(".npz")
+            path = _depth_path(folder, view.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             maps.write_depth_map(path, depth_map)
 

@@ -74,18 +74,25 @@ class Imported:
             InputError: The class cannot be imported, or returns something else than predictions.
         """
         predictions = _instance(self.target, tuple(sorted(self.options.items())))(images)
-        if len(predictions) != len(images) or not all(isinstance(p, Prediction) for p in predictions):
+        is_list = isinstance(predictions, list | tuple) and len(predictions) == len(images)
+        if not is_list or not all(isinstance(p, Prediction) for p in predictions):
             raise InputError(f"{self.target}: wanted {len(images)} recon.Prediction, got {type(predictions)}")
-        return predictions
+        return list(predictions)
 
 
 @lru_cache(maxsize=2)
 def _instance(target: str, options: tuple[tuple[str, Any], ...]) -> Predictor:
     module_name, _, class_name = target.partition(":")
-    if not class_name:
+    if not class_name or not module_name or module_name.startswith("."):
         raise InputError(f"predictor {target!r}, wanted package.module:Class")
     try:
         kind = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"predictor {target}: cannot import ({error})") from None
-    return kind(**dict(options))
+    try:
+        predictor = kind(**dict(options))
+    except TypeError as error:
+        raise InputError(f"predictor {target}: {error}") from None
+    if not callable(predictor):
+        raise InputError(f"predictor {target}: a {class_name} cannot be called with photos")
+    return predictor

@@ -15,7 +15,7 @@ from typing import Any
 
 import networkx as nx
 
-from pipelines.executors import Executor
+from pipelines.executors import Executor, one_blas_thread
 from pipelines.graph import (
     PROGRESS,
     VIEW_SOURCES,
@@ -30,7 +30,7 @@ from pipelines.graph import (
     takes_progress,
 )
 from pipelines.sources import Given, LinkPhotos, Photos, view_recipes
-from recon.errors import PipelineError, ViewError
+from recon.errors import InputError, PipelineError, ViewError
 from recon.scene import Scene
 
 Progress = Callable[[str, int, int], None]
@@ -122,16 +122,20 @@ def run(
         InputError: Something given is not what it has to be.
     """
     graph = build_graph(pipeline.stages)
+    order = plan(graph, until)
+    if not 0 <= pipeline.max_dropped <= 1:
+        raise InputError(f"max_dropped: {pipeline.max_dropped}, wanted a share between 0 and 1")
     state = _State(photos, store, executor, progress, pipeline.max_dropped)
     state.recipes["photos"] = Recipe(photos.key, Given(photos), kept=False)
-    for artifact in plan(graph, until):
-        stage = graph.nodes[artifact]["stage"]
-        if stage.per_view:
-            _make_per_view(stage, state)
-        else:
-            _make_once(stage, state)
-        if artifact == "scene":
-            _open_scene(graph, state)
+    with one_blas_thread():  # not only for speed: another number of threads rounds differently
+        for artifact in order:
+            stage = graph.nodes[artifact]["stage"]
+            if stage.per_view:
+                _make_per_view(stage, state)
+            else:
+                _make_once(stage, state)
+            if artifact == "scene":
+                _open_scene(graph, state)
     return Outcome(state.scene, state.dropped, state.steps, state.recipes, store)
 
 
@@ -204,7 +208,7 @@ def _content(stage: Stage, view: str | None) -> str:
 
 
 def _is_missing(recipe: Recipe, store: MutableMapping[str, Any]) -> bool:
-    return not recipe.kept or (recipe.key not in store and recipe.failure_key not in store)
+    return not recipe.kept or (recipe.key not in store and store.get(recipe.failure_key) is None)
 
 
 def _run_tasks(stage: Stage, todo: Mapping[str, Recipe], total: int, state: _State) -> None:
@@ -242,8 +246,10 @@ def _run_batch(batch: Sequence[Recipe], store: MutableMapping[str, Any]) -> int:
 
 
 def _drop_failed(stage: Stage, recipes: dict[str, Recipe], state: _State) -> None:
-    for name in [name for name, recipe in recipes.items() if recipe.failure_key in state.store]:
-        state.dropped[name] = f"{stage.makes}: {state.store[recipes.pop(name).failure_key]}"
+    for name, recipe in list(recipes.items()):
+        if recipe.failure_key in state.store:
+            state.dropped[name] = f"{stage.makes}: {state.store[recipe.failure_key]}"
+            del recipes[name]
     views = len(state.scene.views)
     failed = [view.name for view in state.scene.views if view.name in state.dropped]
     if failed and (len(failed) > state.max_dropped * views or len(failed) == views):

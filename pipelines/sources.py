@@ -1,6 +1,7 @@
 """What a run is given: photos by content, and what a scene says of each view, as recipes."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from recon.io import colmap, images
 from recon.scene import Scene, View
 
 READ_BYTES = 1 << 22
+MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,10 @@ def find_photos(
             images.extract_frames(source, extracting, max_frames=max_frames, on_progress=progress)
             extracting.rename(frames)
         source = frames
-    found = {path.relative_to(source).as_posix(): path for path in images.find_photos(source)}
-    dropped = _unreadable(found)
+    if max_frames < 1:
+        raise InputError(f"max_frames: {max_frames}, at least 1 wanted")
+    found = {_name(path.relative_to(source)): path for path in images.find_photos(source)}
+    dropped = _unreadable(found) | _ambiguous(found)
     files = {name: path for name, path in found.items() if name not in dropped}
     if not files:
         raise InputError(
@@ -98,6 +102,23 @@ def find_photos(
         )
     digests = {name: _file_digest(path) for name, path in files.items()}
     return Photos(files, digests, dropped, masks=masks, ordered=video, workspace=workspace)
+
+
+def _name(path: Path) -> str:
+    """The path as text that can be printed and kept, whatever bytes the file system holds."""
+    return os.fsencode(path.as_posix()).decode("utf-8", errors="replace")
+
+
+def _ambiguous(files: Mapping[str, Path]) -> dict[str, str]:
+    """Photos whose name without its ending another one has: depth and predictions are kept by that name."""
+    first: dict[str, str] = {}
+    reasons = {}
+    for name in files:
+        stem = Path(name).with_suffix("").as_posix()
+        if stem in first:
+            reasons[name] = f"{first[stem]} has the same name but for its ending; rename one of them"
+        first.setdefault(stem, name)
+    return reasons
 
 
 def _unreadable(files: Mapping[str, Path]) -> dict[str, str]:
@@ -194,6 +215,11 @@ class ReadMask:
         if mask is None:
             return full
         height, width = mask.shape
+        taken = view.lens or view.camera
+        if abs((width / height) / (taken.width / taken.height) - 1) > MAX_ASPECT_ERROR:
+            raise ViewError(
+                f"mask is {width}x{height}, photo {taken.width}x{taken.height}: their sides' ratios differ"
+            )
         pixels = np.nan_to_num(colmap.photo_pixels(view, width, height), nan=-1.0)
         column, row = np.floor(pixels).astype(np.int64).reshape(-1, 2).T
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)

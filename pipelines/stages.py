@@ -17,10 +17,10 @@ from lotus.predictor import LotusPredictor
 from pipelines.graph import ByView, digest
 from pipelines.predictors import Imported, Predictor
 from pipelines.runner import Progress
-from pipelines.sources import Photo, Photos, folder_digest
+from pipelines.sources import MAX_ASPECT_ERROR, Photo, Photos, folder_digest
 from recon import alignment, calibration, fusion, interpolation, meshing
 from recon.alignment import Alignment
-from recon.errors import PipelineError, ViewError
+from recon.errors import InputError, PipelineError, ViewError
 from recon.fusion import TSDFVolume
 from recon.geometry import normals_from_depth
 from recon.io import colmap, images
@@ -28,10 +28,15 @@ from recon.io.colmap import ColmapModel, SfmOptions
 from recon.io.sequences import Frame, Sequence
 from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
-MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so
+MIN_SIZE = 16  # pixels; smaller pictures have no neighbourhoods to speak of
 MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 MIN_RELATIVE_ERROR = 1e-4  # of interpolated depth; float32 maps and pixel positions are no better
 VOXEL_SIZE_VIEWS = 12  # views that decide on the voxel size; more change it by less than it is uncertain
+
+
+def _check_size(option: str, size: int) -> None:
+    if size < MIN_SIZE:
+        raise InputError(f"{option}: {size} pixels, at least {MIN_SIZE} wanted")
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,9 @@ class Undistort:
     per_view: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        _check_size("undistort.max_size", self.max_size)
+
     def __call__(self, *, sparse: ColmapModel, photos: Photos) -> Scene:
         """Returns the scene."""
         return colmap.scene_from_model(sparse, photos.files, max_size=self.max_size)
@@ -147,6 +155,9 @@ class InterpolatePoints:
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        _check_size("predict.size", self.size)
 
     def __call__(self, *, view: View, points: SparseDepth, mask: Bool[np.ndarray, "h w"]) -> Alignment:
         """Returns the field, in scene units already; its error is how well half the points tell the rest."""
@@ -263,13 +274,18 @@ class Fuse:
     truncation: float | None = None
     """Distance up to which the volume knows the surface, scene units; 4 voxels if not given."""
 
+    max_memory: float = 8.0
+    """Most memory of the volume, GB; where it needs more the run stops and says so."""
+
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
     version: ClassVar[int] = 1
 
     def start(self, depth_maps: Iterable[DepthMap]) -> TSDFVolume:
         """Returns an empty volume; a few of the depth maps decide on the voxel size if it is not given."""
-        size = self.voxel_size or fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)))
+        size = self.voxel_size
+        if size is None:
+            size = fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)))
         return TSDFVolume(size, self.truncation)
 
     def add(
@@ -279,8 +295,19 @@ class Fuse:
         depth_map: DepthMap,
         image: UInt8[np.ndarray, "h w 3"] | None,
     ) -> None:
-        """Integrates one view into the volume."""
+        """Integrates one view into the volume.
+
+        Raises:
+            InputError: It would take more than `max_memory`.
+        """
         camera = depth_map.camera
+        needed = fusion.needed_bytes(depth_map, volume.voxel_size, volume.truncation)
+        gigabytes = max(needed, volume.size.bytes) / 1e9
+        if gigabytes > self.max_memory:
+            raise InputError(
+                f"{view.name}: voxels of {volume.voxel_size:g} need about {gigabytes:.1f} GB, max_memory is "
+                f"{self.max_memory:g}; take larger voxels"
+            )
         color = None if image is None else images.resize_image(image, camera.width, camera.height)
         volume.integrate(depth_map, view.cam_from_world, color)
 

@@ -52,7 +52,15 @@ class DiskStore(MutableMapping[str, Any]):
             return _join(header["value"], arrays)
         except FileNotFoundError:
             raise KeyError(key) from None
-        except (zipfile.BadZipFile, ValueError, TypeError, EOFError, InputError) as error:
+        except (
+            zipfile.BadZipFile,
+            ValueError,
+            TypeError,
+            EOFError,
+            NotImplementedError,
+            OSError,
+            InputError,
+        ) as error:
             log.info("%s: not readable (%s), made again", path.name, error)
             path.unlink(missing_ok=True)
             raise KeyError(key) from None

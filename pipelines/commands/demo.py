@@ -17,6 +17,7 @@ from pipelines.multi_view import MultiView
 from pipelines.outputs import open_out
 from pipelines.sources import find_photos
 from recon import evaluation, synthetic
+from recon.errors import InputError
 from recon.geometry import similarity, transform
 from recon.scene import Scene
 
@@ -37,6 +38,8 @@ class Demo:
 def demo(words: Sequence[str]) -> None:
     """Runs `recon demo`."""
     command = tyro.cli(Demo, args=words, prog="recon demo", config=(tyro.conf.AvoidSubcommands,))
+    if command.seed < 0:
+        raise InputError(f"--seed {command.seed}, at least 0 wanted")
     out = open_out(command.out)
     with Console() as console:
         console.say("rendering photos of a room")

@@ -10,8 +10,9 @@ from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, fl
 from pipelines.config import read_options, with_options
 from pipelines.console import Console
 from pipelines.executors import local_executor
+from pipelines.graph import build_graph, plan
 from pipelines.multi_view import MultiView, describe_predictor
-from pipelines.outputs import open_out, write_outcome, write_run
+from pipelines.outputs import only_run, open_out, write_outcome, write_run
 from pipelines.predictors import FromFiles
 from pipelines.runner import Outcome, run
 from pipelines.single_view import SingleView
@@ -78,6 +79,7 @@ def multi(words: Sequence[str]) -> None:
         default=Multi(tyro.MISSING, tyro.MISSING, options=pipeline),
         config=(tyro.conf.AvoidSubcommands,),
     )
+    plan(build_graph(command.options.stages), command.until)  # a wrong --until is told before any work
     out = open_out(command.out)
     with Console() as console:
         photos = find_photos(
@@ -113,12 +115,12 @@ def reconstruct(
     title = f"{len(photos.files)} photos" if len(photos.files) > 1 else next(iter(photos.files))
     console.say(title)
     console.say(note)
-    write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
     store = DiskStore(out / "cache")
-    with local_executor(workers) as executor:
+    with only_run(out), local_executor(workers) as executor:
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
         console.say("writing mesh, depth maps and report")
         summary = write_outcome(out, outcome, title, [note], pipeline)
+        write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
     console.left_out(outcome.dropped)
     console.say(
         f"{summary['views_used']} of {summary['photos']} photos used, {summary['faces']} faces, "
@@ -176,6 +178,8 @@ def single(words: Sequence[str]) -> None:
     )
     if not command.photo.is_file():
         raise InputError(f"{command.photo}: no such file; wanted one photo")
+    if command.masks is not None and not command.masks.is_dir():
+        raise InputError(f"{command.masks}: no such folder of masks")
     pipeline = command.options
     if command.fov is not None:
         pipeline = replace(pipeline, camera=replace(pipeline.camera, fov=command.fov))

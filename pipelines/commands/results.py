@@ -26,6 +26,8 @@ from recon.io.meshes import read_mesh
 from recon.raycasting import RayCaster, orbit_view
 from recon.scene import Camera, Mesh
 
+MAX_PORT = 65535
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -57,6 +59,8 @@ class Evaluate:
 def evaluate(words: Sequence[str]) -> None:
     """Runs `recon evaluate`."""
     command = tyro.cli(Evaluate, args=words, prog="recon evaluate")
+    if command.samples < 1:
+        raise InputError(f"--samples {command.samples}, at least 1 wanted")
     mesh, reference = read_mesh(command.mesh), read_mesh(command.reference)
     if command.align != "none":
         moved = evaluation.icp(mesh, reference, with_scale=command.align == "similarity")
@@ -124,4 +128,6 @@ class View:
 def view(words: Sequence[str]) -> None:
     """Runs `recon view`."""
     command = tyro.cli(View, args=words, prog="recon view")
+    if not 1 <= command.port <= MAX_PORT:
+        raise InputError(f"--port {command.port}, wanted 1 to {MAX_PORT}")
     show(command.out, command.port)

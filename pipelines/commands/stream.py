@@ -10,7 +10,7 @@ from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, fl
 from pipelines.config import read_options, with_options
 from pipelines.console import Console
 from pipelines.executors import one_blas_thread
-from pipelines.outputs import open_out, write_mesh_files, write_run
+from pipelines.outputs import only_run, open_out, write_mesh_files, write_run
 from pipelines.streaming import Streaming
 from pipelines.streaming import stream as stream_frames
 from recon.errors import InputError
@@ -67,7 +67,7 @@ def stream(words: Sequence[str]) -> None:
     out = open_out(command.out)
     pipeline = command.options
     write_run(out, "Streaming", pipeline, {"sequence": command.sequence, "every": command.every})
-    with Console() as console, one_blas_thread():
+    with Console() as console, only_run(out), one_blas_thread():
         _stream_to_mesh(pipeline, sequence, out, console)
 
 

@@ -150,7 +150,7 @@ def error_colors(mesh: Mesh, distances: Float64[np.ndarray, "n"], limit: float) 
 def _checked_thresholds(thresholds: Sequence[float] | None, reference: Mesh) -> tuple[float, ...]:
     if thresholds is None:
         return tuple(share * extent_of(reference) for share in RELATIVE_THRESHOLDS)
-    if not thresholds or min(thresholds) <= 0:
+    if not thresholds or not all(0 < limit < np.inf for limit in thresholds):
         raise InputError(f"thresholds {list(thresholds)}, wanted positive distances")
     return tuple(float(limit) for limit in thresholds)
 

@@ -6,6 +6,6 @@ weights, `blocks` finds the blocks of voxels that they touch, `integration` brin
 """
 
 from recon.fusion.volume import TSDFVolume
-from recon.fusion.voxel_size import choose_voxel_size
+from recon.fusion.voxel_size import choose_voxel_size, needed_bytes
 
-__all__ = ["TSDFVolume", "choose_voxel_size"]
+__all__ = ["TSDFVolume", "choose_voxel_size", "needed_bytes"]

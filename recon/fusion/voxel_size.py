@@ -11,6 +11,8 @@ from recon.scene import DepthMap
 PIXELS_PER_VOXEL = 1.5  # finer voxels would only copy the pixels' noise
 SIGMAS_PER_VOXEL = 0.75  # then three sigma fit into the truncation distance of four voxels
 MIN_COSINE = 0.17  # of 80 degrees
+BLOCK_SIDE = 8  # voxels
+BYTES_PER_VOXEL = 14.5  # tsdf, weight, colour, share of the free votes
 MAX_SURFACE_VOXELS = 4e7  # summed over the views; about 2 GB where each place is seen five times
 
 
@@ -29,14 +31,27 @@ def choose_voxel_size(depth_maps: Sequence[DepthMap]) -> float:
         valid = depth_map.depth > 0
         if not valid.any():
             continue
-        focal2 = depth_map.camera.K[0, 0] * depth_map.camera.K[1, 1]
-        depth = depth_map.depth[valid].astype(np.float64)
-        footprint, sigma = np.median(depth) / np.sqrt(focal2), np.median(depth_map.sigma[valid])
-        sizes.append(max(PIXELS_PER_VOXEL * footprint, SIGMAS_PER_VOXEL * sigma))
-        directions = rays(depth_map.camera.K, depth_map.camera.width, depth_map.camera.height)[valid]
-        facing = -np.einsum("nc,nc->n", depth_map.normals[valid], directions)
-        facing = np.where(facing > 0, np.maximum(facing, MIN_COSINE), 1)
-        area += float((depth**2 / facing).sum() / focal2)
+        focal = np.sqrt(depth_map.camera.K[0, 0] * depth_map.camera.K[1, 1])
+        footprint = np.median(depth_map.depth[valid]) / focal
+        sigma = np.median(depth_map.sigma[valid])
+        sizes.append(float(max(PIXELS_PER_VOXEL * footprint, SIGMAS_PER_VOXEL * sigma)))
+        area += surface_area(depth_map)
     if not sizes:
         raise PipelineError(f"no voxel size: none of the {len(depth_maps)} depth maps has any depth")
     return float(max(np.median(sizes), np.sqrt(area / MAX_SURFACE_VOXELS)))
+
+
+def surface_area(depth_map: DepthMap) -> float:
+    """Returns the area that a map shows, scene units squared: sum of d^2 / (f_x f_y |n . r|)."""
+    valid = depth_map.depth > 0
+    depth = depth_map.depth[valid].astype(np.float64)
+    directions = rays(depth_map.camera.K, depth_map.camera.width, depth_map.camera.height)[valid]
+    facing = -np.einsum("nc,nc->n", depth_map.normals[valid], directions)
+    facing = np.where(facing > 0, np.maximum(facing, MIN_COSINE), 1)
+    return float((depth**2 / facing).sum() / (depth_map.camera.K[0, 0] * depth_map.camera.K[1, 1]))
+
+
+def needed_bytes(depth_map: DepthMap, voxel_size: float, truncation: float) -> float:
+    """Returns about how much memory a volume takes for one map alone: its surface, thick as truncation."""
+    layers = 2 * truncation / voxel_size + BLOCK_SIDE  # blocks reach half a block farther to either side
+    return surface_area(depth_map) / voxel_size**2 * layers * BYTES_PER_VOXEL

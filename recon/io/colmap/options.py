@@ -7,6 +7,7 @@ from typing import Literal
 
 from recon.errors import InputError
 
+MAX_SEED = 2**31 - 1
 GLOG_FATAL = 3  # what COLMAP logs below that, our own errors say in one line
 MIN_PAIR_INLIERS = 15  # COLMAP's: fewer matches that fit one geometry happen by chance
 
@@ -72,6 +73,8 @@ class SfmOptions:
         for name, least in (("max_image_size", 64), ("max_features", 64), ("neighbors", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"SfmOptions.{name}: {getattr(self, name)}, wanted at least {least}")
+        if self.seed > MAX_SEED:
+            raise InputError(f"SfmOptions.seed: {self.seed}, wanted at most {MAX_SEED}")
         if self.focal_px is not None and not self.focal_px > 0:
             raise InputError(f"SfmOptions.focal_px: {self.focal_px}, wanted a positive number of pixels")
         if self.fix_lens and self.focal_px is None and not self.camera_params:

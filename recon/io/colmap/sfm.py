@@ -30,6 +30,7 @@ from recon.scene import Lens, View
 RELAXED_START_ANGLE_DEG = (
     4.0  # COLMAP wants 16, and 8 if there is none; photos taken close together have less
 )
+SPACE_BYTES, PHOTO_BYTES = 16e6, 3e6  # free disk: at least, and per photo (features twice, matches)
 ADVICE = "take photos that overlap by two thirds, sharp, of a scene that stands still"
 
 
@@ -60,6 +61,7 @@ def reconstruct(
     """
     report = on_progress or _no_progress
     chosen = dict(photos) if ordered else dict(sorted(photos.items()))
+    _check_space(work_dir, len(chosen))
     features, dropped = _features(chosen, work_dir, options, masks, report)
     cameras = initial_cameras(features, options)
     pairs = choose_pairs(features, options, ordered)
@@ -96,6 +98,7 @@ def triangulate(
     """
     report = on_progress or _no_progress
     posed = {view.name: view for view in sorted(views, key=lambda view: view.name) if view.name in photos}
+    _check_space(work_dir, len(posed))
     features, dropped = _features({name: photos[name] for name in posed}, work_dir, options, None, report)
     dropped |= {name: "no pose was given" for name in photos if name not in posed}
     known = [posed[item.name] for item in features]
@@ -119,6 +122,17 @@ def triangulate(
         reconstruction.camera(camera.camera_id).params = camera.params
     reconstruction.update_point_3d_errors()
     return _finished(reconstruction, features, dropped)
+
+
+def _check_space(work_dir: Path, photos: int) -> None:
+    """Refuses a disk that is too full: COLMAP ends the process where it cannot write its database."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(work_dir).free, SPACE_BYTES + photos * PHOTO_BYTES
+    if free < needed:
+        raise InputError(
+            f"{work_dir}: {free / 1e6:.0f} MB free on the disk, about {needed / 1e6:.0f} MB wanted for "
+            f"features and matches of {photos} photos"
+        )
 
 
 def _no_progress(step: str, done: int, total: int) -> None:

@@ -58,7 +58,7 @@ def read_intrinsics(folder: Path, width: int, height: int) -> Optics | None:
 
 def _from_text(path: Path, width: int, height: int) -> Optics:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
         words = " ".join(line.split("#")[0] for line in lines).replace(",", " ").split()
         numbers = np.array([float(word) for word in words])
     except ValueError as error:
@@ -102,7 +102,7 @@ def load_json(path: Path) -> dict[str, Any]:
         InputError: It is missing, damaged or holds something else.
     """
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(errors="replace"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no JSON that can be read ({error})") from error
     if not isinstance(document, dict):

@@ -76,7 +76,7 @@ def read_seven_scenes(folder: Path) -> Sequence:
                 name=image.relative_to(folder).as_posix(),
                 image=image,
                 optics=optics,
-                world_from_cam=_matrix((place / f"{prefix}.pose.txt").read_text()),
+                world_from_cam=_matrix((place / f"{prefix}.pose.txt").read_text(errors="replace")),
                 depth_path=depth if depth.is_file() else None,
             )
         )
@@ -172,7 +172,9 @@ def _K(focal_and_center: tuple[float, float, float, float]) -> Float64[np.ndarra
 
 def _tum_optics(folder: Path, images: list[Path]) -> Optics:
     """The camera of the sequence that the folder's name or rgb.txt's header tells, else as elsewhere."""
-    header = " ".join(line for line in (folder / "rgb.txt").read_text().splitlines() if line.startswith("#"))
+    header = " ".join(
+        line for line in (folder / "rgb.txt").read_text(errors="replace").splitlines() if line.startswith("#")
+    )
     named = re.search(r"freiburg([123])|(?:^|[\W_])fr([123])(?:[\W_]|$)", f"{folder.resolve().name} {header}")
     if named is None:
         return _optics(folder, images, None)
@@ -197,7 +199,7 @@ class _Stamped:
 
 def _stamped(path: Path, columns: int) -> _Stamped:
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         words = line.replace(",", " ").split()
         if not words or words[0].startswith("#"):
             continue
@@ -236,7 +238,7 @@ def _number_or_nan(word: str) -> float:
 
 def _trajectory(path: Path) -> list[Float64[np.ndarray, "4 4"] | None]:
     """Poses of Open3D's .log: a line of three indices, then four lines of a matrix."""
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
     widths = [len(line.split()) for line in lines]
     if not lines or len(lines) % 5 or any(width != 4 for row, width in enumerate(widths) if row % 5):
         raise InputError(

@@ -46,19 +46,19 @@ def _shot(path: Path, number: int, fields: dict[str, Any]) -> Shot:
     try:
         name = Path(fields["file_path"]).as_posix()
         opengl = np.array(fields["transform_matrix"], np.float64)
+        depth = path.parent / fields["depth_file_path"] if fields.get("depth_file_path") else None
         image = _existing(path.parent / name)
         optics, fault = _frame_optics(path, image, fields), ""
     except ViewError as error:
         optics, fault = None, str(error)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path.name}: frame {number}: a field is missing or wrong ({error})") from error
-    depth = fields.get("depth_file_path")
     return Shot(
         name=name if image.name == Path(name).name else f"{name}{image.suffix}",
         image=image,
         optics=optics,
         world_from_cam=opengl @ OPENGL_FROM_OPENCV if opengl.shape == (4, 4) else None,
-        depth_path=path.parent / depth if depth else None,
+        depth_path=depth,
         fault=fault,
     )
 
