@@ -334,6 +334,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         *_dsine("Sintel normals", 1064, r"[^/]+/frame_\d+", "exr", ["sintel"]), _exr_normals
     ),
     "oasis-normals": NormalBenchmark(
-        *_dsine("OASIS normals", 10000, r"val/.+", "pkl", ["oasis"]), _oasis_normals
+        *_dsine("OASIS normals", 10000, r"val/.+", "npz", ["oasis"]), _oasis_normals
     ),
 }
