@@ -124,6 +124,8 @@ def align(
         ViewError: Too few usable anchors, a prediction that is flat over them or falls where they rise, or a
             fit that leaves next to no depth.
     """
+    from threadpoolctl import threadpool_limits
+
     if prediction.values.shape != (camera.height, camera.width):
         height, width = prediction.values.shape
         raise InputError(f"prediction: {width}x{height}, the camera is {camera.width}x{camera.height}")
@@ -134,10 +136,11 @@ def align(
     fit = _describe(space, line, errors, used, anchors, _regressor(space, _seen(known, chosen)))
     depth = fit.depth(known.values)
     sigma = _sigma(fit, line, known, depth)
-    correction = _correction(fit, line, errors, known, chosen) if correct else None
-    if correction is not None:
-        fit = _corrected(fit, correction, used)
-        depth, sigma = _apply(correction[0], fit, known, depth)
+    with threadpool_limits(1, user_api="blas"):  # the same bytes on any machine; small matrices lose nothing
+        correction = _correction(fit, line, errors, known, chosen) if correct else None
+        if correction is not None:
+            fit = _corrected(fit, correction, used)
+            depth, sigma = _apply(correction[0], fit, known, depth)
     return Alignment(_depth_map(known, depth, sigma, prediction.normals, camera), fit)
 
 
