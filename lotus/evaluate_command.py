@@ -49,8 +49,8 @@ class Evaluate:
       nyuv2, kitti, eth3d, scannet, diode: depth, from Marigold's evaluation archives
         (share.phys.ethz.ch/~pf/bingkedata/marigold/evaluation_dataset)
       nyuv2-normals, scannet-normals, ibims-normals, sintel-normals, oasis-normals: from DSINE's
-        dsine_eval.zip, unpacked (github.com/baegwangbin/DSINE). OASIS comes as pickles, which can run code and are
-    not read: save the fields of each NAME_normal.pkl as NAME_normal.npz first, with a tool you trust
+        dsine_eval.zip, unpacked (github.com/baegwangbin/DSINE). OASIS comes as pickles, which can run code
+    and are not read: save the fields of each NAME_normal.pkl as NAME_normal.npz, with a tool you trust
 
     Depth is fitted to the truth by scale and shift, in disparity for a disparity checkpoint; figures are
     means over photos. Angles of normals, degrees, are pooled over all pixels; below_... are their shares, per

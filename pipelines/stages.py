@@ -201,7 +201,7 @@ class Rectify:
         camera = _camera_of_size(view, width, height)
         if view.lens is None:
             return photo_prediction
-        return _remap_prediction(photo_prediction, colmap.photo_pixels(view, width, height, camera))
+        return images.remap_prediction(photo_prediction, colmap.photo_pixels(view, width, height, camera))
 
 
 def _camera_of_size(view: View, width: int, height: int) -> Camera:
@@ -212,20 +212,6 @@ def _camera_of_size(view: View, width: int, height: int) -> Camera:
             f"prediction is {width}x{height}, photo {photo.width}x{photo.height}: their sides' ratios differ"
         )
     return view.camera.fitted(max(width, height)) if view.lens else view.camera.resized(width, height)
-
-
-def _remap_prediction(prediction: Prediction, pixels: np.ndarray) -> Prediction:
-    seen = np.isfinite(pixels).all(axis=-1)
-    values = images.remap(prediction.values, pixels)
-    values[~seen] = np.nan
-    normals, confidence = prediction.normals, prediction.confidence
-    if normals is not None:
-        normals = images.remap(normals, pixels)
-        length = np.linalg.norm(normals, axis=-1, keepdims=True)
-        normals = np.where(length > 0.5, normals / np.maximum(length, 0.5), 0).astype(np.float32)
-    if confidence is not None:
-        confidence = np.where(seen, images.remap(confidence, pixels), 0).astype(np.float32)
-    return Prediction(values, prediction.kind, normals, confidence)
 
 
 @dataclass(frozen=True)

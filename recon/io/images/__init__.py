@@ -12,7 +12,7 @@ from recon.io.images.photos import (
     verify_photo,
     write_image,
 )
-from recon.io.images.resampling import remap, resize_image, resize_map, resize_normals
+from recon.io.images.resampling import remap, remap_prediction, resize_image, resize_map, resize_normals
 from recon.io.images.video import VIDEO_ENDINGS, extract_frames, is_video
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "read_mask",
     "read_photo",
     "remap",
+    "remap_prediction",
     "resize_image",
     "resize_map",
     "resize_normals",

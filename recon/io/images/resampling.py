@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
 from recon.errors import InputError
+from recon.scene import Prediction
 
 
 def resize_image(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2 3"]:
@@ -66,6 +67,26 @@ def remap(
     sampled = sampled.reshape(*pixels.shape[:2], *image.shape[2:])  # OpenCV drops a single channel
     sampled[~inside] = 0 if image.dtype == np.uint8 else np.nan
     return sampled
+
+
+def remap_prediction(prediction: Prediction, pixels: Float64[np.ndarray, "h2 w2 2"]) -> Prediction:
+    """Returns a prediction sampled at positions of another grid: NaN outside, normals of unit length again.
+
+    Args:
+        prediction: Of the photo as taken.
+        pixels: As for `remap`.
+    """
+    seen = np.isfinite(pixels).all(axis=-1)
+    values = remap(prediction.values, pixels)
+    values[~seen] = np.nan
+    normals, confidence = prediction.normals, prediction.confidence
+    if normals is not None:
+        normals = np.nan_to_num(remap(normals, pixels))
+        length = np.linalg.norm(normals, axis=-1, keepdims=True)
+        normals = np.where(length > 0.5, normals / np.maximum(length, 0.5), 0).astype(np.float32)
+    if confidence is not None:
+        confidence = np.where(seen, np.nan_to_num(remap(confidence, pixels)), 0).astype(np.float32)
+    return Prediction(values, prediction.kind, normals, confidence)
 
 
 def _resample(image: np.ndarray, width: int, height: int, growing: int) -> np.ndarray:
