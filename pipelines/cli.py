@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ReconError as error:
         sys.stderr.write(f"recon: {' '.join(str(error).split())}\n")
         sys.exit(1)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.stderr.write("recon: interrupted; the same command goes on where it stopped\n")
         sys.exit(130)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -26,7 +27,7 @@ from recon.scene import Scene
 class Demo:
     """Renders photos of a furnished room, reconstructs them, and compares the mesh with the true surface."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder for photos and results; made if need be."""
 
     seed: int = 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -32,10 +33,10 @@ class Multi:
     unchanged.
     """
 
-    photos: tyro.conf.Positional[Path]
+    photos: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTOS")]
     """Folder of photos (JPEG, PNG, TIFF, WebP) or a video file."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder for the results; made if need be."""
 
     source: Unprefixed[PredictorFlags] = field(default_factory=PredictorFlags)
@@ -137,10 +138,10 @@ class Single:
     mesh.ply, depth/, report.html, report.json and run.json.
     """
 
-    photo: tyro.conf.Positional[Path]
+    photo: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTO")]
     """JPEG, PNG, TIFF or WebP."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder for the results; made if need be."""
 
     source: Unprefixed[PredictorFlags] = field(default_factory=PredictorFlags)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -37,10 +37,10 @@ class Evaluate:
     and F-score: shares of both below a threshold.
     """
 
-    mesh: tyro.conf.Positional[Path]
+    mesh: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MESH")]
     """PLY, OBJ or GLB."""
 
-    reference: tyro.conf.Positional[Path]
+    reference: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REFERENCE")]
     """PLY, OBJ or GLB; a point cloud if it has no faces."""
 
     thresholds: tuple[float, ...] = ()
@@ -119,7 +119,7 @@ def plan(words: Sequence[str]) -> None:
 class View:
     """Opens a result in the browser: mesh, cameras and sparse points."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """OUT of a reconstruction."""
 
     port: int = 8080

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -29,10 +30,10 @@ class Stream:
     and mesh.glb (metres if the sequence is metric), renewed while it runs.
     """
 
-    sequence: tyro.conf.Positional[Path]
+    sequence: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SEQUENCE")]
     """Folder of the sequence."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder for the results; made if need be."""
 
     source: Unprefixed[PredictorFlags] = field(default_factory=PredictorFlags)
