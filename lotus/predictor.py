@@ -149,7 +149,10 @@ class LotusPredictor:
         space = task_of(self.depth or "depth") if self.space == "auto" else self.space
         if space not in KINDS:
             found = "a normals checkpoint by its name" if space else "its name does not say what it draws"
-            raise InputError(f"{self.depth}: {found}; say depth or disparity (option space, flag --task)")
+            raise InputError(
+                f"{self.depth}: {found}; say depth or disparity (option space: "
+                "lotus --task, recon --predict.predictor.space)"
+            )
         return KINDS[space]
 
     def content(self) -> str:

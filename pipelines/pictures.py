@@ -18,7 +18,7 @@ from recon.scene import Camera, Scene, View
 JPEG_QUALITY = 82
 MESH_PICTURE = Camera.from_fov(480, 400, 32.0)  # long lens: sizes in the front and in the back compare
 MAX_LOOKED_AROUND = 8  # cameras
-SURROUNDED = 0.6  # share of rays to all sides that meet the mesh: rooms 0.7 to 1, facades 0.25, objects less
+SURROUNDED = 0.45  # share of rays to all sides that meet the mesh: rooms 0.5 to 1, facades 0.25, objects less
 MAX_PLOTTED_ANCHORS = 400  # per plot; more only make the page heavy
 MAX_MAPPED_POINTS = 60_000
 MAP_SIZE = np.array([640, 440])  # px, width and height

@@ -68,7 +68,7 @@ def test_the_task_decides_where_the_name_does_not(
     words = ("predict", photos / "first.png", tmp_path / "out", "--checkpoint", lotus_golden / "checkpoint_g")
     code, _, error = run(capsys, *words)
     assert code == 1
-    assert "say depth or disparity (option space, flag --task)" in error
+    assert "say depth or disparity (option space: lotus --task" in error
     code, _, _ = run(capsys, *words, "--task", "normal", "--processing-res", 64)
     assert code == 0
     with np.load(tmp_path / "out/first.npz") as maps:
