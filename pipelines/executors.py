@@ -56,8 +56,8 @@ def local_executor(workers: int) -> Iterator[Executor]:
 
 
 @contextmanager
-def ray_executor(address: str | None = None) -> Iterator[Executor]:
-    """Gives an executor of a Ray cluster; without an address, one started on this machine.
+def ray_executor(address: str) -> Iterator[Executor]:
+    """Gives an executor of a Ray cluster; `local` starts one on this machine.
 
     The run's OUT has to be on a file system that every node sees.
 
@@ -68,11 +68,18 @@ def ray_executor(address: str | None = None) -> Iterator[Executor]:
         import ray
     except ImportError:
         raise InputError("Ray is not installed: pip install 'lotus-recon[ray]'") from None
-    ray.init(address=address, ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
+    environment = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"no Ray cluster at {address!r}: {str(error).splitlines()[0]}") from None
     try:
 
         def ray_map(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-            remote = ray.remote(function)
+            def call(item: Any) -> Any:  # Ray takes functions, no other callables
+                return function(item)
+
+            remote = ray.remote(call)
             pending = [remote.remote(item) for item in items]
             return (ray.get(reference) for reference in pending)
 

@@ -91,6 +91,7 @@ def find_photos(
             images.extract_frames(source, extracting, max_frames=max_frames, on_progress=progress)
             extracting.rename(frames)
         source = frames
+    source = source.absolute()  # workers may stand in another folder
     if max_frames < 1:
         raise InputError(f"max_frames: {max_frames}, at least 1 wanted")
     found = {_name(path.relative_to(source)): path for path in images.find_photos(source)}
@@ -128,7 +129,7 @@ def _unreadable(files: Mapping[str, Path]) -> dict[str, str]:
         try:
             images.verify_photo(path)
         except ViewError as error:
-            return str(error)
+            return str(error).removeprefix(f"{path.name}: ")
         return ""
 
     with ThreadPoolExecutor() as pool:

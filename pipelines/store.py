@@ -29,7 +29,7 @@ class DiskStore(MutableMapping[str, Any]):
     """Keeps artifacts in a folder, one file per key. Any number of processes may use it at once."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()  # workers may stand in another folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -44,10 +44,17 @@ class PredictorFlags:
         if self.predictions:
             if not self.predictions.is_dir():
                 raise InputError(f"{self.predictions}: no such folder of predictions")
-            return FromFiles(self.predictions)
+            return FromFiles(self.predictions.absolute())
         if self.checkpoint:
-            return Predict(LotusPredictor(depth=self.checkpoint, normals=self.normals_checkpoint))
+            depth, normals = _located(self.checkpoint), _located(self.normals_checkpoint)
+            return Predict(LotusPredictor(depth=depth, normals=normals))
         return Predict(Imported(self.predictor)) if self.predictor else otherwise
+
+
+def _located(checkpoint: str | None) -> str | None:
+    """A folder as an absolute path, a hub id as it is."""
+    is_folder = checkpoint is not None and Path(checkpoint).exists()
+    return str(Path(checkpoint).absolute()) if checkpoint is not None and is_folder else checkpoint
 
 
 def early_flags(words: Sequence[str]) -> argparse.Namespace:

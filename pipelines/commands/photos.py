@@ -10,7 +10,7 @@ import tyro
 from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, flags_of
 from pipelines.config import read_options, with_options
 from pipelines.console import Console
-from pipelines.executors import local_executor
+from pipelines.executors import Executor, local_executor, one_blas_thread, ray_executor
 from pipelines.graph import build_graph, plan
 from pipelines.multi_view import MultiView, describe_predictor
 from pipelines.outputs import only_run, open_out, write_outcome, write_run
@@ -56,6 +56,9 @@ class Multi:
     workers: int = 1
     """Processes that work on views side by side."""
 
+    ray: str | None = None
+    """Work on a Ray cluster at this address, or `local` for one started here; all its nodes must see OUT."""
+
     max_frames: int = 200
     """Most frames to take from a video."""
 
@@ -72,7 +75,7 @@ def multi(words: Sequence[str]) -> None:
     if early.sparse:
         if not early.sparse.is_dir():
             raise InputError(f"{early.sparse}: no such folder with a COLMAP model")
-        pipeline = replace(pipeline, cameras=GivenModel(early.sparse))
+        pipeline = replace(pipeline, cameras=GivenModel(early.sparse.absolute()))
     command = tyro.cli(
         Multi,
         args=words,
@@ -90,7 +93,9 @@ def multi(words: Sequence[str]) -> None:
             max_frames=command.max_frames,
             progress=lambda done, total: console.progress("frames of the video", done, total),
         )
-        reconstruct(command.options, photos, out, console, until=command.until, workers=command.workers)
+        workers = local_executor(command.workers) if command.ray is None else ray_executor(command.ray)
+        with workers as executor:
+            reconstruct(command.options, photos, out, console, until=command.until, executor=executor)
 
 
 def reconstruct(
@@ -100,7 +105,7 @@ def reconstruct(
     console: Console,
     *,
     until: str | None = None,
-    workers: int = 1,
+    executor: Executor = map,
 ) -> Outcome:
     """Returns what a pipeline makes of photos, its results written, progress on the console.
 
@@ -110,14 +115,14 @@ def reconstruct(
         out: Folder for the results, there already.
         console: Where progress goes.
         until: Last artifact wanted.
-        workers: Processes.
+        executor: Where the stages that run once per view run.
     """
     note = f"depth and normals: {describe_predictor(pipeline.predict)}"
     title = f"{len(photos.files)} photos" if len(photos.files) > 1 else next(iter(photos.files))
     console.say(title)
     console.say(note)
     store = DiskStore(out / "cache")
-    with only_run(out), local_executor(workers) as executor:
+    with only_run(out), one_blas_thread():
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
         console.say("writing mesh, depth maps and report")
         summary = write_outcome(out, outcome, title, [note], pipeline)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,15 @@ def test_config_file_gives_the_same_bytes_as_flags(room: Room, out: Path, tmp_pa
 def test_processes_give_the_same_bytes_as_one(room: Room, out: Path, tmp_path: Path) -> None:
     again = tmp_path / "out"
     cli.main([*room.flags(again), "--workers", "2"])
+    assert (again / "mesh.ply").read_bytes() == (out / "mesh.ply").read_bytes()
+
+
+def test_ray_gives_the_same_bytes_as_one_process(room: Room, out: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    again = tmp_path / "out"
+    words = [*room.flags(again), "--ray", "local"]
+    # a process of its own: the type checks of the tests wrap functions so that Ray cannot send them
+    subprocess.run([sys.executable, "-c", f"from pipelines.cli import main; main({words!r})"], check=True)
     assert (again / "mesh.ply").read_bytes() == (out / "mesh.ply").read_bytes()
 
 
