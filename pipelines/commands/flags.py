@@ -60,10 +60,11 @@ def _located(checkpoint: str | None) -> str | None:
 def early_flags(words: Sequence[str]) -> argparse.Namespace:
     """Returns the flags that decide which options there are, read before all others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # a flag without its value is left for the main parser to complain about
     for flag in ("--config", "--sparse", "--predictions"):
-        parser.add_argument(flag, type=Path)
+        parser.add_argument(flag, nargs="?", type=lambda text: None if text == "None" else Path(text))
     for flag in ("--checkpoint", "--normals-checkpoint", "--predictor"):
-        parser.add_argument(flag)
+        parser.add_argument(flag, nargs="?", type=lambda text: None if text == "None" else text)
     return parser.parse_known_args(list(words))[0]
 
 

@@ -49,7 +49,7 @@ def test_single_photo_for_multi_says_what_to_do(room: Room, tmp_path: Path, caps
     (tmp_path / "photos").mkdir()
     shutil.copy(sorted(room.photos.iterdir())[0], tmp_path / "photos")
     line = fails(["multi", str(tmp_path / "photos"), str(tmp_path / "out")], capsys)
-    assert "1 photo" in line
+    assert "1 of at least 2 photos" in line
 
 
 def test_unrelated_photos_say_that_nothing_matches(tmp_path: Path, capsys: Capsys) -> None:

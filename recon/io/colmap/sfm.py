@@ -144,7 +144,7 @@ def _features(
 ) -> tuple[list[PhotoFeatures], dict[str, str]]:
     """Features of at least two photos, and the unreadable photos."""
     if len(photos) < 2:
-        raise PipelineError(f"structure from motion: {len(photos)} photos found, at least 2 wanted; {ADVICE}")
+        raise PipelineError(f"structure from motion: {len(photos)} of at least 2 photos found; {ADVICE}")
     features, dropped = extract_features(
         photos, work_dir / "features", options, masks=masks, on_progress=report
     )
