@@ -128,6 +128,9 @@ def reconstruct(
         summary = write_outcome(out, outcome, title, [note], pipeline)
         write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
     console.left_out(outcome.dropped)
+    if until is not None:
+        console.say(f"stopped after {until}, as asked; see {out / 'report.html'}")
+        return outcome
     console.say(
         f"{summary['views_used']} of {summary['photos']} photos used, {summary['faces']} faces, "
         f"{summary['seconds']:.0f} s; see {out / 'report.html'}"
