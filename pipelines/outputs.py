@@ -31,11 +31,13 @@ def open_out(out: Path) -> Path:
         probe = out / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
-        for name in ("sparse", "depth", "cache"):
-            (out / name).mkdir(exist_ok=True)
+        (out / "cache").mkdir(exist_ok=True)
     except OSError as error:
         where = error.filename or out
         raise InputError(f"{where}: cannot write there ({error.strerror}); OUT has to be a folder") from None
+    for name in ("sparse", "depth"):
+        if (out / name).exists() and not (out / name).is_dir():
+            raise InputError(f"{out / name}: is a file, results need a folder of that name")
     return out
 
 
