@@ -32,6 +32,19 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Keeps torch to one thread: with others, sums and exponentials round differently."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def local_executor(workers: int) -> Iterator[Executor]:
     """Gives an executor of this machine: 1 worker is the builtin map, more are processes of their own.
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from pipelines.graph import Stage, stages_among
 from pipelines.predictors import FromFiles
 from pipelines.stages import (
+    Agree,
     Align,
+    Check,
     ExtractMesh,
     Fuse,
     GivenModel,
     InterpolatePoints,
     Predict,
     Rectify,
+    Refine,
     Sfm,
     Undistort,
 )
@@ -23,7 +26,8 @@ class MultiView:
     """Photos of one scene to a mesh.
 
     Cameras and sparse points by SfM, depth and normals per photo by a predictor, each prediction aligned
-    with the points its view sees, all of them fused in one volume.
+    with the points its view sees and with the other views, refined by its normals, checked against its
+    neighbours, all of them fused in one volume.
     """
 
     cameras: Sfm | GivenModel = field(default_factory=Sfm)
@@ -31,6 +35,9 @@ class MultiView:
     predict: InterpolatePoints | FromFiles | Predict = field(default_factory=InterpolatePoints)
     rectify: Rectify = field(default_factory=Rectify)
     align: Align = field(default_factory=Align)
+    agree: Agree = field(default_factory=Agree)
+    refine: Refine = field(default_factory=Refine)
+    check: Check = field(default_factory=Check)
     fuse: Fuse = field(default_factory=Fuse)
     extract: ExtractMesh = field(default_factory=ExtractMesh)
 

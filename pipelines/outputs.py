@@ -139,8 +139,9 @@ def _summary(outcome: Outcome, mesh: Mesh | None) -> dict[str, Any]:
 def _depth_map_of(outcome: Outcome, name: str) -> Any:
     if "depth" in outcome and name in outcome.views("depth"):
         return outcome.get("depth", name)
-    if "aligned" in outcome and name in outcome.views("aligned"):
-        return outcome.get("aligned", name).depth_map
+    for artifact in ("checked", "refined", "aligned"):
+        if artifact in outcome and name in outcome.views(artifact):
+            return outcome.get(artifact, name).depth_map
     return None
 
 

@@ -5,7 +5,7 @@ the help of the command line. How stages are connected, reused and run is in `gr
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,18 +14,21 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from lotus.predictor import LotusPredictor
+from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView, digest
 from pipelines.predictors import Imported, Predictor
 from pipelines.runner import Progress
 from pipelines.sources import MAX_ASPECT_ERROR, Photo, Photos, folder_digest
-from recon import alignment, calibration, fusion, interpolation, meshing
-from recon.alignment import Alignment
+from recon import alignment, calibration, consistency, fusion, interpolation, meshing, refinement
+from recon.alignment import Alignment, Correction
+from recon.consistency import Agreement
 from recon.errors import InputError, PipelineError, ViewError
 from recon.fusion import TSDFVolume
 from recon.geometry import normals_from_depth
 from recon.io import colmap, images
 from recon.io.colmap import ColmapModel, SfmOptions
 from recon.io.sequences import Frame, Sequence
+from recon.refinement import Refinement
 from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
 MIN_SIZE = 16  # pixels; smaller pictures have no neighbourhoods to speak of
@@ -223,7 +226,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __call__(
         self, *, view: View, points: SparseDepth, prediction: Prediction, mask: Bool[np.ndarray, "h w"]
@@ -234,7 +237,78 @@ class Align:
         aligned = alignment.align(
             prediction, points.resized(view.camera, camera), camera, min_points=self.min_points
         )
-        return Alignment(_masked(aligned.depth_map, _resized_mask(mask, camera)), aligned.fit)
+        return replace(aligned, depth_map=_masked(aligned.depth_map, _resized_mask(mask, camera)))
+
+
+@dataclass(frozen=True)
+class Agree:
+    """Lets the views' smooth corrections agree where they see the same surface."""
+
+    makes: ClassVar[str] = "agreement"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self, *, scene: Scene, aligned: ByView[Alignment], progress: Progress
+    ) -> dict[str, Correction]:
+        """Returns the corrections by view; views that cannot be compared with others have none."""
+        views = [view for view in scene.views if view.name in aligned]
+        return alignment.agree(
+            views, aligned.__getitem__, progress=lambda done, total: progress(self.makes, done, total)
+        )
+
+
+@dataclass(frozen=True)
+class Refine:
+    """Makes depth agree with the predicted normals, and spreads it into what no sparse point told."""
+
+    normals: bool = True
+    """Refine by the normals; false leaves depth as it was aligned."""
+
+    makes: ClassVar[str] = "refined"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        aligned: Alignment,
+        agreement: dict[str, Correction],
+        points: SparseDepth,
+    ) -> Refinement:
+        """Returns the view's depth, corrected to agree with others and refined."""
+        if view.name in agreement:
+            aligned = alignment.corrected(aligned, agreement[view.name])
+        return self.alone(view, aligned, points)
+
+    def alone(self, view: View, aligned: Alignment, points: SparseDepth) -> Refinement:
+        """Returns the refined depth of a view without regard to others."""
+        depth_map = aligned.depth_map
+        if not (self.normals and aligned.has_own_normals):
+            return refinement.unrefined(depth_map)
+        with one_torch_thread():
+            return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Drops depth that other views see through."""
+
+    neighbours: int = 8
+    """Views that each view is compared with; 0 for no check."""
+
+    makes: ClassVar[str] = "checked"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, view: View, scene: Scene, refined: ByView[Refinement]) -> Agreement:
+        """Returns the depth that is fused, with the votes of the neighbours."""
+        known = (near for near in scene.neighbours(view, len(scene.views)) if near.name in refined)
+        chosen = islice(known, self.neighbours)
+        return consistency.check(
+            view, refined[view.name].depth_map, [(near, refined[near.name].depth_map) for near in chosen]
+        )
 
 
 def _resized_mask(mask: Bool[np.ndarray, "h w"], camera: Camera) -> Bool[np.ndarray, "h2 w2"]:
@@ -301,16 +375,16 @@ class Fuse:
         self,
         *,
         scene: Scene,
-        aligned: ByView[Alignment],
+        checked: ByView[Agreement],
         image: ByView[np.ndarray],
         progress: Progress,
     ) -> TSDFVolume:
         """Returns the volume that holds every view."""
-        names = list(aligned)
+        names = list(checked)
         spread = names[:: max(1, len(names) // VOXEL_SIZE_VIEWS)]
-        volume = self.start(aligned[name].depth_map for name in spread)
+        volume = self.start(checked[name].depth_map for name in spread)
         for done, name in enumerate(names, 1):
-            self.add(volume, scene.view(name), aligned[name].depth_map, image[name])
+            self.add(volume, scene.view(name), checked[name].depth_map, image[name])
             progress(self.makes, done, len(names))
         return volume
 

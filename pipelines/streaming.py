@@ -11,7 +11,16 @@ from pipelines.graph import digest
 from pipelines.predictors import FromFiles
 from pipelines.runner import Progress
 from pipelines.sources import Photo, ReadImage
-from pipelines.stages import Align, ExtractMesh, Fuse, InterpolatePoints, Predict, Rectify, SensorDepth
+from pipelines.stages import (
+    Align,
+    ExtractMesh,
+    Fuse,
+    InterpolatePoints,
+    Predict,
+    Rectify,
+    Refine,
+    SensorDepth,
+)
 from recon.errors import InputError, PipelineError, ReconError, ViewError
 from recon.fusion import TSDFVolume
 from recon.io import colmap
@@ -32,6 +41,7 @@ class Streaming:
     predict: InterpolatePoints | FromFiles | Predict = field(default_factory=InterpolatePoints)
     rectify: Rectify = field(default_factory=Rectify)
     align: Align = field(default_factory=Align)
+    refine: Refine = field(default_factory=Refine)
     fuse: Fuse = field(default_factory=Fuse)
     extract: ExtractMesh = field(default_factory=ExtractMesh)
 
@@ -108,7 +118,7 @@ def _depth_of(
     photo_prediction = pipeline.predict(photo=Photo(view.name, view.image))
     prediction = pipeline.rectify(view=view, photo_prediction=photo_prediction)
     aligned = pipeline.align(view=view, points=points, prediction=prediction, mask=mask)
-    return aligned.depth_map, view, image
+    return pipeline.refine.alone(view, aligned, points).depth_map, view, image
 
 
 def _picture(view: View) -> UInt8[np.ndarray, "h w 3"] | None:

@@ -236,6 +236,22 @@ class Scene:
         good &= inside
         return SparseDepth(uv=uv[good], depth=depth[good], sigma=sigma[good])
 
+    def neighbours(self, view: View, count: int) -> tuple[View, ...]:
+        """Returns the views that see most of the sparse points that a view sees, at most `count`, best first.
+
+        Without sparse points, or where they connect too few, the views whose centres are nearest follow.
+        """
+        index = [other.name for other in self.views].index(view.name)
+        shared = np.zeros(len(self.views), np.int64)
+        if self.cloud is not None:
+            order, starts = self._rows_by_view
+            own = self.cloud.seen[order[starts[index] : starts[index + 1]], 0]
+            rows = np.isin(self.cloud.seen[:, 0], own)
+            shared = np.bincount(self.cloud.seen[rows, 1], minlength=len(self.views))
+        distance = np.linalg.norm([other.center - view.center for other in self.views], axis=1)
+        best = [int(i) for i in np.lexsort((distance, -shared)) if i != index]
+        return tuple(self.views[i] for i in best[:count])
+
     @cached_property
     def _rows_by_view(self) -> tuple[Int64[np.ndarray, "m"], Int64[np.ndarray, "k"]]:
         """Rows of `cloud.seen` ordered by view, and where each view's rows start and end."""

@@ -15,8 +15,10 @@ wrong contrast. s is smooth over the picture and over depth, and 0 where the anc
 4. `field.py`, on `waves.py`: the smooth error of log depth that remains, as a robust Gaussian process over
    the picture and depth. The same cross validation decides whether the view gets this correction.
 5. `affine.py`: which anchors count, which models a kind of prediction allows, and the depth map.
+6. `joint.py`: what the anchors of each view leave open, solved so that all views agree.
 """
 
 from recon.alignment.affine import Alignment, Fit, align
+from recon.alignment.joint import Correction, agree, corrected
 
-__all__ = ["Alignment", "Fit", "align"]
+__all__ = ["Alignment", "Correction", "Fit", "agree", "align", "corrected"]

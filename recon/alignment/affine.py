@@ -21,6 +21,8 @@ MIN_KEPT_SHARE = 0.05  # a fit that leaves less of the prediction is wrong
 MIN_CONFIDENCE = 1e-4  # keeps variances finite
 MIN_GAIN = 0.03  # share of the held-out error that one more parameter has to win
 PIXEL_STEP = 4  # every fourth pixel shows the range of depth
+MIN_SATURATED = 0.002  # share of the pixels at one extreme value that shows clipping
+SATURATED_SIGMA = 0.3  # relative; a clipped value says no more than nearer or farther than
 MIN_FOLDS_TO_CHOOSE = 3  # folds with anchors, without which the simplest model is taken
 
 
@@ -73,6 +75,12 @@ class Alignment:
 
     depth_map: DepthMap
     fit: Fit
+    field: Field | None = None
+    """The smooth correction, of coefficients 0 where held-out anchors saw no use for it; None if not asked
+    for."""
+
+    has_own_normals: bool = False
+    """Whether the normals are predicted, not made from the depth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +91,9 @@ class _Known:
     """NaN where nothing is known."""
 
     confidence: Float32[np.ndarray, "h w"]
+    saturated: Bool[np.ndarray, "h w"]
+    """Where the values are clipped."""
+
     kind: str
 
     @property
@@ -136,12 +147,22 @@ def align(
     fit = _describe(space, line, errors, used, anchors, _regressor(space, _seen(known, chosen)))
     depth = fit.depth(known.values)
     sigma = _sigma(fit, line, known, depth)
+    field = None
     with threadpool_limits(1, user_api="blas"):  # the same bytes on any machine; small matrices lose nothing
-        correction = _correction(fit, line, errors, known, chosen) if correct else None
-        if correction is not None:
-            fit = _corrected(fit, correction, used)
-            depth, sigma = _apply(correction[0], fit, known, depth)
-    return Alignment(_depth_map(known, depth, sigma, prediction.normals, camera), fit)
+        if correct:
+            field, field_errors, helps = _correction(fit, line, errors, known, chosen)
+            if helps:
+                fit = _corrected(fit, field, field_errors, used)
+                depth, sigma = _apply(field, fit, known, depth)
+            else:
+                field = replace(field, coefficients=np.zeros_like(field.coefficients))
+    sigma = np.where(known.saturated, np.maximum(sigma, SATURATED_SIGMA * depth), sigma)
+    return Alignment(
+        _depth_map(known, depth, sigma, prediction.normals, camera),
+        fit,
+        field,
+        prediction.normals is not None,
+    )
 
 
 def _known(prediction: Prediction) -> _Known:
@@ -156,8 +177,24 @@ def _known(prediction: Prediction) -> _Known:
     return _Known(
         values=np.where(valid, values, np.float32(np.nan)),
         confidence=np.where(valid, confidence, np.float32(0)),
+        saturated=_saturated(np.where(valid, values, np.float32(np.nan))),
         kind=prediction.kind,
     )
+
+
+def _saturated(values: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Returns True where a value is the smallest or largest of all and many others equal it.
+
+    Networks trained on clipped annotations (Lotus: 2 % at either end) give such plateaus, whose depth is only
+    nearer or farther than the value says.
+    """
+    saturated = np.zeros(values.shape, bool)
+    if np.nanmin(values) < np.nanmax(values):
+        for extreme in (np.nanmin(values), np.nanmax(values)):
+            same = values == extreme
+            if same.sum() > MIN_SATURATED * np.isfinite(values).sum():
+                saturated |= same
+    return saturated
 
 
 def _usable(known: _Known, anchors: SparseDepth, min_points: int) -> Int64[np.ndarray, "m"]:
@@ -169,12 +206,14 @@ def _usable(known: _Known, anchors: SparseDepth, min_points: int) -> Int64[np.nd
     seen = sample(known.values, safe)
     predicted = inside & np.isfinite(seen)
     on_edge = sample(_edges(known.values).astype(np.float32), safe) > 0
-    usable = predicted & ~on_edge
+    clipped = sample(known.saturated.astype(np.float32), safe) > 0
+    usable = predicted & ~on_edge & ~clipped
     wanted = max(min_points, 2)
     if usable.sum() < wanted:
         raise ViewError(
             f"view: {usable.sum()} anchors inside the photo, at least {wanted} wanted ({len(anchors)} given, "
-            f"{(~predicted).sum()} beside the prediction, {(predicted & on_edge).sum()} on its edges)"
+            f"{(~predicted).sum()} beside the prediction, {(predicted & on_edge).sum()} on its edges, "
+            f"{(predicted & clipped & ~on_edge).sum()} where it is clipped)"
         )
     span = np.ptp(seen[usable])
     if not known.is_depth and (span == 0 or span <= FLAT_RANGE * _range(known.values)):
@@ -329,8 +368,8 @@ def _median(values: Float64[np.ndarray, "n"]) -> float:
 
 def _correction(
     fit: Fit, line: Line, plain_errors: Float64[np.ndarray, "m"], known: _Known, anchors: SparseDepth
-) -> tuple[Field, Float64[np.ndarray, "m"]] | None:
-    """Returns the smooth correction and its held-out errors; None where the plain fit does as well."""
+) -> tuple[Field, Float64[np.ndarray, "m"], bool]:
+    """Returns the smooth correction, its held-out errors, and whether they beat the plain fit's."""
     points = _points(fit.space, known, anchors)
     depth = fit.depth(known.values[::PIXEL_STEP, ::PIXEL_STEP])
     fitted = _depth_of(fit.space, line.scale * points.x + line.shift)
@@ -349,15 +388,12 @@ def _correction(
     field = fit_field(logs, anchors.uv, waves, errors)
     fold = folds(points)
     field_errors = np.abs(errors[np.arange(len(fold)), fold] - field.held_out)
-    return (field, field_errors) if _simplest([plain_errors, field_errors], fold) else None
+    return field, field_errors, bool(_simplest([plain_errors, field_errors], fold))
 
 
 def _corrected(
-    fit: Fit,
-    correction: tuple[Field, Float64[np.ndarray, "m"]],
-    used: Int64[np.ndarray, "m"],
+    fit: Fit, field: Field, held_out: Float64[np.ndarray, "m"], used: Int64[np.ndarray, "m"]
 ) -> Fit:
-    field, held_out = correction
     inliers = np.zeros_like(fit.inliers)
     inliers[used] = field.inliers
     errors = np.abs(np.expm1(-field.residuals[field.inliers]))

@@ -89,8 +89,10 @@ class Waves:
 
         Linear between the nodes of a coarse grid over the picture and log depth.
         """
-        from scipy.ndimage import map_coordinates
+        return self.between(self.variance_at_nodes(root), log_depth)
 
+    def variance_at_nodes(self, root: Float64[np.ndarray, "k m"]) -> Float64[np.ndarray, "nu nv nw"]:
+        """Returns the variance of `total` at a coarse grid over u, v and log depth, for `between`."""
         width, height = self.size
         sides = np.array([width, height]) * NODES_ALONG_PICTURE / max(width, height)
         along_depth = NODES_ALONG_DEPTH if self.orders[:, 2].any() else 1
@@ -98,7 +100,16 @@ class Waves:
         u, v, w = np.meshgrid(*[np.linspace(0, 1, count) for count in counts], indexing="ij")
         uv = np.stack([u.ravel() * width, v.ravel() * height], axis=1)
         waves = self.at(uv, self.low + w.ravel() * (self.high - self.low))
-        nodes = np.square(waves @ root.T).sum(axis=1).reshape(counts)
+        return np.square(waves @ root.T).sum(axis=1).reshape(counts)
+
+    def between(
+        self, nodes: Float64[np.ndarray, "nu nv nw"], log_depth: Float64[np.ndarray, "h w"]
+    ) -> Float64[np.ndarray, "h w"]:
+        """Returns values at the nodes of `variance_at_nodes`, interpolated linearly at every pixel."""
+        from scipy.ndimage import map_coordinates
+
+        width, height = self.size
+        counts = nodes.shape
         place = np.empty((3, height, width))
         place[0] = (np.arange(width) + 0.5) / width * (counts[0] - 1)
         place[1] = ((np.arange(height) + 0.5) / height * (counts[1] - 1))[:, None]

@@ -13,7 +13,7 @@ from pipelines.sources import Given, Photo, ReadImage
 from pipelines.stages import Fuse
 from pipelines.streaming import Streaming, stream
 from recon import synthetic
-from recon.alignment import Alignment, Fit
+from recon.consistency import Agreement
 from recon.evaluation import evaluate_mesh
 from recon.geometry import invert
 from recon.io.maps import write_depth_png
@@ -24,8 +24,6 @@ from recon.synthetic import Capture
 
 OPENGL_FROM_CV = np.diag([1.0, -1, -1, 1])
 VOXEL_SIZE = 0.02
-NONE = np.zeros(0)
-NO_FIT = Fit("depth", 1.0, 0.0, np.zeros((2, 2)), NONE > 0, NONE, NONE, 0.0, 0.0, False, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +84,17 @@ def test_stream_ends_in_the_same_volume_as_a_batch(sequence: Path, tmp_path: Pat
     frames = read_sequence(sequence)
     pipeline = Streaming(fuse=Fuse(VOXEL_SIZE))
     *_, last = stream(pipeline, frames, tmp_path, lambda step, done, total: None)
-    aligned, images = {}, {}
+    checked, images = {}, {}
     for frame in frames.frames:
         depth_map = pipeline.sensor(sequence=frames, frame=frame)
-        aligned[frame.name] = Recipe(frame.name, Given(Alignment(depth_map, NO_FIT)), kept=False)
+        no_votes = np.zeros(depth_map.depth.shape, np.uint8)
+        checked[frame.name] = Recipe(frame.name, Given(Agreement(depth_map, no_votes, no_votes)), kept=False)
         assert frame.view.image is not None
         image = ReadImage(Photo(frame.name, frame.view.image))(view=frame.view)
         images[frame.name] = Recipe(frame.name, Given(image), kept=False)
     batch = Fuse(VOXEL_SIZE)(
         scene=Scene(tuple(frame.view for frame in frames.frames)),
-        aligned=ByView(aligned, {}),
+        checked=ByView(checked, {}),
         image=ByView(images, {}),
         progress=lambda step, done, total: None,
     )

@@ -1,0 +1,132 @@
+"""The energy of `recon.refinement` and its descent by reweighted least squares."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recon.refinement.multigrid import Multigrid, Stencil, solve
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROUNDS = 4  # of reweighting; later ones move next to nothing
+ITERATIONS = 5  # of conjugate gradients per round: the next round starts from there
+TOLERANCE = 1e-3
+CUT = 3.0  # residuals beyond this many jump scales are cut
+MAX_LOG_JUMP = 2.0  # of log depth, beyond which a jump counts no more
+MIN_LINK = 1e-4  # share of its weight that a link keeps, so that every pixel hangs on something
+
+
+@dataclass(frozen=True, eq=False)
+class Energy:
+    """E for one view; all tensors float32."""
+
+    start: "Tensor"
+    """l0 (h, w), finite everywhere."""
+
+    pull: "Tensor"
+    """pi (h, w), positive, in units in which a typical pixel has 1."""
+
+    along_u: "Tensor"
+    """g (h, w - 1)."""
+
+    along_v: "Tensor"
+    """g (h - 1, w)."""
+
+    weight_u: "Tensor"
+    """w of each link, same units."""
+
+    weight_v: "Tensor"
+
+    jump: float
+    """Residual of log depth from which a link is rather a jump than a slope."""
+
+    amid: "Tensor"
+    """Largest residual beside each pixel at the start (h, w): beyond `jump`, the pixel is amid one."""
+
+    def value(self, log_depth: "Tensor") -> float:
+        """Returns E."""
+        total = (self.pull * (log_depth - self.start).square()).double().sum()
+        for axis, weight in ((1, self.weight_u), (0, self.weight_v)):
+            before, after = self._sides(log_depth, axis)
+            cost = self._soft_minimum(before, after)
+            total = total + (self._of_pixels(weight, axis) * cost).double().sum()
+            total = total + MIN_LINK * (weight * self.residual(log_depth, axis).square()).double().sum()
+        return float(total)
+
+    def residual(self, log_depth: "Tensor", axis: int) -> "Tensor":
+        """Returns e of every link along an axis."""
+        count = log_depth.shape[axis] - 1
+        slope = self.along_u if axis == 1 else self.along_v
+        return log_depth.narrow(axis, 1, count) - log_depth.narrow(axis, 0, count) - slope
+
+    def weights(self, log_depth: "Tensor", axis: int) -> "Tensor":
+        """Returns the weight of every link's squared residual in the quadratic that touches E from above."""
+        import torch
+
+        weight = self.weight_u if axis == 1 else self.weight_v
+        squared = self.residual(log_depth, axis).square()
+        robust = (1 + squared / (CUT * self.jump) ** 2) ** -2
+        before, after = self._sides(log_depth, axis)
+        choice = torch.sigmoid((before - after) / self.jump**2)  # 1: the link to the next pixel is the better
+        count = weight.shape[axis]
+        pixels, farther = self._of_pixels(weight, axis), self._farther(axis)
+        ahead = (pixels * choice).narrow(axis, 0, count) / farther
+        behind = (pixels * (1 - choice)).narrow(axis, 1, count) * farther
+        return robust * (ahead + behind) + MIN_LINK * weight
+
+    def _farther(self, axis: int) -> "Tensor":
+        """Returns how much farther the next pixel is than a pixel, at the start.
+
+        Times or over it, squared residuals of log depth are those of disparity relative to the one pixel's
+        or the other's: predictions blur jumps in disparity, whose steepest place is the jump's.
+        """
+        import torch
+
+        count = self.start.shape[axis] - 1
+        ahead = self.start.narrow(axis, 1, count) - self.start.narrow(axis, 0, count)
+        return torch.exp(ahead.clamp(-MAX_LOG_JUMP, MAX_LOG_JUMP))
+
+    def _of_pixels(self, weight: "Tensor", axis: int) -> "Tensor":
+        """Returns the smaller weight of the two links of every pixel along an axis."""
+        import torch
+
+        border = torch.full_like(weight.narrow(axis, 0, 1), torch.inf)
+        return torch.minimum(torch.cat([border, weight], axis), torch.cat([weight, border], axis))
+
+    def _sides(self, log_depth: "Tensor", axis: int) -> "tuple[Tensor, Tensor]":
+        """Returns the robust costs of both links of every pixel; infinite beyond the border."""
+        import torch
+
+        squared = self.residual(log_depth, axis).square()
+        cost, farther = squared / (1 + squared / (CUT * self.jump) ** 2), self._farther(axis)
+        border = torch.full_like(cost.narrow(axis, 0, 1), torch.inf)
+        return torch.cat([border, cost * farther], axis), torch.cat([cost / farther, border], axis)
+
+    def _soft_minimum(self, before: "Tensor", after: "Tensor") -> "Tensor":
+        import torch
+
+        both = torch.stack([-before, -after]) / self.jump**2
+        return -(self.jump**2) * torch.logsumexp(both, dim=0)
+
+
+def descend(
+    energy: Energy, rounds: int = ROUNDS, start: "Tensor | None" = None
+) -> "tuple[Tensor, list[float], Multigrid]":
+    """Returns log depth of lower energy, the energies after each round, and the last round's multigrid."""
+    import torch
+
+    log_depth = energy.start.clone() if start is None else start
+    values = [energy.value(log_depth)]
+    for _ in range(rounds):
+        along_u, along_v = energy.weights(log_depth, 1), energy.weights(log_depth, 0)
+        multigrid = Multigrid(Stencil.from_weights(energy.pull, along_u, along_v))
+        force = energy.pull * (energy.start - log_depth)
+        for axis, weight in ((1, along_u), (0, along_v)):
+            count = weight.shape[axis]
+            tension = weight * energy.residual(log_depth, axis)
+            force.narrow(axis, 0, count).add_(tension)
+            force.narrow(axis, 1, count).sub_(tension)
+        step, _ = solve(multigrid, force, torch.zeros_like(force), tolerance=TOLERANCE, most=ITERATIONS)
+        log_depth = log_depth + step
+        values.append(energy.value(log_depth))
+    return log_depth, values, multigrid
