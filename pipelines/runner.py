@@ -9,7 +9,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -160,8 +160,14 @@ def _make_once(stage: Stage, state: _State) -> None:
         evaluate(recipe, state.store)
     if reused or not tells:
         state.progress(stage.makes, 1, 1)
-    state.recipes[stage.makes] = recipe
+    # workers read it from the store; the console's progress cannot travel to them
+    make: Callable[..., Any] = partial(stage, **{PROGRESS: _silent}) if tells else stage
+    state.recipes[stage.makes] = replace(recipe, make=make)
     _record(stage, state, started, (0, 1) if reused else (1, 0))
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    pass
 
 
 def _make_per_view(stage: Stage, state: _State) -> None:
