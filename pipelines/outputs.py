@@ -155,12 +155,13 @@ def _write_depth_maps(folder: Path, outcome: Outcome) -> None:
 
 
 def _view_records(outcome: Outcome) -> Iterator[ViewRecord]:
+    corrections = outcome.get("agreement") if "agreement" in outcome else {}
     for view in outcome.scene.views:
         if view.name in outcome.dropped:
             continue
         has = {
             name: name in outcome and view.name in outcome.views(name)
-            for name in ("image", "prediction", "photo_prediction", "aligned", "points")
+            for name in ("image", "prediction", "photo_prediction", "aligned", "points", "refined", "checked")
         }
         predicted = "prediction" if has["prediction"] else "photo_prediction"
         yield ViewRecord(
@@ -170,4 +171,7 @@ def _view_records(outcome: Outcome) -> Iterator[ViewRecord]:
             depth_map=_depth_map_of(outcome, view.name),
             fit=outcome.get("aligned", view.name).fit if has["aligned"] else None,
             anchors=outcome.get("points", view.name) if has["points"] else None,
+            correction=corrections.get(view.name),
+            refined=outcome.get("refined", view.name) if has["refined"] else None,
+            agreement=outcome.get("checked", view.name) if has["checked"] else None,
         )

@@ -37,7 +37,8 @@ from pipelines.pictures import (
     mesh_sides,
     shrink,
 )
-from recon.alignment import Fit
+from recon.alignment import Correction, Fit
+from recon.consistency import Agreement
 from recon.io.files import replaced
 from recon.io.maps import (
     COLOR_STOPS,
@@ -49,18 +50,22 @@ from recon.io.maps import (
     colorize_sigma,
 )
 from recon.raycasting import RayCaster
+from recon.refinement import Refinement
 from recon.scene import DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
 THUMBNAIL_SIZE = 320  # px, longer side
 COMPARED_SIZE = 480  # px, longer side of a photo beside the mesh
 MAX_COMPARED_VIEWS = 4
+MOST_SHOWN_VOTES = 5
 MAX_PICTURED_VIEWS = 200  # about 60 kB each; later views get their figures only
 NEAR_TO_FAR = COLOR_STOPS[::-1]
 LOWEST_SIGMA, HIGHEST_SIGMA = (f"{100 * share:g} %" for share in SIGMA_SHARE_RANGE)
 MAP_HINT = "With the sparse points. Hold the pointer over a camera for its photo's name; orange: not used."
 VIEWS_HINT = (
-    "Held-out error: median relative depth error at sparse points that the fit did not see. Sigma: the "
-    "standard deviation of depth. In the plot: the line is the fit, blue anchors agree, orange ones do not."
+    "Held-out error: median relative depth error at sparse points that the fit did not see. Disagreement: "
+    "median relative difference of depth where other views see the same surface, before and after all views "
+    "were made to agree. Sigma: the standard deviation of depth. In the plot: the line is the fit, blue "
+    "anchors agree, orange ones do not."
 )
 MESH_HINT = "Lit from the camera; reddish: back sides of the surface."
 ROOM_HINT = "From outside, with the near side cut away. Lit from the camera."
@@ -80,6 +85,9 @@ class ViewRecord:
     depth_map: DepthMap | None = None
     fit: Fit | None = None
     anchors: SparseDepth | None = None
+    correction: Correction | None = None
+    refined: Refinement | None = None
+    agreement: Agreement | None = None
 
 
 def write_report(  # noqa: PLR0913  everything that a run knows comes together here
@@ -150,6 +158,9 @@ def _view_record(view: ViewRecord, registered: bool) -> dict[str, Any]:
         "anchors": None if view.anchors is None else len(view.anchors),
         "fit": None,
         "held_out_error": None,
+        "agreement": None,
+        "refinement": None,
+        "dropped_share": None,
         "coverage": None,
         "median_relative_sigma": None,
     }
@@ -164,7 +175,24 @@ def _view_record(view: ViewRecord, registered: bool) -> dict[str, Any]:
             "inliers": int(view.fit.inliers.sum()),
             "median_error": view.fit.median_error,
             "held_out_error": view.fit.held_out_error,
+            "corrected": view.fit.corrected,
+            "plain_held_out_error": view.fit.plain_held_out_error,
         }
+    if view.correction is not None:
+        record["agreement"] = {
+            "compared": view.correction.compared,
+            "disagreement_before": view.correction.disagreement_before,
+            "disagreement_after": view.correction.disagreement_after,
+        }
+    if view.refined is not None and view.refined.energies:
+        record["refinement"] = {
+            "used": view.refined.is_used,
+            "smoothing_px": view.refined.smoothing_px,
+            "anchor_error_before": view.refined.error_before,
+            "anchor_error_after": view.refined.error_after,
+        }
+    if view.agreement is not None:
+        record["dropped_share"] = view.agreement.dropped_share
     if view.depth_map is not None:
         known = view.depth_map.depth > 0
         record["coverage"] = float(known.mean())
@@ -307,13 +335,32 @@ def _chips(record: Mapping[str, Any]) -> dict[str, str]:
         chips["median error"] = format_value("median_error", fit["median_error"])
         chips["inliers"] = f"{fit['inliers']} of {fit['anchors']} anchors"
         chips["fit"] = f"{fit['space']}, scale {fit['scale']:.4g}, shift {fit['shift']:.4g}"
+        if fit["corrected"]:
+            chips["held-out error without correction"] = format_value(
+                "held_out_error", fit["plain_held_out_error"]
+            )
     elif record["anchors"] is not None:
         chips["anchors"] = format_value("anchors", record["anchors"])
+    if record["agreement"] is not None:
+        before, after = (record["agreement"][f"disagreement_{when}"] for when in ("before", "after"))
+        told = [format_value("held_out_error", value) for value in (before, after)]
+        chips["disagreement with other views"] = f"{told[0]}, then {told[1]}"
+    if record["refinement"] is not None:
+        chips["error at points by normals"] = _normals_chip(record["refinement"])
+    if record["dropped_share"]:
+        chips["dropped, others see through"] = format_value("dropped_share", record["dropped_share"])
     if record["coverage"] is not None:
         chips["coverage"] = format_value("coverage", record["coverage"])
     if record["median_relative_sigma"] is not None:
         chips["sigma"] = format_value("median_relative_sigma", record["median_relative_sigma"]) + " of depth"
     return chips
+
+
+def _normals_chip(refinement: Mapping[str, Any]) -> str:
+    before, after = (
+        format_value("held_out_error", refinement[f"anchor_error_{when}"]) for when in ("before", "after")
+    )
+    return f"{before}, then {after}" if refinement["used"] else f"{before}, {after} with: not used"
 
 
 def _view_figures(view: ViewRecord) -> Iterator[str]:
@@ -327,13 +374,16 @@ def _view_figures(view: ViewRecord) -> Iterator[str]:
     if view.depth_map is not None:
         depth, sigma = view.depth_map.depth, view.depth_map.sigma
         near, far = _robust_range(depth[depth > 0])
-        yield _picture(
-            colorize_depth(depth), "aligned depth", legend(f"{near:.3g}", f"{far:.3g}", NEAR_TO_FAR)
-        )
+        yield _picture(colorize_depth(depth), "depth", legend(f"{near:.3g}", f"{far:.3g}", NEAR_TO_FAR))
         yield _picture(colorize_normals(view.depth_map.normals), "normals")
         yield _picture(
             colorize_sigma(sigma, depth), "sigma / depth", legend(LOWEST_SIGMA, HIGHEST_SIGMA, COLOR_STOPS)
         )
+        if view.agreement is not None:
+            votes = view.agreement.confirming.astype(np.float32)
+            confirmed = colorize(np.where(depth > 0, votes, np.nan).astype(np.float32), 0, MOST_SHOWN_VOTES)
+            below = legend("0", f"{MOST_SHOWN_VOTES} or more", COLOR_STOPS)
+            yield _picture(confirmed, "views that confirm it", below)
     elif view.prediction is not None and view.prediction.normals is not None:
         yield _picture(colorize_normals(view.prediction.normals), "predicted normals")
     if view.fit is not None:

@@ -3,7 +3,7 @@
 A pixel of the reference, moved into a neighbour, lies at log depth L there where the neighbour says l. With
 s^2 = s_i^2 + s_j^2 + s_0^2 the variance of their difference,
 
-    |L - l| <= 2 s         the neighbour confirms the pixel
+    |L - l| <= 2 s         the neighbour confirms the pixel (with s at most 3 %)
     L - l   >  3 s         the pixel is behind the neighbour's surface: hidden there, which says nothing
     L - l   < -3 s         the neighbour sees through the pixel: one of the two is wrong
 

@@ -5,10 +5,10 @@ With l = log z, the aligned depth l0 and the log slope g_pq that the normals of 
     E(l) = sum_p pi_p (l_p - l0_p)^2 + sum_k pi_k (l_k - log z_k)^2
            + sum_p w_p (phi(e_left, e_right) + phi(e_up, e_down))
 
-with e = l_q - l_p - g_pq the four one-sided residuals of a pixel. phi is the soft minimum of a robust loss
-over the two sides: a surface goes on at least on one side of each pixel (the idea of bilateral normal
-integration, Cao et al. 2022, whose weights are the derivatives of this phi), and on neither side of a pixel
-where a thin thing ends twice.
+with e = l_q - l_p - g_pq the four one-sided residuals of a pixel. phi is a robust loss of the soft minimum of
+both squares: a surface goes on at least on one side of each pixel (the idea of bilateral normal integration,
+Cao et al. 2022, whose weights are the derivatives of this soft minimum), and on neither where a thin thing
+is one pixel wide.
 
 1. `slopes.py`: g from both pixels' normals, exact on planes and on spheres to fourth order; any pinhole.
 2. `balance.py`: how far depth and normals are right, from their disagreement over 1 to 32 pixels: errors of

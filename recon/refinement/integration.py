@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 ROUNDS = 4  # of reweighting; later ones move next to nothing
 ITERATIONS = 5  # of conjugate gradients per round: the next round starts from there
 TOLERANCE = 1e-3
-CUT = 3.0  # residuals beyond this many jump scales are cut
+CUT = 10.0  # residuals beyond this many jump scales are cut
 MAX_LOG_JUMP = 2.0  # of log depth, beyond which a jump counts no more
-MIN_LINK = 1e-4  # share of its weight that a link keeps, so that every pixel hangs on something
+MIN_LINK = 1e-7  # share of its weight that a link keeps, so that every pixel hangs on something
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class Energy:
         """Returns E."""
         total = (self.pull * (log_depth - self.start).square()).double().sum()
         for axis, weight in ((1, self.weight_u), (0, self.weight_v)):
-            before, after = self._sides(log_depth, axis)
-            cost = self._soft_minimum(before, after)
+            _, least = self._better_side(log_depth, axis)
+            cost = least / (1 + least / (CUT * self.jump) ** 2)
             total = total + (self._of_pixels(weight, axis) * cost).double().sum()
             total = total + MIN_LINK * (weight * self.residual(log_depth, axis).square()).double().sum()
         return float(total)
@@ -61,18 +61,14 @@ class Energy:
 
     def weights(self, log_depth: "Tensor", axis: int) -> "Tensor":
         """Returns the weight of every link's squared residual in the quadratic that touches E from above."""
-        import torch
-
         weight = self.weight_u if axis == 1 else self.weight_v
-        squared = self.residual(log_depth, axis).square()
-        robust = (1 + squared / (CUT * self.jump) ** 2) ** -2
-        before, after = self._sides(log_depth, axis)
-        choice = torch.sigmoid((before - after) / self.jump**2)  # 1: the link to the next pixel is the better
+        choice, least = self._better_side(log_depth, axis)
+        robust = (1 + least.clamp(min=0) / (CUT * self.jump) ** 2) ** -2
         count = weight.shape[axis]
-        pixels, farther = self._of_pixels(weight, axis), self._farther(axis)
+        pixels, farther = self._of_pixels(weight, axis) * robust, self._farther(axis)
         ahead = (pixels * choice).narrow(axis, 0, count) / farther
         behind = (pixels * (1 - choice)).narrow(axis, 1, count) * farther
-        return robust * (ahead + behind) + MIN_LINK * weight
+        return ahead + behind + MIN_LINK * weight
 
     def _farther(self, axis: int) -> "Tensor":
         """Returns how much farther the next pixel is than a pixel, at the start.
@@ -93,20 +89,21 @@ class Energy:
         border = torch.full_like(weight.narrow(axis, 0, 1), torch.inf)
         return torch.minimum(torch.cat([border, weight], axis), torch.cat([weight, border], axis))
 
-    def _sides(self, log_depth: "Tensor", axis: int) -> "tuple[Tensor, Tensor]":
-        """Returns the robust costs of both links of every pixel; infinite beyond the border."""
+    def _better_side(self, log_depth: "Tensor", axis: int) -> "tuple[Tensor, Tensor]":
+        """Returns for every pixel how much its link to the next is the better one, and the soft minimum.
+
+        0 is the link to the pixel before, 1 that to the next; beyond the border there is none. The soft
+        minimum of the squared residuals is at least 0 and at most the smaller one.
+        """
         import torch
 
-        squared = self.residual(log_depth, axis).square()
-        cost, farther = squared / (1 + squared / (CUT * self.jump) ** 2), self._farther(axis)
-        border = torch.full_like(cost.narrow(axis, 0, 1), torch.inf)
-        return torch.cat([border, cost * farther], axis), torch.cat([cost / farther, border], axis)
-
-    def _soft_minimum(self, before: "Tensor", after: "Tensor") -> "Tensor":
-        import torch
-
-        both = torch.stack([-before, -after]) / self.jump**2
-        return -(self.jump**2) * torch.logsumexp(both, dim=0)
+        squared, farther = self.residual(log_depth, axis).square(), self._farther(axis)
+        border = torch.full_like(squared.narrow(axis, 0, 1), torch.inf)
+        before = torch.cat([border, squared * farther], axis)
+        after = torch.cat([squared / farther, border], axis)
+        scale = self.jump**2
+        both = torch.logsumexp(torch.stack([-before, -after]) / scale, dim=0)
+        return torch.sigmoid((before - after) / scale), -scale * both
 
 
 def descend(

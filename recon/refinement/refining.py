@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MIN_SIDE = 3  # pixels; smaller maps have no slopes to speak of
 JUMP = 4.0  # times the step noise is no noise
 MIN_JUMP = 0.006  # of log depth over one pixel
-BLURRED_PULL = 1e-3  # share of its pull that depth keeps amid a jump
+BLURRED_PULL = 3e-5  # of a link's weight: pull that depth keeps amid a jump
 UNKNOWN_PULL = 1e-3  # of a pixel without depth, to what its surroundings say
 PRIOR_SLOPE_WEIGHT = 0.1  # of the depth's own slope where no normal is known
 ANCHOR_WIDTH = 3.0  # standard deviations, beyond which an anchor is wrong
@@ -127,7 +127,9 @@ def _energy(depth_map: DepthMap, log_depth: "Tensor", slopes: Slopes, trust: Bal
             torch.maximum(amid.narrow(axis, first, count), off, out=amid.narrow(axis, first, count))
     amid = torch.nn.functional.max_pool2d(amid[None], 3, 1, 1)[0]
     clear = (1 + (amid / jump) ** 2) ** -2
-    pull = _relative_precision(depth_map).to(start.device) * clear.clamp(min=BLURRED_PULL)
+    pull = _relative_precision(depth_map).to(start.device) * clear.clamp(
+        min=BLURRED_PULL * trust.smoothing**2
+    )
     return Energy(
         start=start,
         pull=torch.where(known, pull, UNKNOWN_PULL),

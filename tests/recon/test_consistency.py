@@ -1,0 +1,123 @@
+"""Votes of neighbours: a surface is confirmed, a ghost before it is dropped, hidden things are left alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recon.consistency import Agreement, check
+from recon.geometry import look_at
+from recon.raycasting import RayCaster
+from recon.scene import Camera, DepthMap, View
+from recon.synthetic import box_room, exact_depth
+
+CAMERA = Camera.from_fov(48, 36, 70.0)
+WORLD = box_room()
+CASTER = RayCaster(WORLD.mesh)
+OFFSETS = ((0.0, 0.0, 0.0), (0.5, 0.1, 0.0), (-0.5, 0.0, 0.1), (0.1, 0.5, 0.0), (0.1, -0.5, 0.1))
+
+
+def posed(index: int) -> tuple[View, DepthMap]:
+    """A view from near the middle of the room toward one wall, with a sigma of 1 %."""
+    center = WORLD.center + OFFSETS[index]
+    cam_from_world = look_at(center, center + np.array([1.0, 0.2, 0.1]), WORLD.down)
+    depth_map = exact_depth(CASTER, CAMERA, cam_from_world)
+    return View(f"{index}.png", CAMERA, cam_from_world), replace(depth_map, sigma=0.01 * depth_map.depth)
+
+
+def checked(changed: DepthMap | None = None, others: int = 4) -> Agreement:
+    view, depth_map = posed(0)
+    return check(view, changed or depth_map, [posed(index) for index in range(1, 1 + others)])
+
+
+def with_depth_factor(factor: float) -> DepthMap:
+    """The first view's map, its middle nearer or farther."""
+    _, depth_map = posed(0)
+    depth = depth_map.depth.copy()
+    depth[14:22, 20:28] *= factor
+    return replace(depth_map, depth=depth)
+
+
+def test_true_depth_is_confirmed_and_kept() -> None:
+    agreement = checked()
+    assert np.array_equal(agreement.depth_map.depth, posed(0)[1].depth)
+    assert (agreement.confirming >= 2).mean() > 0.5
+    assert not agreement.contradicting.any()
+    assert agreement.dropped_share == 0
+
+
+def test_ghost_before_the_wall_is_dropped() -> None:
+    agreement = checked(with_depth_factor(0.7))
+    assert not agreement.depth_map.depth[14:22, 20:28].any()
+    assert not agreement.depth_map.sigma[14:22, 20:28].any()
+    assert not agreement.depth_map.normals[14:22, 20:28].any()
+    assert agreement.dropped_share == pytest.approx(64 / (36 * 48))
+
+
+def test_ghost_behind_the_wall_may_be_hidden_and_stays() -> None:
+    agreement = checked(with_depth_factor(1.3))
+    assert agreement.depth_map.depth[14:22, 20:28].all()
+    assert not agreement.contradicting[14:22, 20:28].any()
+
+
+def test_one_objection_makes_uncertain() -> None:
+    changed = with_depth_factor(0.7)
+    agreement = checked(changed, others=1)
+    seen_through = agreement.contradicting > 0
+    assert seen_through.any()
+    assert np.allclose(agreement.depth_map.sigma[seen_through], 2 * changed.sigma[seen_through])
+    assert agreement.depth_map.depth.all()
+
+
+def test_uncertain_depth_contradicts_nothing() -> None:
+    changed = with_depth_factor(0.7)
+    agreement = checked(replace(changed, sigma=0.4 * changed.depth))
+    assert not agreement.contradicting.any()
+    assert not agreement.confirming[14:22, 20:28].any()
+
+
+def test_no_neighbours_change_nothing() -> None:
+    view, depth_map = posed(0)
+    agreement = check(view, depth_map, [])
+    assert np.array_equal(agreement.depth_map.depth, depth_map.depth)
+    assert np.array_equal(agreement.depth_map.sigma, depth_map.sigma)
+
+
+def test_order_of_neighbours_does_not_matter() -> None:
+    view, _ = posed(0)
+    changed, near = with_depth_factor(0.7), [posed(index) for index in range(1, 5)]
+    one, other = check(view, changed, near), check(view, changed, near[::-1])
+    assert np.array_equal(one.depth_map.sigma, other.depth_map.sigma)
+
+
+def test_scaling_the_scene_changes_no_vote() -> None:
+    view, _ = posed(0)
+    changed = with_depth_factor(0.7)
+
+    def scaled(view: View, depth_map: DepthMap) -> tuple[View, DepthMap]:
+        moved = view.cam_from_world.copy()
+        moved[:3, 3] *= 16
+        return (
+            replace(view, cam_from_world=moved),
+            replace(depth_map, depth=16 * depth_map.depth, sigma=16 * depth_map.sigma),
+        )
+
+    near = [posed(index) for index in range(1, 5)]
+    large = check(*scaled(view, changed), [scaled(*one) for one in near])
+    small = check(view, changed, near)
+    assert (large.confirming == small.confirming).mean() > 0.999
+    assert (large.contradicting == small.contradicting).mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(24, 18), (96, 72)])
+def test_maps_of_other_sizes_vote_the_same(size: tuple[int, int]) -> None:
+    view, depth_map = posed(0)
+    near = []
+    for index in range(1, 5):
+        other, _ = posed(index)
+        camera = CAMERA.resized(*size)
+        exact = exact_depth(CASTER, camera, other.cam_from_world)
+        near.append((other, replace(exact, sigma=0.01 * exact.depth)))
+    agreement = check(view, depth_map, near)
+    assert not agreement.contradicting.any()
+    assert (agreement.confirming >= 1).mean() > 0.5

@@ -1,0 +1,220 @@
+"""Depth refined by normals: exact on known surfaces, sharp at jumps, filled where clipped, never harmed."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recon.geometry import rays
+from recon.refinement import refine
+from recon.refinement.balance import balance
+from recon.refinement.slopes import slopes_from_normals
+from recon.scene import Camera, DepthMap, SparseDepth
+
+CAMERA = Camera(np.array([[90.0, 0, 47.0], [0, 75.0, 37.5], [0, 0, 1]]), 96, 72)  # pixels are not square
+RAYS = rays(CAMERA.K, 96, 72)
+NOISE = 0.004
+
+
+def plane(normal: tuple[float, float, float], distance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Depth (h, w) and normals (h, w, 3) of the plane n . X = -distance."""
+    n = np.array(normal) / np.linalg.norm(normal)
+    return -distance / (RAYS @ n), np.broadcast_to(n, RAYS.shape).copy()
+
+
+def sphere(directions: np.ndarray = RAYS) -> tuple[np.ndarray, np.ndarray]:
+    """Depth and normals of a sphere of radius 1 at distance 3, 0 beside it."""
+    radius, distance = 1.0, 3.0
+    squared = (directions**2).sum(-1)
+    root = distance**2 - squared * (distance**2 - radius**2)
+    depth = np.where(root > 0, (distance - np.sqrt(np.maximum(root, 0))) / squared, 0)
+    normals = (directions * depth[..., None] - [0, 0, distance]) / radius
+    return depth, np.where(depth[..., None] > 0, normals, 0)
+
+
+def depth_map(depth: np.ndarray, normals: np.ndarray, sigma: float | np.ndarray = NOISE) -> DepthMap:
+    return DepthMap(
+        CAMERA,
+        depth.astype(np.float32),
+        normals.astype(np.float32),
+        (sigma * depth).astype(np.float32),
+    )
+
+
+def noisy(depth: np.ndarray, seed: int = 0) -> np.ndarray:
+    return depth * np.exp(NOISE * np.random.default_rng(seed).standard_normal(depth.shape))
+
+
+def error(found: DepthMap, depth: np.ndarray) -> np.ndarray:
+    return np.abs(found.depth[depth > 0] / depth[depth > 0] - 1)
+
+
+def anchors_of(depth: np.ndarray, count: int = 80, seed: int = 0) -> SparseDepth:
+    rng = np.random.default_rng(seed)
+    rows, columns = np.nonzero(depth > 0)
+    chosen = rng.permutation(len(rows))[:count]
+    z = depth[rows[chosen], columns[chosen]]
+    return SparseDepth(np.stack([columns[chosen] + 0.5, rows[chosen] + 0.5], 1), z, 1e-3 * z)
+
+
+def two_walls() -> tuple[np.ndarray, np.ndarray]:
+    """A wall at 2 before one at 4, the edge at column 40."""
+    left, normals = plane((0.2, 0, -1), 2.0)
+    right, others = plane((-0.1, 0.1, -1), 4.0)
+    near = np.arange(96) < 40
+    return np.where(near, left, right), np.where(near[:, None], normals, others)
+
+
+@pytest.mark.parametrize("normal", [(0, 0, -1), (0.4, -0.3, -1), (0.0, -1.0, -0.55)])
+def test_slopes_of_planes_are_exact(normal: tuple[float, float, float]) -> None:
+    depth, normals = plane(normal, 2.0)
+    slopes = slopes_from_normals(CAMERA, np.where(depth[..., None] > 0, normals, 0).astype(np.float32))
+    known = slopes.along_v.isfinite().numpy()
+    wanted = np.diff(np.log(np.where(depth > 0, depth, 1)), axis=0)
+    assert known.mean() > 0.4
+    assert np.abs(slopes.along_v.numpy() - wanted)[known].max() < 1e-5
+
+
+def test_slopes_of_a_sphere_are_exact_to_third_order() -> None:
+    errors = []
+    for scale in (1, 2):
+        camera = CAMERA.resized(96 * scale, 72 * scale)
+        depth, normals = sphere(directions=rays(camera.K, camera.width, camera.height))
+        slopes = slopes_from_normals(camera, normals.astype(np.float32)).along_u.numpy()
+        inner = (np.linalg.norm(normals[..., :2], axis=-1) < 0.6) & (depth > 0)
+        both = inner[:, 1:] & inner[:, :-1]
+        wanted = np.diff(np.log(np.where(depth > 0, depth, 1)), axis=1)
+        errors.append(np.abs(slopes - wanted)[both].max())
+    assert errors[0] < 1e-4  # one tangent plane alone: 1e-3
+    assert errors[1] < errors[0] / 6
+
+
+@pytest.mark.parametrize("surface", [plane((0.3, -0.2, -1), 2.0), sphere()])
+def test_noise_is_smoothed_away_along_the_surface(surface: tuple[np.ndarray, np.ndarray]) -> None:
+    depth, normals = surface
+    result = refine(depth_map(noisy(depth), normals))
+    assert result.is_used
+    assert np.median(error(result.depth_map, depth)) < 0.25 * np.median(
+        error(depth_map(noisy(depth), normals), depth)
+    )
+
+
+def test_energy_never_rises() -> None:
+    depth, normals = two_walls()
+    energies = refine(depth_map(noisy(depth), normals)).energies
+    assert len(energies) > 2
+    assert all(b <= a + 1e-6 * abs(a) for a, b in itertools.pairwise(energies))  # float32
+
+
+def test_scaling_the_scene_scales_the_result() -> None:
+    depth, normals = two_walls()
+    one = refine(depth_map(noisy(depth), normals)).depth_map
+    ten = refine(depth_map(10 * noisy(depth), normals)).depth_map
+    assert np.allclose(ten.depth, 10 * one.depth, rtol=2e-4)
+
+
+def test_blurred_edge_becomes_sharp() -> None:
+    from scipy.ndimage import gaussian_filter1d
+
+    depth, normals = two_walls()
+    blurred = 1 / gaussian_filter1d(1 / depth, 1.5, axis=1, mode="nearest")
+    result = refine(depth_map(blurred, normals)).depth_map
+    beside = slice(35, 45)
+    before = np.abs(blurred / depth - 1)[:, beside]
+    after = np.abs(result.depth / depth - 1)[:, beside]
+    assert (before > 0.02).mean() > 0.4
+    assert (after > 0.02).mean() < 0.1
+
+
+def test_thin_pole_stays_before_its_wall() -> None:
+    depth, normals = plane((0, 0, -1), 4.0)
+    depth[:, 50:52] = 2.0
+    result = refine(depth_map(noisy(depth), normals)).depth_map
+    assert np.abs(result.depth[:, 50:52] / 2.0 - 1).max() < 0.02
+    assert np.abs(result.depth[:, [48, 49, 52, 53]] / 4.0 - 1).max() < 0.02
+
+
+def test_clipped_depth_is_filled_along_its_normals() -> None:
+    depth, normals = plane((0.0, -1.0, -0.9), 2.0)
+    clipped = np.maximum(depth, np.quantile(depth, 0.2))
+    is_clipped = clipped > depth
+    sigma = np.where(is_clipped, 0.3, NOISE)
+    result = refine(depth_map(noisy(clipped), normals, sigma)).depth_map
+    before = np.abs(clipped / depth - 1)[is_clipped]
+    after = np.abs(result.depth / depth - 1)[is_clipped]
+    assert before.mean() > 0.05
+    assert after.mean() < 0.01
+    assert np.median((result.sigma / result.depth)[is_clipped]) < 0.1
+
+
+def test_wrong_normals_change_nothing() -> None:
+    depth, normals = two_walls()
+    turned = normals * [-1, -1, 1]  # another convention
+    start = depth_map(depth, turned)
+    result = refine(start, anchors_of(depth))
+    assert np.median(error(result.depth_map, depth)) < 1e-3
+
+
+def test_depth_that_anchors_prefer_stays() -> None:
+    depth, _ = plane((0.3, 0, -1), 2.0)
+    start = depth_map(depth, plane((0, 0, -1), 2.0)[1], np.where(np.arange(96) < 30, 0.002, 0.5))
+    result = refine(start, anchors_of(depth))
+    assert not result.is_used
+    assert result.depth_map is start
+
+
+def test_holes_stay_holes_and_harm_nobody() -> None:
+    depth, normals = plane((0.3, -0.2, -1), 2.0)
+    holed = noisy(depth)
+    holed[20:40, 30:60] = 0
+    result = refine(depth_map(holed, normals)).depth_map
+    assert np.array_equal(result.depth > 0, holed > 0)
+    assert np.abs(result.depth / depth - 1)[holed > 0].max() < 2 * NOISE
+
+
+@pytest.mark.parametrize("case", ["empty", "no normals", "tiny"])
+def test_nothing_to_refine_gives_the_map_back(case: str) -> None:
+    depth, normals = plane((0, 0, -1), 2.0)
+    start = depth_map(depth, normals)
+    if case == "empty":
+        start = depth_map(0 * depth, 0 * normals)
+    if case == "no normals":
+        start = depth_map(depth, 0 * normals)
+    if case == "tiny":
+        camera = Camera(np.eye(3), 2, 2)
+        start = DepthMap(camera, start.depth[:2, :2], start.normals[:2, :2], start.sigma[:2, :2])
+    result = refine(start)
+    assert not result.is_used
+    assert result.depth_map is start
+
+
+def test_anchors_pull_depth_between_noise() -> None:
+    depth, normals = plane((0.3, -0.2, -1), 2.0)
+    off = depth_map(1.01 * noisy(depth), normals, 0.02)
+    anchors = anchors_of(depth, 600)
+    exact = replace(anchors, sigma=1e-4 * anchors.depth)
+    with_anchors = refine(off, exact).depth_map
+    assert np.median(error(with_anchors, depth)) < 0.9 * np.median(error(refine(off).depth_map, depth))
+
+
+def test_sigma_holds_most_errors() -> None:
+    depth, normals = sphere()
+    tilted = normals + 0.05 * np.random.default_rng(3).standard_normal(normals.shape)
+    tilted = np.where(depth[..., None] > 0, tilted / np.linalg.norm(tilted, axis=-1, keepdims=True), 0)
+    result = refine(depth_map(noisy(depth), tilted)).depth_map
+    sigma = result.sigma[depth > 0] / depth[depth > 0]
+    assert (error(result, depth) <= 1.96 * sigma).mean() > 0.85
+
+
+def test_balance_tells_noise_of_depth_from_errors_of_normals() -> None:
+    depth, normals = plane((0.2, 0.1, -1), 2.0)
+    log_depth = torch.from_numpy(np.log(noisy(depth)).astype(np.float32))
+    good = balance(log_depth, slopes_from_normals(CAMERA, normals.astype(np.float32)))
+    assert good.depth_noise == pytest.approx(NOISE, rel=0.3)
+    tilt = normals + np.array([0.2, 0.0, 0.0])
+    tilt /= np.linalg.norm(tilt, axis=-1, keepdims=True)
+    bad = balance(log_depth, slopes_from_normals(CAMERA, tilt.astype(np.float32)))
+    assert bad.slope_error > 3 * good.slope_error
+    assert bad.smoothing < good.smoothing
