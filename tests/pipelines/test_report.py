@@ -169,6 +169,8 @@ def test_json_of_a_view_holds_fit_coverage_and_sigma(full):
         "inliers": 28,
         "median_error": 0.01,
         "held_out_error": 0.02,
+        "corrected": False,
+        "plain_held_out_error": 0.02,
     }
 
 
