@@ -13,7 +13,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.photometric.cost import INVALID, TAPS, pair_cost, take_patch, view_costs
+from recon.photometric.cost import COSTS, INVALID, make_work, pair_cost, take_patch, view_costs
 from recon.photometric.jit import compiled
 from recon.photometric.sweep import BAND_SIGMAS
 
@@ -29,13 +29,12 @@ ACCEPTED, NO_PRIOR, UNSEEN, BLANK, BORDER, POOR, AMBIGUOUS, FLAT = range(8)
 
 @compiled
 @no_type_check
-def agreeing_cost(sources: Any, place: Any, plane: Any, patch: Any, agrees: Any) -> Any:
+def agreeing_cost(pixels: Any, views: Any, agrees: Any, plane: Any, work: Any) -> Any:
     """Returns the mean cost over the views that agree; INVALID where one of them does not see the plane."""
-    pixels, frames, pairs = sources
     total, count = np.float32(0), 0
-    for j in range(len(frames)):
+    for j in range(len(views)):
         if agrees[j]:
-            cost = pair_cost(pixels, frames[j], pairs[j], place, plane, patch)
+            cost = pair_cost(pixels, views, j, plane, work)
             if cost >= INVALID:
                 return INVALID
             total += cost
@@ -45,15 +44,15 @@ def agreeing_cost(sources: Any, place: Any, plane: Any, patch: Any, agrees: Any)
 
 @compiled
 @no_type_check
-def fit_parabola(sources: Any, place: Any, plane: Any, patch: Any, agrees: Any, step: Any) -> Any:
+def fit_parabola(pixels: Any, views: Any, agrees: Any, plane: Any, step: Any, work: Any) -> Any:
     """Moves plane[0] to the vertex of the cost; returns the cost there and its second derivative (0: none)."""
-    middle = agreeing_cost(sources, place, plane, patch, agrees)
+    middle = agreeing_cost(pixels, views, agrees, plane, work)
     for _ in range(ROUNDS):
         w = plane[0]
         plane[0] = w - step
-        below = agreeing_cost(sources, place, plane, patch, agrees)
+        below = agreeing_cost(pixels, views, agrees, plane, work)
         plane[0] = w + step
-        above = agreeing_cost(sources, place, plane, patch, agrees)
+        above = agreeing_cost(pixels, views, agrees, plane, work)
         plane[0] = w
         bend = below + above - 2 * middle
         if below >= INVALID or above >= INVALID:
@@ -70,38 +69,34 @@ def fit_parabola(sources: Any, place: Any, plane: Any, patch: Any, agrees: Any, 
 
 @compiled
 @no_type_check
-def measure_rows(
-    start: int, stop: int, photo: Any, prior: Any, sources: Any, state: Any, found: Any
-) -> None:
+def measure_rows(start: int, stop: int, photo: Any, others: Any, state: Any, found: Any) -> None:
     """Fits and judges some rows; arguments as of `sweep.sweep_rows`.
 
     `found` is changed in place: w, cost, variance of w per pixel, and what became of it.
     """
-    grey, _ = photo
+    grey, (pixels, views) = photo[0], others
     planes, scores, ratios, motions = state
-    pixels, frames, pairs = sources
     numbers, outcome = found
-    patch, costs = np.empty((3, TAPS), np.float32), np.empty(len(frames), np.float32)
-    agrees = np.empty(len(frames), np.bool_)
-    plane, place = np.empty(3), np.empty(2)
+    work, plane, agrees = make_work(len(views)), np.empty(5), np.empty(len(views), np.bool_)
     for row in range(start, stop):
         for column in range(grey.shape[1]):
             motion = motions[row, column]
             if motion <= 0 or scores[row, column] >= INVALID:
                 outcome[row, column] = BLANK if motion < 0 else UNSEEN
                 continue
-            place[0], place[1] = column + 0.5, row + 0.5
-            plane[0], plane[1], plane[2] = planes[row, column]
-            patch[2, 0], patch[2, 1], taps = take_patch(grey, row, column, patch[0], patch[1])
-            cost = view_costs(pixels, frames, pairs, place, plane, patch, costs)
-            views = 0
-            for j in range(len(frames)):
-                agrees[j] = costs[j] <= min(2 * cost + 0.05, MAX_COST)
-                views += agrees[j]
-            if views == 0:
+            plane[3], plane[4] = column + 0.5, row + 0.5
+            for i in range(3):
+                plane[i] = planes[row, column, i]
+            taps = take_patch(grey, row, column, work)
+            cost = view_costs(pixels, views, plane, work)
+            agreeing = 0
+            for j in range(len(views)):
+                agrees[j] = work[COSTS, j] <= min(2 * cost + 0.05, MAX_COST)
+                agreeing += agrees[j]
+            if agreeing == 0:
                 outcome[row, column] = POOR
                 continue
-            lowest, curvature = fit_parabola(sources, place, plane, patch, agrees, STEP_PX / motion)
+            lowest, curvature = fit_parabola(pixels, views, agrees, plane, STEP_PX / motion, work)
             planes[row, column, 0] = plane[0]
             numbers[row, column, 0], numbers[row, column, 1] = plane[0], lowest
             if curvature <= 0:
@@ -109,5 +104,5 @@ def measure_rows(
             elif ratios[row, column] < MIN_RATIO:
                 outcome[row, column] = AMBIGUOUS
             else:
-                numbers[row, column, 2] = 2 * max(lowest, LEAST_COST) / (taps * views * curvature)
+                numbers[row, column, 2] = 2 * max(lowest, LEAST_COST) / (taps * agreeing * curvature)
                 outcome[row, column] = ACCEPTED

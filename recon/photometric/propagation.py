@@ -11,33 +11,18 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.photometric.cost import INVALID, TAPS, take_patch, view_costs
+from recon.photometric.cost import INVALID, make_work, take_patch, view_costs
 from recon.photometric.jit import compiled
 from recon.photometric.sweep import prior_term
 
 NEAR, FAR = (1, 3), (7, 15)  # distances of tried pixels; all odd: the other colour
 SAME_PX = 0.3  # a plane that moves the match by less is not tried
+CONTENT = 0.05  # score of a pixel that tries nothing
 GAIN = 0.005  # by which a plane must score better, so that noise does not wander
 FIT_RADIUS = 3  # of the window that a plane is fitted to, px
 FIT_GREY = 12.0  # standard deviation of its weights over grey levels
 FIT_PX = 1.0  # neighbours count by how near they are to the pixel's own plane, px
 FIT_LEAST = 6.0  # sum of weights from which a plane is tried
-
-
-@compiled
-@no_type_check
-def try_plane(sources: Any, prior: Any, cell: Any, patch: Any, work: Any, state: Any) -> None:
-    """Keeps the plane of `work` for a pixel if it scores better than its own."""
-    (row, column), (place, plane, costs) = cell, work
-    planes, scores, _, _ = state
-    if not plane[0] > 0:
-        return
-    pixels, frames, pairs = sources
-    score = view_costs(pixels, frames, pairs, place, plane, patch, costs)
-    score += prior_term(plane[0], prior[0][row, column], prior[1][row, column])
-    if score < scores[row, column] - GAIN:
-        scores[row, column] = score
-        planes[row, column, 0], planes[row, column, 1], planes[row, column, 2] = plane[0], plane[1], plane[2]
 
 
 @compiled
@@ -54,42 +39,44 @@ def best_along(scores: Any, row: int, column: int, direction: Any, distances: An
 
 @compiled
 @no_type_check
-def propagate_rows(
-    start: int, stop: int, color: int, photo: Any, prior: Any, sources: Any, state: Any
-) -> None:
+def propagate_rows(start: int, stop: int, color: int, photo: Any, prior: Any, others: Any, state: Any) -> None:
     """Tries the neighbours' planes at the pixels of one colour, in some rows; arguments as of `sweep_rows`."""
-    grey, _ = photo
+    grey, prior_planes, prior_bands, (pixels, views) = photo[0], prior[0], prior[1], others
     planes, scores, _, motions = state
-    patch, costs = np.empty((3, TAPS), np.float32), np.empty(len(sources[1]), np.float32)
-    plane, place = np.empty(3), np.empty(2)
-    work = (place, plane, costs)
+    work, plane = make_work(len(views)), np.empty(5)
     for row in range(start, stop):
         for column in range((row + color) % 2, grey.shape[1], 2):
             motion, taken = motions[row, column], False
-            if motion <= 0:
+            if motion <= 0 or scores[row, column] < CONTENT:
                 continue
-            place[0], place[1] = column + 0.5, row + 0.5
+            plane[3], plane[4] = column + 0.5, row + 0.5
             for direction in ((0, -1), (0, 1), (-1, 0), (1, 0)):
                 for distances in (NEAR, FAR):
                     r, c = best_along(scores, row, column, direction, distances)
-                    if r < 0:
+                    if r < 0 or scores[r, c] > scores[row, column]:
                         continue
                     plane[1], plane[2] = planes[r, c, 1], planes[r, c, 2]
                     plane[0] = planes[r, c, 0] + plane[1] * (column - c) + plane[2] * (row - r)
-                    if abs(plane[0] - planes[row, column, 0]) * motion < SAME_PX and scores[row, column] < 1:
+                    same = abs(plane[0] - planes[row, column, 0]) * motion < SAME_PX
+                    if not plane[0] > 0 or (same and scores[row, column] < 1):
                         continue
                     if not taken:
-                        patch[2, 0], patch[2, 1], _ = take_patch(grey, row, column, patch[0], patch[1])
+                        take_patch(grey, row, column, work)
                         taken = True
-                    try_plane(sources, prior, (row, column), patch, work, state)
+                    score = view_costs(pixels, views, plane, work)
+                    score += prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
+                    if score < scores[row, column] - GAIN:
+                        scores[row, column] = score
+                        for i in range(3):
+                            planes[row, column, i] = plane[i]
 
 
 @compiled
 @no_type_check
-def fit_plane(grey: Any, state: Any, row: int, column: int, plane: Any) -> bool:
+def fit_plane(grey: Any, planes: Any, scores: Any, motion: Any, plane: Any) -> bool:
     """Writes the plane fitted to what the pixels around have found; False where they are too few or too thin."""
-    planes, scores, _, motions = state
-    own, motion, middle = planes[row, column], motions[row, column], grey[row, column]
+    column, row = np.int64(plane[3]), np.int64(plane[4])
+    own0, own1, own2, middle = planes[row, column, 0], planes[row, column, 1], planes[row, column, 2], grey[row, column]
     height, width = scores.shape
     s, su, sv, suu, suv, svv, sw, suw, svw = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for r in range(max(row - FIT_RADIUS, 0), min(row + FIT_RADIUS + 1, height)):
@@ -97,7 +84,7 @@ def fit_plane(grey: Any, state: Any, row: int, column: int, plane: Any) -> bool:
             if scores[r, c] > 0.5:
                 continue
             u, v = np.float64(c - column), np.float64(r - row)
-            off = planes[r, c, 0] - own[0] - own[1] * u - own[2] * v
+            off = planes[r, c, 0] - own0 - own1 * u - own2 * v
             away, step = off * motion / FIT_PX, (grey[r, c] - middle) / FIT_GREY
             weight = np.exp(-0.5 * step * step) / (1 + away * away) ** 2
             s += weight
@@ -113,23 +100,29 @@ def fit_plane(grey: Any, state: Any, row: int, column: int, plane: Any) -> bool:
     if determinant < 0.25:
         return False
     gu, gv = (svv * suw - suv * svw) / determinant, (suu * svw - suv * suw) / determinant
-    plane[0] = own[0] + sw - gu * su - gv * sv
-    plane[1], plane[2] = own[1] + gu, own[2] + gv
+    plane[0] = own0 + sw - gu * su - gv * sv
+    plane[1], plane[2] = own1 + gu, own2 + gv
     return True
 
 
 @compiled
 @no_type_check
-def fit_rows(start: int, stop: int, photo: Any, prior: Any, sources: Any, old: Any, state: Any) -> None:
-    """Tries fitted planes in some rows; fits to `old`, a copy of `state`."""
-    grey, _ = photo
-    motions = state[3]
-    patch, costs = np.empty((3, TAPS), np.float32), np.empty(len(sources[1]), np.float32)
-    plane, place = np.empty(3), np.empty(2)
+def fit_rows(start: int, stop: int, photo: Any, prior: Any, others: Any, old: Any, state: Any) -> None:
+    """Tries fitted planes in some rows; `old` is a copy of `state`, so that the order does not matter."""
+    grey, prior_planes, prior_bands, (pixels, views) = photo[0], prior[0], prior[1], others
+    planes, scores, _, motions = state
+    old_planes, old_scores = old
+    work, plane = make_work(len(views)), np.empty(5)
     for row in range(start, stop):
         for column in range(grey.shape[1]):
-            if motions[row, column] <= 0 or not fit_plane(grey, old, row, column, plane):
+            motion = motions[row, column]
+            plane[3], plane[4] = column + 0.5, row + 0.5
+            if motion <= 0 or not fit_plane(grey, old_planes, old_scores, motion, plane) or not plane[0] > 0:
                 continue
-            place[0], place[1] = column + 0.5, row + 0.5
-            patch[2, 0], patch[2, 1], _ = take_patch(grey, row, column, patch[0], patch[1])
-            try_plane(sources, prior, (row, column), patch, (place, plane, costs), state)
+            take_patch(grey, row, column, work)
+            score = view_costs(pixels, views, plane, work)
+            score += prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
+            if score < scores[row, column] - GAIN:
+                scores[row, column] = score
+                for i in range(3):
+                    planes[row, column, i] = plane[i]

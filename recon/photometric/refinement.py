@@ -78,8 +78,7 @@ def refine(
 def _measured(level: _Level, photo: Any, sources: Any, state: Any, coarser: Any, threads: int | None) -> Any:
     numbers = np.zeros((*level.grey.shape, 3), np.float32)
     outcome = np.zeros(level.grey.shape, np.uint8)
-    prior = (level.planes, level.bands)
-    run_rows(measure_rows, len(outcome), threads, photo, prior, sources, state, (numbers, outcome))
+    run_rows(measure_rows, len(outcome), threads, photo, sources, state, (numbers, outcome))
     outcome[level.planes[..., 0] <= 0] = NO_PRIOR
     motion = np.maximum(state[3], 1e-12)
     planes = state[0].copy()
@@ -129,7 +128,7 @@ def _matched(level: _Level, poses: list, coarser: Any, threads: int | None) -> A
     for _ in range(ROUNDS):
         for color in (0, 1):
             run_rows(propagate_rows_of(color), rows, threads, photo, prior, sources, state)
-    old = tuple(array.copy() for array in state)
+    old = (state[0].copy(), state[1].copy())
     run_rows(fit_rows, rows, threads, photo, prior, sources, old, state)
     return state, sources, photo
 
@@ -197,7 +196,7 @@ def _typical_band_px(level: _Level, poses: list) -> float:
     rows, columns = np.nonzero(level.planes[..., 0] > 0)
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), 500)).astype(np.int64)
     widths = [
-        BAND_SIGMAS * level.bands[r, c] * motion_px(sources, np.array([c + 0.5, r + 0.5]), level.planes[r, c, 0])
+        BAND_SIGMAS * level.bands[r, c] * motion_px(sources[1], c + 0.5, r + 0.5, level.planes[r, c, 0])
         for r, c in zip(rows[chosen], columns[chosen], strict=True)
     ]
     return float(np.percentile(widths, 80)) if widths else 0.0
@@ -213,18 +212,16 @@ def _check_size(reference: Photo, prior: DepthMap) -> None:
 
 def _sources(
     level: _Level, poses: list, *, empty: bool = False
-) -> tuple[Float32[np.ndarray, "n"], Int64[np.ndarray, "k 3"], Float64[np.ndarray, "k 12"]]:
+) -> tuple[Float32[np.ndarray, "n"], Float64[np.ndarray, "k 15"]]:
     greys = [grey if empty else smoothed(grey) for grey, _ in level.others]
     starts = np.cumsum([0, *(grey.size for grey in greys)])[:-1]
-    frames = [(start, grey.shape[1], grey.shape[0]) for start, grey in zip(starts, greys, strict=True)]
-    pairs = [
-        pair_geometry(level.camera.K, poses[0], camera.K, pose)
-        for (_, camera), pose in zip(level.others, poses[1:], strict=True)
+    rows = [
+        [*pair_geometry(level.camera.K, poses[0], camera.K, pose), start, camera.width, camera.height]
+        for (_, camera), pose, start in zip(level.others, poses[1:], starts, strict=True)
     ]
     return (
         np.concatenate([np.zeros(0, np.float32), *(grey.ravel() for grey in greys)]),
-        np.array(frames, np.int64).reshape(-1, 3),
-        np.array(pairs, np.float64).reshape(-1, PAIR_NUMBERS),
+        np.array(rows, np.float64).reshape(-1, PAIR_NUMBERS + 3),
     )
 
 

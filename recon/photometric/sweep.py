@@ -14,44 +14,43 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.photometric.cost import INVALID, TAPS, take_patch, view_costs
+from recon.photometric.cost import INVALID, PATCH, SPREAD, make_work, take_patch, view_costs
 from recon.photometric.jit import compiled
 
 BAND_SIGMAS = 3.0  # half width of the band around the prior
 PRIOR_WEIGHT = 0.02  # p above: what three standard deviations may cost is a tenth of an NCC
 MAX_SIDE = 24  # samples to either side of the centre at most
+MAX_SHARE = 0.95  # of the centre that the band reaches down: inverse depth stays positive
 STEP_PX = 0.8  # between samples, in the view that moves most
 SECOND_AT_PX = 1.5  # another minimum must be so far away to be another one
-UNIQUE, NO_OTHER = np.float32(1e3), -1
+UNIQUE = np.float32(1e3)  # ratio where there is no second minimum
 
 
 @compiled
 @no_type_check
-def motion_px(sources: Any, place: Any, w: Any) -> Any:
+def motion_px(views: Any, u: Any, v: Any, w: Any) -> Any:
     """Returns the largest motion over the other views, px per unit of inverse depth; 0 if none sees it."""
-    _, frames, pairs = sources
     largest = 0.0
-    for j in range(len(pairs)):
-        pair = pairs[j]
-        x = pair[0] * place[0] + pair[1] * place[1] + pair[2] + w * pair[9]
-        y = pair[3] * place[0] + pair[4] * place[1] + pair[5] + w * pair[10]
-        z = pair[6] * place[0] + pair[7] * place[1] + pair[8] + w * pair[11]
+    for j in range(len(views)):
+        x = views[j, 0] * u + views[j, 1] * v + views[j, 2] + w * views[j, 9]
+        y = views[j, 3] * u + views[j, 4] * v + views[j, 5] + w * views[j, 10]
+        z = views[j, 6] * u + views[j, 7] * v + views[j, 8] + w * views[j, 11]
         if z <= 0:
             continue
         x, y = x / z, y / z
-        if x < 0 or y < 0 or x > frames[j, 1] or y > frames[j, 2]:
+        if x < 0 or y < 0 or x > views[j, 13] or y > views[j, 14]:
             continue
-        largest = max(largest, np.hypot(pair[9] - x * pair[11], pair[10] - y * pair[11]) / z)
+        largest = max(largest, np.hypot(views[j, 9] - x * views[j, 11], views[j, 10] - y * views[j, 11]) / z)
     return largest
 
 
 @compiled
 @no_type_check
-def prior_term(w: Any, prior: Any, sigma: Any) -> Any:
-    """Returns what the prior adds to the cost of an inverse depth; `prior` is its plane, w first."""
+def prior_term(w: Any, prior_w: Any, sigma: Any) -> Any:
+    """Returns what the prior adds to the cost of an inverse depth."""
     if not sigma > 0:
         return 0.0
-    away = (w - prior[0]) / sigma
+    away = (w - prior_w) / sigma
     return PRIOR_WEIGHT * 0.5 * min(away * away, BAND_SIGMAS**2)
 
 
@@ -67,7 +66,18 @@ def vertex(curve: Any, at: int, last: int) -> Any:
 
 @compiled
 @no_type_check
-def sweep_rows(start: int, stop: int, photo: Any, prior: Any, centre: Any, sources: Any, state: Any) -> None:
+def second_minimum(curve: Any, count: int, best_at: int, apart: int) -> Any:
+    """Returns the lowest other local minimum of the curve that is so far from the best; infinity for none."""
+    second = np.inf
+    for k in range(1, count - 1):
+        if abs(k - best_at) >= apart and curve[k] <= curve[k - 1] and curve[k] <= curve[k + 1]:
+            second = min(second, curve[k])
+    return second
+
+
+@compiled
+@no_type_check
+def sweep_rows(start: int, stop: int, photo: Any, prior: Any, centre: Any, others: Any, state: Any) -> None:
     """Sweeps some rows.
 
     Args:
@@ -76,48 +86,42 @@ def sweep_rows(start: int, stop: int, photo: Any, prior: Any, centre: Any, sourc
         photo: The reference, smoothed; the least spread of grey levels that is texture.
         prior: Planes (w, wu, wv) per pixel, w = 0 for none; standard deviations of w.
         centre: Planes to sweep around and half widths of their bands, w.
-        sources: Pixels, frames and pairs of the other views, as of `cost.pair_cost`.
+        others: `pixels` and `views` as of `cost.pair_cost`.
         state: Changed in place: best planes, their scores (INVALID and more: none), the score of the second
             minimum over the best, motion in px per unit of w (0: unseen, -1: blank).
     """
     grey, least_spread = photo
+    prior_planes, prior_bands = prior
+    centres, bands = centre
     planes, scores, ratios, motions = state
-    pixels, frames, pairs = sources
-    patch, costs = np.empty((3, TAPS), np.float32), np.empty(len(frames), np.float32)
-    curve = np.empty(2 * MAX_SIDE + 1, np.float64)
-    plane, place = np.empty(3), np.empty(2)
+    pixels, views = others
+    work, curve, plane = make_work(len(views)), np.empty(2 * MAX_SIDE + 1), np.empty(5)
     for row in range(start, stop):
         for column in range(grey.shape[1]):
-            w0, half = np.float64(centre[0][row, column, 0]), np.float64(centre[1][row, column])
-            scores[row, column], ratios[row, column] = INVALID, UNIQUE
-            motions[row, column] = 0
-            planes[row, column] = centre[0][row, column]
-            if not (w0 > 0 and half > 0):
-                continue
-            place[0], place[1] = column + 0.5, row + 0.5
-            motion = motion_px(sources, place, w0)
+            w0, half = np.float64(centres[row, column, 0]), np.float64(bands[row, column])
+            scores[row, column], ratios[row, column], motions[row, column] = INVALID, UNIQUE, 0
+            for i in range(3):
+                planes[row, column, i] = plane[i] = centres[row, column, i]
+            plane[3], plane[4] = column + 0.5, row + 0.5
+            motion = motion_px(views, plane[3], plane[4], w0) if w0 > 0 and half > 0 else 0.0
             if motion <= 0:
                 continue
-            patch[2, 0], patch[2, 1], _ = take_patch(grey, row, column, patch[0], patch[1])
-            if patch[2, 1] < least_spread:
+            take_patch(grey, row, column, work)
+            if work[PATCH, SPREAD] < least_spread:
                 motions[row, column] = -1
                 continue
             motions[row, column] = motion
-            plane[1], plane[2] = centre[0][row, column, 1], centre[0][row, column, 2]
-            half = min(half, 0.95 * w0)
+            half = min(half, MAX_SHARE * w0)
             side = min(max(np.int64(np.ceil(half * motion / STEP_PX)), 1), MAX_SIDE)
-            step = half / side
-            best, best_at = np.inf, 0
+            step, best, best_at = half / side, np.inf, 0
             for k in range(2 * side + 1):
                 plane[0] = w0 + (k - side) * step
-                curve[k] = view_costs(pixels, frames, pairs, place, plane, patch, costs)
-                curve[k] += prior_term(plane[0], prior[0][row, column], prior[1][row, column])
+                curve[k] = view_costs(pixels, views, plane, work)
+                curve[k] += prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
                 if curve[k] < best:
                     best, best_at = curve[k], k
-            second, apart = np.inf, max(2, np.int64(np.ceil(SECOND_AT_PX / (step * motion))))
-            for k in range(1, 2 * side):
-                if abs(k - best_at) >= apart and curve[k] <= curve[k - 1] and curve[k] <= curve[k + 1]:
-                    second = min(second, curve[k])
+            apart = max(2, np.int64(np.ceil(SECOND_AT_PX / (step * motion))))
+            second = second_minimum(curve, 2 * side + 1, best_at, apart)
             planes[row, column, 0] = w0 + (best_at - side + vertex(curve, best_at, 2 * side)) * step
             scores[row, column] = best
             if second < INVALID:
