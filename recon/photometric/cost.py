@@ -3,7 +3,7 @@
     c = 1 - sum_i g_i (r_i - r) (s_i - s) / (sigma_r sigma_s)
 
 over the taps i of the patch, with weights g_i of sum 1 that fall with the distance from the middle and with
-the difference of grey levels to it (Yoon and Kweon 2006), so that a patch across a depth edge follows the
+the difference of colours to it (Yoon and Kweon 2006), so that a patch across a depth edge follows the
 side its middle is on. Means, spreads and sums are weighted alike. Gain and offset of the exposure cancel.
 
 The kernels pass few whole arrays and indices: a slice or a tuple of arrays is counted by all threads at once,
@@ -18,11 +18,13 @@ from recon.photometric.jit import compiled
 
 RADIUS, STEP = 4, 2  # taps at every second pixel of 9x9: photos are smoothed, those between say little more
 SPATIAL_PX = 4.0  # standard deviation of the weights over distance
-GREY_LEVELS = 24.0  # standard deviation of the weights over grey levels
+COLOR_LEVELS = 25.0  # standard deviation of the weights over the distance of colours, of 255 per channel
 INVALID = np.float32(2.0)  # cost of what cannot be seen; NCC is -1 there
 
 _ALONG = np.arange(-RADIUS, RADIUS + 1, STEP)
-TAPS_V, TAPS_U = (offsets.ravel().astype(np.float32) for offsets in np.meshgrid(_ALONG, _ALONG, indexing="ij"))
+TAPS_V, TAPS_U = (
+    offsets.ravel().astype(np.float32) for offsets in np.meshgrid(_ALONG, _ALONG, indexing="ij")
+)
 TAPS = len(TAPS_U)
 DISTANCE = (np.square(TAPS_U) + np.square(TAPS_V)) / np.float32(2 * SPATIAL_PX**2)
 CORNERS = (0, len(_ALONG) - 1, TAPS - len(_ALONG), TAPS - 1)
@@ -39,21 +41,22 @@ def make_work(views: int) -> Any:
 
 @compiled
 @no_type_check
-def take_patch(grey: Any, row: int, column: int, work: Any) -> Any:
+def take_patch(grey: Any, colors: Any, row: int, column: int, work: Any) -> Any:
     """Writes the patch's weights, its grey levels less their mean times the weights, mean and spread.
 
     Returns:
         The effective number of taps.
     """
     height, width = grey.shape
-    middle = grey[row, column]
+    red, green, blue = colors[row, column, 0], colors[row, column, 1], colors[row, column, 2]
     total, mean, squares = np.float32(0), np.float32(0), np.float32(0)
-    scale = np.float32(1 / (2 * GREY_LEVELS**2))
+    scale = np.float32(1 / (2 * COLOR_LEVELS**2))
     for i in range(TAPS):
         v = min(max(row + np.int32(TAPS_V[i]), 0), height - 1)
         u = min(max(column + np.int32(TAPS_U[i]), 0), width - 1)
         value = grey[v, u]
-        weight = np.exp(-DISTANCE[i] - (value - middle) * (value - middle) * scale)
+        r, g, b = colors[v, u, 0] - red, colors[v, u, 1] - green, colors[v, u, 2] - blue
+        weight = np.exp(-DISTANCE[i] - (r * r + g * g + b * b) * scale)
         work[VALUES, i], work[WEIGHTS, i] = value, weight
         total += weight
         squares += weight * weight
@@ -124,9 +127,9 @@ def pair_cost(pixels: Any, views: Any, j: int, plane: Any, work: Any) -> Any:
 @compiled
 @no_type_check
 def view_costs(pixels: Any, views: Any, plane: Any, work: Any) -> Any:
-    """Writes the costs of a plane in each other view; returns the mean of the better half of those that see it.
+    """Writes the costs of a plane in each other view; returns the mean of the better half of them.
 
-    The half is rounded up; INVALID where none sees it.
+    The half, rounded up, is of those that see it; INVALID where none does.
     """
     seen, count = 0, len(views)
     for j in range(count):

@@ -38,7 +38,7 @@ def to_grey(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
     return image.astype(np.float32) @ GREY
 
 
-def halved(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h2 w2"]:
+def halved(grey: Float32[np.ndarray, "h w *c"]) -> Float32[np.ndarray, "h2 w2 *c"]:
     """Returns the picture of means of 2x2 pixels; an odd last row or column is left out."""
     height, width = grey.shape[0] // 2 * 2, grey.shape[1] // 2 * 2
     even = grey[:height, :width]
@@ -50,15 +50,15 @@ def halved_camera(camera: Camera) -> Camera:
     return Camera(np.diag([0.5, 0.5, 1.0]) @ camera.K, camera.width // 2, camera.height // 2)
 
 
-def smoothed(grey: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+def smoothed(grey: Float32[np.ndarray, "h w *c"]) -> Float32[np.ndarray, "h w *c"]:
     """Returns the picture with a Gaussian of SMOOTHING_PX over it."""
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(grey, SMOOTHING_PX, mode="nearest", truncate=3.0)
+    return gaussian_filter(grey, SMOOTHING_PX, axes=(0, 1), mode="nearest", truncate=3.0)
 
 
 def noise_of(smooth: Float32[np.ndarray, "h w"]) -> float:
-    """Returns the standard deviation of noise in a smoothed picture, grey levels, from its blankest blocks."""
+    """Returns the noise of a smoothed picture, as its blankest blocks show it: rms, grey levels."""
     height, width = (size // NOISE_BLOCK * NOISE_BLOCK for size in smooth.shape)
     if height == 0 or width == 0:
         return MIN_NOISE

@@ -1,7 +1,7 @@
 """Planes and pairs of views in the form the kernels use: inverse depth over the picture.
 
-On a plane, w = 1 / z is linear over the picture: w(u, v) = w0 + wu (u - u0) + wv (v - v0). A pixel x = (u, v, 1)
-of the reference at inverse depth w lies in another view at the pixel
+On a plane, w = 1 / z is linear over the picture: w(u, v) = w0 + wu (u - u0) + wv (v - v0). A pixel
+x = (u, v, 1) of the reference at inverse depth w lies in another view at the pixel
 
     x' ~ A x + w b,   A = K' R K^-1,   b = K' t
 
@@ -12,23 +12,20 @@ the plane, K' (R + t n^T / delta) K^-1.
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from recon.geometry import invert, rays
+from recon.geometry import rays
 from recon.scene import Camera
 
 MIN_COSINE = 0.1  # steeper normals are tilted to this: patches on them would shrink to a line
-PAIR_NUMBERS = 12  # A row by row, then b
 
 
 def pair_geometry(
     K: Float64[np.ndarray, "3 3"],
-    cam_from_world: Float64[np.ndarray, "4 4"],
     other_K: Float64[np.ndarray, "3 3"],
-    other_from_world: Float64[np.ndarray, "4 4"],
+    other_from_reference: Float64[np.ndarray, "4 4"],
 ) -> Float64[np.ndarray, "12"]:
     """Returns A, row by row, and b of a reference and another view."""
-    motion = other_from_world @ invert(cam_from_world)
-    A = other_K @ motion[:3, :3] @ np.linalg.inv(K)
-    return np.concatenate([A.ravel(), other_K @ motion[:3, 3]])
+    A = other_K @ other_from_reference[:3, :3] @ np.linalg.inv(K)
+    return np.concatenate([A.ravel(), other_K @ other_from_reference[:3, 3]])
 
 
 def planes_of(

@@ -39,9 +39,9 @@ def best_along(scores: Any, row: int, column: int, direction: Any, distances: An
 
 @compiled
 @no_type_check
-def propagate_rows(start: int, stop: int, color: int, photo: Any, prior: Any, others: Any, state: Any) -> None:
-    """Tries the neighbours' planes at the pixels of one colour, in some rows; arguments as of `sweep_rows`."""
-    grey, prior_planes, prior_bands, (pixels, views) = photo[0], prior[0], prior[1], others
+def propagate_rows(start: int, stop: int, color: int, reference: Any, others: Any, state: Any) -> None:
+    """Tries the neighbours' planes at the pixels of one colour, in some rows; the rest as of `sweep_rows`."""
+    (grey, colors, _, prior_planes, prior_bands), (pixels, views) = reference, others
     planes, scores, _, motions = state
     work, plane = make_work(len(views)), np.empty(5)
     for row in range(start, stop):
@@ -61,7 +61,7 @@ def propagate_rows(start: int, stop: int, color: int, photo: Any, prior: Any, ot
                     if not plane[0] > 0 or (same and scores[row, column] < 1):
                         continue
                     if not taken:
-                        take_patch(grey, row, column, work)
+                        take_patch(grey, colors, row, column, work)
                         taken = True
                     score = view_costs(pixels, views, plane, work)
                     score += prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
@@ -74,9 +74,14 @@ def propagate_rows(start: int, stop: int, color: int, photo: Any, prior: Any, ot
 @compiled
 @no_type_check
 def fit_plane(grey: Any, planes: Any, scores: Any, motion: Any, plane: Any) -> bool:
-    """Writes the plane fitted to what the pixels around have found; False where they are too few or too thin."""
+    """Writes the plane fitted to what the pixels around have found; False where they are too few."""
     column, row = np.int64(plane[3]), np.int64(plane[4])
-    own0, own1, own2, middle = planes[row, column, 0], planes[row, column, 1], planes[row, column, 2], grey[row, column]
+    own0, own1, own2, middle = (
+        planes[row, column, 0],
+        planes[row, column, 1],
+        planes[row, column, 2],
+        grey[row, column],
+    )
     height, width = scores.shape
     s, su, sv, suu, suv, svv, sw, suw, svw = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for r in range(max(row - FIT_RADIUS, 0), min(row + FIT_RADIUS + 1, height)):
@@ -107,9 +112,9 @@ def fit_plane(grey: Any, planes: Any, scores: Any, motion: Any, plane: Any) -> b
 
 @compiled
 @no_type_check
-def fit_rows(start: int, stop: int, photo: Any, prior: Any, others: Any, old: Any, state: Any) -> None:
+def fit_rows(start: int, stop: int, reference: Any, others: Any, old: Any, state: Any) -> None:
     """Tries fitted planes in some rows; `old` is a copy of `state`, so that the order does not matter."""
-    grey, prior_planes, prior_bands, (pixels, views) = photo[0], prior[0], prior[1], others
+    (grey, colors, _, prior_planes, prior_bands), (pixels, views) = reference, others
     planes, scores, _, motions = state
     old_planes, old_scores = old
     work, plane = make_work(len(views)), np.empty(5)
@@ -119,7 +124,7 @@ def fit_rows(start: int, stop: int, photo: Any, prior: Any, others: Any, old: An
             plane[3], plane[4] = column + 0.5, row + 0.5
             if motion <= 0 or not fit_plane(grey, old_planes, old_scores, motion, plane) or not plane[0] > 0:
                 continue
-            take_patch(grey, row, column, work)
+            take_patch(grey, colors, row, column, work)
             score = view_costs(pixels, views, plane, work)
             score += prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
             if score < scores[row, column] - GAIN:

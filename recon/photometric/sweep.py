@@ -58,7 +58,7 @@ def prior_term(w: Any, prior_w: Any, sigma: Any) -> Any:
 @no_type_check
 def vertex(curve: Any, at: int, last: int) -> Any:
     """Returns where the parabola through a minimum and its neighbours has its vertex, from -1/2 to 1/2."""
-    if at == 0 or at == last or curve[at - 1] >= INVALID or curve[at + 1] >= INVALID:
+    if at in (0, last) or curve[at - 1] >= INVALID or curve[at + 1] >= INVALID:
         return 0.0
     bend = curve[at - 1] + curve[at + 1] - 2 * curve[at]
     return 0.5 * (curve[at - 1] - curve[at + 1]) / bend if bend > 0 else 0.0
@@ -77,21 +77,20 @@ def second_minimum(curve: Any, count: int, best_at: int, apart: int) -> Any:
 
 @compiled
 @no_type_check
-def sweep_rows(start: int, stop: int, photo: Any, prior: Any, centre: Any, others: Any, state: Any) -> None:
+def sweep_rows(start: int, stop: int, reference: Any, others: Any, centre: Any, state: Any) -> None:
     """Sweeps some rows.
 
     Args:
         start: First row.
         stop: One past the last.
-        photo: The reference, smoothed; the least spread of grey levels that is texture.
-        prior: Planes (w, wu, wv) per pixel, w = 0 for none; standard deviations of w.
-        centre: Planes to sweep around and half widths of their bands, w.
+        reference: Grey levels and colours, smoothed; the least spread of grey levels that is texture; the
+            prior's planes (w, wu, wv) per pixel, w = 0 for none, and standard deviations of w.
         others: `pixels` and `views` as of `cost.pair_cost`.
+        centre: Planes to sweep around and half widths of their bands, w.
         state: Changed in place: best planes, their scores (INVALID and more: none), the score of the second
             minimum over the best, motion in px per unit of w (0: unseen, -1: blank).
     """
-    grey, least_spread = photo
-    prior_planes, prior_bands = prior
+    grey, colors, least_spread, prior_planes, prior_bands = reference
     centres, bands = centre
     planes, scores, ratios, motions = state
     pixels, views = others
@@ -106,7 +105,7 @@ def sweep_rows(start: int, stop: int, photo: Any, prior: Any, centre: Any, other
             motion = motion_px(views, plane[3], plane[4], w0) if w0 > 0 and half > 0 else 0.0
             if motion <= 0:
                 continue
-            take_patch(grey, row, column, work)
+            take_patch(grey, colors, row, column, work)
             if work[PATCH, SPREAD] < least_spread:
                 motions[row, column] = -1
                 continue
