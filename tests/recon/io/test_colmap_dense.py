@@ -124,5 +124,5 @@ def test_colmap_fuses_our_maps_onto_the_surface(tmp_path):
     )
     assert len(points) > 200
     local = transform(world.local_from_world, points)
-    assert np.abs(local[:, 2]).max() < 2e-3  # COLMAP takes the median of nearby pixels' depth
+    assert np.abs(local[:, 2]).max() < 0.02  # half a pixel: COLMAP's fusion has centres at whole numbers
     np.testing.assert_allclose(rotate(world.local_from_world, normals) @ [0, 0, 1], 1, atol=1e-5)
