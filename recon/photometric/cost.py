@@ -18,7 +18,7 @@ from recon.photometric.jit import compiled
 
 RADIUS, STEP = 4, 2  # taps at every second pixel of 9x9: photos are smoothed, those between say little more
 SPATIAL_PX = 4.0  # standard deviation of the weights over distance
-COLOR_LEVELS = 25.0  # standard deviation of the weights over the distance of colours, of 255 per channel
+COLOR_LEVELS = 32.0  # standard deviation of the weights over the distance of colours, of 255 per channel
 INVALID = np.float32(2.0)  # cost of what cannot be seen; NCC is -1 there
 
 _ALONG = np.arange(-RADIUS, RADIUS + 1, STEP)

@@ -16,7 +16,7 @@ from recon.scene import Camera, DepthMap
 TEXTURE_TO_NOISE = 2.0  # least spread of grey levels, in standard deviations of the noise
 COARSE_BAND_PX = 6.0  # half width of the prior's band, for most pixels, that the coarsest level sweeps
 LEAST_LEVELS = 3  # weak texture shows at coarser ones only
-MIN_SIZE = 48  # shorter side of the coarsest level, px
+MIN_SIZE = 24  # shorter side of the coarsest level, px
 MAX_SCALE_UP = 1.5  # pixels of another view may be so much finer on the surface; beyond it is halved
 PROBES = 500  # pixels that tell how wide the band is
 

@@ -1,7 +1,7 @@
 """The whole measurement of one view: coarse to fine, and at each size a sweep, a propagation and a fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from recon.errors import InputError
 from recon.photometric.cost import INVALID
-from recon.photometric.fitting import ACCEPTED, BLANK, MAX_OFF_CENTRE_PX, NO_PRIOR, measure_rows
+from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR, measure_rows
 from recon.photometric.jit import run_rows
 from recon.photometric.levels import Level, enlarged, make_levels, parents
 from recon.photometric.pictures import Photo
@@ -18,8 +18,9 @@ from recon.photometric.propagation import fit_rows, propagate_rows
 from recon.photometric.sweep import BAND_SIGMAS, sweep_rows
 from recon.scene import Camera, DepthMap
 
-SIGMA_FACTOR = 1.0  # measured: errors over what the curvature says
-FLOOR_PX = 0.1  # standard deviation of any match, px of the view that moves most
+SIGMA_FACTOR = 1.8  # measured: errors over what the curvature says; taps are not independent
+FLOOR_PX = 0.06  # of any match, px of the view that moves most: measured where cameras are exact
+MAX_RELATIVE_SIGMA = 0.2  # of depth: vaguer is no measurement
 FINER_BAND_PX = 1.6  # half width of the band around what a coarser level found
 GOOD_SCORE = 0.35  # of a coarser level's plane that the next one starts from
 ROUNDS = 2  # of propagation per level
@@ -67,7 +68,12 @@ class _Found:
 
 
 def refine(
-    reference: Photo, prior: DepthMap, neighbours: Sequence[Photo], *, threads: int | None = None
+    reference: Photo,
+    prior: DepthMap,
+    neighbours: Sequence[Photo],
+    *,
+    camera_error_px: float = 0.1,
+    threads: int | None = None,
 ) -> Measurement:
     """Returns depth measured in the photos near a prior, not merged with it.
 
@@ -78,6 +84,8 @@ def refine(
             without prior depth are not measured.
         neighbours: Other photos, of any size, as `choose_neighbours` finds them. Their order does not matter
             but for rounding.
+        camera_error_px: Standard deviation of where the cameras put a point in another photo: a part of every
+            sigma. SfM's is a tenth to a half of its mean reprojection error.
         threads: None takes one per processor. The result does not depend on it.
 
     Raises:
@@ -90,10 +98,11 @@ def refine(
         photo, sources = level.reference(), level.sources()
         state = _match(level, photo, sources, state, threads)
         limit = np.inf if level is levels[0] else MAX_OFF_CENTRE_PX
-        finer = _measure(level, (*photo[:2], limit), sources, state, threads)
-        found = _filled(finer, found)
+        found = _filled(_measure(level, (*photo[:2], limit), sources, state, threads), found)
+    assert state is not None
     assert found is not None
-    return _measurement(found, prior.camera)
+    variances = found.variances + np.square(np.float32(camera_error_px) / np.maximum(state.motions, TINY))
+    return _measurement(replace(found, variances=variances), prior.camera)
 
 
 def _order(photo: Photo) -> tuple[float, ...]:
@@ -133,13 +142,11 @@ def _centres(
     half = np.float32(BAND_SIGMAS) * level.bands
     if coarser is None:
         return level.planes, half
-    at = parents(level.grey.shape, coarser.scores.shape)
-    found = enlarged(coarser.planes, level.grey.shape)
+    at = parents(half.shape, coarser.scores.shape)
+    found = enlarged(coarser.planes, half.shape)
     narrow = np.float32(FINER_BAND_PX) / np.maximum(2 * coarser.motions[at], TINY)
-    good = (
-        (coarser.scores[at] < GOOD_SCORE) & (coarser.motions[at] > 0) & (found[..., 0] > 0) & (narrow < half)
-    )
-    good &= level.planes[..., 0] > 0
+    good = (coarser.scores[at] < GOOD_SCORE) & (coarser.motions[at] > 0) & (found[..., 0] > 0)
+    good &= (narrow < half) & (level.planes[..., 0] > 0)
     return np.where(good[..., None], found, level.planes), np.where(good, narrow, half)
 
 
@@ -171,12 +178,15 @@ def _filled(found: _Found, coarser: _Found | None) -> _Found:
 
 
 def _measurement(found: _Found, camera: Camera) -> Measurement:
-    accepted = (found.outcome == ACCEPTED) & (found.planes[..., 0] > 0)
-    depth = np.where(accepted, 1 / np.where(accepted, found.planes[..., 0], 1).astype(np.float64), 0)
+    w = found.planes[..., 0]
+    vague = (found.outcome == ACCEPTED) & ~((w > 0) & (np.sqrt(found.variances) <= MAX_RELATIVE_SIGMA * w))
+    outcome = np.where(vague, FLAT, found.outcome).astype(np.uint8)
+    accepted = outcome == ACCEPTED
+    depth = np.where(accepted, 1 / np.where(accepted, w, 1).astype(np.float64), 0)
     normals = np.where(accepted[..., None], normals_of(found.planes, camera), 0)
     sigma = np.where(accepted, np.sqrt(found.variances) * depth**2, 0)
     depth_map = DepthMap(
         camera, depth.astype(np.float32), normals.astype(np.float32), sigma.astype(np.float32)
     )
     ncc = np.where(accepted, 1 - found.costs, 0).astype(np.float32)
-    return Measurement(depth_map, ncc, found.outcome)
+    return Measurement(depth_map, ncc, outcome)

@@ -23,6 +23,7 @@ MAX_SIDE = 24  # samples to either side of the centre at most
 MAX_SHARE = 0.95  # of the centre that the band reaches down: inverse depth stays positive
 STEP_PX = 0.8  # between samples, in the view that moves most
 SECOND_AT_PX = 1.5  # another minimum must be so far away to be another one
+LEAST_COST = 1e-3  # of a best match against a second
 UNIQUE = np.float32(1e3)  # ratio where there is no second minimum
 
 
@@ -66,13 +67,34 @@ def vertex(curve: Any, at: int, last: int) -> Any:
 
 @compiled
 @no_type_check
-def second_minimum(curve: Any, count: int, best_at: int, apart: int) -> Any:
-    """Returns the lowest other local minimum of the curve that is so far from the best; infinity for none."""
-    second = np.inf
-    for k in range(1, count - 1):
+def bottom(curve: Any, at: int, last: int) -> Any:
+    """Returns the value at the vertex of a minimum: a sample tells how near it happens to be as well."""
+    move = vertex(curve, at, last)
+    return curve[at] - 0.25 * (curve[at - 1] - curve[at + 1]) * move if move != 0 else curve[at]
+
+
+@compiled
+@no_type_check
+def best_minimum(curve: Any, last: int) -> int:
+    """Returns the index of the minimum with the lowest bottom; an end of the curve counts as it is."""
+    best, best_at = np.inf, 0
+    for k in range(last + 1):
+        if (k == 0 or curve[k] <= curve[k - 1]) and (k == last or curve[k] <= curve[k + 1]):
+            value = bottom(curve, k, last)
+            if value < best:
+                best, best_at = value, k
+    return best_at
+
+
+@compiled
+@no_type_check
+def second_ratio(curve: Any, last: int, best_at: int, apart: int) -> Any:
+    """Returns the lowest other bottom, at least so many samples from the best, over the best."""
+    second, best = np.inf, max(bottom(curve, best_at, last), LEAST_COST)
+    for k in range(1, last):
         if abs(k - best_at) >= apart and curve[k] <= curve[k - 1] and curve[k] <= curve[k + 1]:
-            second = min(second, curve[k])
-    return second
+            second = min(second, bottom(curve, k, last))
+    return second / best if second < INVALID else UNIQUE
 
 
 @compiled
@@ -112,16 +134,13 @@ def sweep_rows(start: int, stop: int, reference: Any, others: Any, centre: Any, 
             motions[row, column] = motion
             half = min(half, MAX_SHARE * w0)
             side = min(max(np.int64(np.ceil(half * motion / STEP_PX)), 1), MAX_SIDE)
-            step, best, best_at = half / side, np.inf, 0
+            step = half / side
             for k in range(2 * side + 1):
                 plane[0] = w0 + (k - side) * step
                 curve[k] = view_costs(pixels, views, plane, work)
                 curve[k] += prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
-                if curve[k] < best:
-                    best, best_at = curve[k], k
+            best_at = best_minimum(curve, 2 * side)
             apart = max(2, np.int64(np.ceil(SECOND_AT_PX / (step * motion))))
-            second = second_minimum(curve, 2 * side + 1, best_at, apart)
             planes[row, column, 0] = w0 + (best_at - side + vertex(curve, best_at, 2 * side)) * step
-            scores[row, column] = best
-            if second < INVALID:
-                ratios[row, column] = second / max(best, 1e-6)
+            scores[row, column] = curve[best_at]
+            ratios[row, column] = second_ratio(curve, 2 * side, best_at, apart)
