@@ -2,9 +2,10 @@
 
 The only place that knows pycolmap. In the order of the method: `options`, `features` (one photo), `pairs`
 (which photos to compare), `matching` (the database), `sfm` (the model), `model` (its files), `undistort` (a
-`Scene`).
+`Scene`), `dense` (depth maps for COLMAP's fusion, and from its stereo).
 """
 
+from recon.io.colmap.dense import read_dense, write_dense, write_fusion_list
 from recon.io.colmap.from_scene import model_from_scene
 from recon.io.colmap.model import ColmapModel, read_model, write_model
 from recon.io.colmap.options import SfmOptions
@@ -16,9 +17,12 @@ __all__ = [
     "SfmOptions",
     "model_from_scene",
     "photo_pixels",
+    "read_dense",
     "read_model",
     "reconstruct",
     "scene_from_model",
     "triangulate",
+    "write_dense",
+    "write_fusion_list",
     "write_model",
 ]

@@ -1,0 +1,28 @@
+"""Depth measured in the photos themselves, near a prior: dense geometry without CUDA.
+
+Slanted patches of one photo are compared with others on planes that a prior proposes: its depth, searched
+through three of its standard deviations, with its normals. Where the prior is vague, the search is coarse to
+fine, and planes spread from pixel to pixel; so a depth range alone can be the prior.
+
+In the order of the method: `views` chooses the neighbours; `pictures` and `planes` bring photos and prior
+into the kernels' form, `levels` at several sizes; at each size `sweep` tries inverse depths (on `cost`),
+`propagation` lets neighbouring pixels try each other's planes, `fitting` finds the vertex, its standard
+deviation, and what to reject; `refinement` holds them together. `consistency` compares views afterwards.
+"""
+
+from recon.photometric.consistency import count_witnesses, cross_check
+from recon.photometric.flat import depth_range, flat_prior
+from recon.photometric.pictures import Photo
+from recon.photometric.refinement import Measurement, refine
+from recon.photometric.views import choose_neighbours
+
+__all__ = [
+    "Measurement",
+    "Photo",
+    "choose_neighbours",
+    "count_witnesses",
+    "cross_check",
+    "depth_range",
+    "flat_prior",
+    "refine",
+]

@@ -1,0 +1,192 @@
+"""The whole measurement of one view: coarse to fine, and at each size a sweep, a propagation and a fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from recon.errors import InputError
+from recon.photometric.cost import INVALID
+from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR, measure_rows
+from recon.photometric.jit import run_rows
+from recon.photometric.levels import Level, enlarged, make_levels, parents
+from recon.photometric.pictures import Photo
+from recon.photometric.planes import normals_of
+from recon.photometric.propagation import fit_rows, propagate_rows
+from recon.photometric.sweep import BAND_SIGMAS, sweep_rows
+from recon.scene import Camera, DepthMap
+
+SIGMA_FACTOR = 1.8  # measured: errors over what the curvature says; taps are not independent
+FLOOR_PX = 0.06  # of any match, px of the view that moves most: measured where cameras are exact
+MAX_RELATIVE_SIGMA = 0.2  # of depth: vaguer is no measurement
+FINER_BAND_PX = 1.6  # half width of the band around what a coarser level found
+GOOD_SCORE = 0.35  # of a coarser level's plane that the next one starts from
+ROUNDS = 2  # of propagation per level
+TINY = np.float32(1e-20)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What the photos say about the depth of one view."""
+
+    depth_map: DepthMap
+    """Depth, its standard deviation, and the normals of the planes that match; zeros where the photos say
+    nothing. Errors of pixels closer than a patch (9 pixels) are correlated."""
+
+    ncc: Float32[np.ndarray, "h w"]
+    """Correlation of the match in the views that agree, 0 where there is none."""
+
+    outcome: UInt8[np.ndarray, "h w"]
+    """What became of each pixel: the numbers of `fitting`, ACCEPTED = 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """The best plane of each pixel of a level so far."""
+
+    planes: Float32[np.ndarray, "h w 3"]
+    scores: Float32[np.ndarray, "h w"]
+    ratios: Float32[np.ndarray, "h w"]
+    motions: Float32[np.ndarray, "h w"]
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """As the kernels want them."""
+        return self.planes, self.scores, self.ratios, self.motions
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a level measured: planes, costs, variances of w, and what became of the pixels."""
+
+    planes: Float32[np.ndarray, "h w 3"]
+    costs: Float32[np.ndarray, "h w"]
+    variances: Float32[np.ndarray, "h w"]
+    outcome: UInt8[np.ndarray, "h w"]
+
+
+def refine(
+    reference: Photo,
+    prior: DepthMap,
+    neighbours: Sequence[Photo],
+    *,
+    camera_error_px: float = 0.1,
+    threads: int | None = None,
+) -> Measurement:
+    """Returns depth measured in the photos near a prior, not merged with it.
+
+    Args:
+        reference: The view whose depth is wanted.
+        prior: What is known, of the photo's size: depth to search around (3 sigma to either side, wider only
+            where a neighbouring pixel's surface goes on), sigma, and normals, which slant the patches. Pixels
+            without prior depth are not measured.
+        neighbours: Other photos, of any size, as `choose_neighbours` finds them. Their order does not matter
+            but for rounding.
+        camera_error_px: Standard deviation of where the cameras put a point in another photo: a part of every
+            sigma. SfM's is a tenth to a half of its mean reprojection error.
+        threads: None takes one per processor. The result does not depend on it.
+
+    Raises:
+        InputError: The prior has another size than the photo.
+    """
+    _check_size(reference.camera, prior.camera)
+    levels = make_levels(reference, prior, sorted(neighbours, key=_order))
+    state, found = None, None
+    for level in reversed(levels):
+        photo, sources = level.reference(), level.sources()
+        state = _match(level, photo, sources, state, threads)
+        limit = np.inf if level is levels[0] else MAX_OFF_CENTRE_PX
+        found = _filled(_measure(level, (*photo[:2], limit), sources, state, threads), found)
+    assert state is not None
+    assert found is not None
+    variances = found.variances + np.square(np.float32(camera_error_px) / np.maximum(state.motions, TINY))
+    return _measurement(replace(found, variances=variances), prior.camera)
+
+
+def _order(photo: Photo) -> tuple[float, ...]:
+    """Sums over the views are taken in an order that the caller's does not change."""
+    return (*photo.cam_from_world.ravel(), *photo.camera.K.ravel())
+
+
+def _check_size(camera: Camera, prior: Camera) -> None:
+    if (prior.width, prior.height) != (camera.width, camera.height):
+        raise InputError(
+            f"refine: prior of {prior.width}x{prior.height}, photo of {camera.width}x{camera.height}"
+        )
+
+
+def _match(level: Level, photo: Any, sources: Any, coarser: _State | None, threads: int | None) -> _State:
+    """Sweeps, then propagates."""
+    rows, columns = level.grey.shape
+    state = _State(
+        planes=np.zeros((rows, columns, 3), np.float32),
+        scores=np.full((rows, columns), INVALID, np.float32),
+        ratios=np.zeros((rows, columns), np.float32),
+        motions=np.zeros((rows, columns), np.float32),
+    )
+    run_rows(sweep_rows, rows, threads, photo, sources, _centres(level, coarser), state.arrays)
+    for _ in range(ROUNDS):
+        for color in (0, 1):
+            run_rows(propagate_rows, rows, threads, color, photo, sources, state.arrays)
+    old = (state.planes.copy(), state.scores.copy())
+    run_rows(fit_rows, rows, threads, photo, sources, old, state.arrays)
+    return state
+
+
+def _centres(
+    level: Level, coarser: _State | None
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
+    """Returns the planes to sweep around, and half the widths of their bands."""
+    half = np.float32(BAND_SIGMAS) * level.bands
+    if coarser is None:
+        return level.planes, half
+    at = parents(half.shape, coarser.scores.shape)
+    found = enlarged(coarser.planes, half.shape)
+    narrow = np.float32(FINER_BAND_PX) / np.maximum(2 * coarser.motions[at], TINY)
+    good = (coarser.scores[at] < GOOD_SCORE) & (coarser.motions[at] > 0) & (found[..., 0] > 0)
+    good &= (narrow < half) & (level.planes[..., 0] > 0)
+    return np.where(good[..., None], found, level.planes), np.where(good, narrow, half)
+
+
+def _measure(level: Level, photo: Any, sources: Any, state: _State, threads: int | None) -> _Found:
+    numbers = np.zeros((*level.grey.shape, 3), np.float32)
+    outcome = np.zeros(level.grey.shape, np.uint8)
+    grey, colors, limit = photo
+    energy = np.sum(np.square(np.gradient(grey)), axis=0)
+    photo = (grey, colors, energy, limit)
+    run_rows(measure_rows, len(outcome), threads, photo, sources, state.arrays, (numbers, outcome))
+    outcome[level.planes[..., 0] <= 0] = NO_PRIOR
+    floor = np.float32(FLOOR_PX) / np.maximum(state.motions, TINY)
+    variances = np.float32(SIGMA_FACTOR**2) * numbers[..., 2] + np.square(floor)
+    return _Found(state.planes, numbers[..., 1], variances, outcome)
+
+
+def _filled(found: _Found, coarser: _Found | None) -> _Found:
+    """Takes over what a coarser level measured where a level has no texture."""
+    if coarser is None:
+        return found
+    at = parents(found.outcome.shape, coarser.outcome.shape)
+    use = (found.outcome == BLANK) & (coarser.outcome[at] == ACCEPTED)
+    return _Found(
+        planes=np.where(use[..., None], enlarged(coarser.planes, use.shape), found.planes),
+        costs=np.where(use, coarser.costs[at], found.costs),
+        variances=np.where(use, coarser.variances[at], found.variances),
+        outcome=np.where(use, np.uint8(ACCEPTED), found.outcome),
+    )
+
+
+def _measurement(found: _Found, camera: Camera) -> Measurement:
+    w = found.planes[..., 0]
+    vague = (found.outcome == ACCEPTED) & ~((w > 0) & (np.sqrt(found.variances) <= MAX_RELATIVE_SIGMA * w))
+    outcome = np.where(vague, FLAT, found.outcome).astype(np.uint8)
+    accepted = outcome == ACCEPTED
+    depth = np.where(accepted, 1 / np.where(accepted, w, 1).astype(np.float64), 0)
+    normals = np.where(accepted[..., None], normals_of(found.planes, camera), 0)
+    sigma = np.where(accepted, np.sqrt(found.variances) * depth**2, 0)
+    depth_map = DepthMap(
+        camera, depth.astype(np.float32), normals.astype(np.float32), sigma.astype(np.float32)
+    )
+    ncc = np.where(accepted, 1 - found.costs, 0).astype(np.float32)
+    return Measurement(depth_map, ncc, outcome)
