@@ -13,9 +13,11 @@ from pipelines.stages import (
     Fuse,
     GivenModel,
     InterpolatePoints,
+    Match,
     Predict,
     Rectify,
     Refine,
+    Settle,
     Sfm,
     Undistort,
 )
@@ -26,8 +28,8 @@ class MultiView:
     """Photos of one scene to a mesh.
 
     Cameras and sparse points by SfM, depth and normals per photo by a predictor, each prediction aligned
-    with the points its view sees and with the other views, refined by its normals, checked against its
-    neighbours, all of them fused in one volume.
+    with the points its view sees and with the other views, refined by its normals and by the other photos,
+    checked against its neighbours, all of them fused in one volume.
     """
 
     cameras: Sfm | GivenModel = field(default_factory=Sfm)
@@ -37,6 +39,8 @@ class MultiView:
     align: Align = field(default_factory=Align)
     agree: Agree = field(default_factory=Agree)
     refine: Refine = field(default_factory=Refine)
+    match: Match = field(default_factory=Match)
+    settle: Settle = field(default_factory=Settle)
     check: Check = field(default_factory=Check)
     fuse: Fuse = field(default_factory=Fuse)
     extract: ExtractMesh = field(default_factory=ExtractMesh)

@@ -139,7 +139,7 @@ def _summary(outcome: Outcome, mesh: Mesh | None) -> dict[str, Any]:
 def _depth_map_of(outcome: Outcome, name: str) -> Any:
     if "depth" in outcome and name in outcome.views("depth"):
         return outcome.get("depth", name)
-    for artifact in ("checked", "refined", "aligned"):
+    for artifact in ("checked", "settled", "refined", "aligned"):
         if artifact in outcome and name in outcome.views(artifact):
             return outcome.get(artifact, name).depth_map
     return None

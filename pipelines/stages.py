@@ -19,7 +19,16 @@ from pipelines.graph import ByView, digest
 from pipelines.predictors import Imported, Predictor
 from pipelines.runner import Progress
 from pipelines.sources import MAX_ASPECT_ERROR, Photo, Photos, folder_digest
-from recon import alignment, calibration, consistency, fusion, interpolation, meshing, refinement
+from recon import (
+    alignment,
+    calibration,
+    consistency,
+    fusion,
+    interpolation,
+    meshing,
+    photometric,
+    refinement,
+)
 from recon.alignment import Alignment, Correction
 from recon.consistency import Agreement
 from recon.errors import InputError, PipelineError, ViewError
@@ -28,12 +37,14 @@ from recon.geometry import normals_from_depth
 from recon.io import colmap, images
 from recon.io.colmap import ColmapModel, SfmOptions
 from recon.io.sequences import Frame, Sequence
+from recon.photometric import Measurement
 from recon.refinement import Refinement
 from recon.scene import Camera, DepthMap, Mesh, Prediction, Scene, SparseDepth, View
 
 MIN_SIZE = 16  # pixels; smaller pictures have no neighbourhoods to speak of
 MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 MIN_RELATIVE_ERROR = 1e-4  # of interpolated depth; float32 maps and pixel positions are no better
+CHECKING_VIEWS = 6  # views whose measurements confirm or refute one another
 VOXEL_SIZE_VIEWS = 12  # views that decide on the voxel size; more change it by less than it is uncertain
 
 
@@ -292,6 +303,107 @@ class Refine:
 
 
 @dataclass(frozen=True)
+class Match:
+    """Measures depth in the photos themselves: patches near the refined depth, compared with other photos."""
+
+    neighbours: int = 4
+    """Photos that each is compared with; 0 for no comparison."""
+
+    max_size: int = 1600
+    """Longer side of the photos that are compared, px; at least that of the depth."""
+
+    camera_error_px: float = 0.1
+    """Standard deviation of where the cameras put a point in another photo, px."""
+
+    makes: ClassVar[str] = "measured"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        scene: Scene,
+        aligned: Alignment,
+        refined: ByView[Refinement],
+        image: ByView[np.ndarray],
+        mask: Bool[np.ndarray, "h w"],
+    ) -> Measurement:
+        """Returns what the photos say, at the size of the refined depth; nothing where they say nothing."""
+        prior = refined[view.name].depth_map
+        if not aligned.has_own_normals:
+            prior = _masked(self._wide(view, scene, prior), _resized_mask(mask, prior.camera))
+        chosen = []
+        if self.neighbours and scene.cloud is not None:
+            chosen = photometric.choose_neighbours(scene, view, count=self.neighbours)
+        others = [near for near in chosen if near.name in image and near.name in refined]
+        photos = [_photo(near, image[near.name], near.camera.fitted(self._size(prior))) for near in others]
+        return photometric.refine(
+            _photo(view, image[view.name], prior.camera),
+            prior,
+            photos,
+            camera_error_px=self.camera_error_px,
+        )
+
+    def _wide(self, view: View, scene: Scene, depth_map: DepthMap) -> DepthMap:
+        """Returns interpolated depth, with the range of the sparse points' depth where there is none."""
+        try:
+            flat = photometric.flat_prior(depth_map.camera, *photometric.depth_range(scene, view))
+        except ViewError:
+            return depth_map
+        known = depth_map.depth > 0
+        return DepthMap(
+            camera=depth_map.camera,
+            depth=np.where(known, depth_map.depth, flat.depth),
+            normals=np.where(known[..., None], depth_map.normals, flat.normals),
+            sigma=np.where(known, depth_map.sigma, flat.sigma),
+        )
+
+    def _size(self, prior: DepthMap) -> int:
+        return min(self.max_size, max(prior.camera.width, prior.camera.height))
+
+
+def _photo(view: View, image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> photometric.Photo:
+    return photometric.Photo(
+        camera, view.cam_from_world, images.resize_image(image, camera.width, camera.height)
+    )
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Brings refined and measured depth together: what views confirm is averaged in and spread by normals."""
+
+    makes: ClassVar[str] = "settled"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        scene: Scene,
+        aligned: Alignment,
+        refined: Refinement,
+        measured: ByView[Measurement],
+        points: SparseDepth,
+    ) -> Refinement:
+        """Returns depth with what the photos measured, where other views' measurements agree."""
+        own = measured[view.name]
+        if not own.depth_map.depth.any() or scene.cloud is None:
+            return refined
+        near = photometric.choose_neighbours(scene, view, count=CHECKING_VIEWS)
+        others = [
+            (measured[other.name].depth_map, other.cam_from_world) for other in near if other.name in measured
+        ]
+        checked = photometric.cross_check(own, view.cam_from_world, others)
+        merged = photometric.merge(refined.depth_map, checked.depth_map)
+        if not aligned.has_own_normals:
+            return refinement.unrefined(merged)
+        with one_torch_thread():
+            return refinement.refine(merged, points.resized(view.camera, merged.camera))
+
+
+@dataclass(frozen=True)
 class Check:
     """Drops depth that other views see through."""
 
@@ -302,12 +414,12 @@ class Check:
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
-    def __call__(self, *, view: View, scene: Scene, refined: ByView[Refinement]) -> Agreement:
+    def __call__(self, *, view: View, scene: Scene, settled: ByView[Refinement]) -> Agreement:
         """Returns the depth that is fused, with the votes of the neighbours."""
-        known = (near for near in scene.neighbours(view, len(scene.views)) if near.name in refined)
+        known = (near for near in scene.neighbours(view, len(scene.views)) if near.name in settled)
         chosen = islice(known, self.neighbours)
         return consistency.check(
-            view, refined[view.name].depth_map, [(near, refined[near.name].depth_map) for near in chosen]
+            view, settled[view.name].depth_map, [(near, settled[near.name].depth_map) for near in chosen]
         )
 
 

@@ -12,6 +12,7 @@ deviation, and what to reject; `refinement` holds them together. `consistency` c
 
 from recon.photometric.consistency import count_witnesses, cross_check
 from recon.photometric.flat import depth_range, flat_prior
+from recon.photometric.merging import merge
 from recon.photometric.pictures import Photo
 from recon.photometric.refinement import Measurement, refine
 from recon.photometric.views import choose_neighbours
@@ -24,5 +25,6 @@ __all__ = [
     "cross_check",
     "depth_range",
     "flat_prior",
+    "merge",
     "refine",
 ]
