@@ -68,14 +68,23 @@ class Predict:
     seeds: int = 1
     """Predictions with different noise to average; where they differ, confidence falls. Generative only."""
 
+    steps: int = 1
+    """Denoising steps of generative checkpoints; the published ones were trained for one."""
+
     flip: bool = False
     """Also predict the mirrored photo and average: twice the time, less bias."""
+
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes to predict at and average, in units of --processing-res, such as 1 0.75."""
 
     detail: int = 1
     """Maps this many times longer, at most the photo's size: overlapping tiles, fitted to the whole."""
 
     batch_size: int = 4
     """Most photos at once."""
+
+    compile: bool = False
+    """Compile the networks first (torch.compile; kernels are kept on disk): for many photos of one size."""
 
     def predictor(self) -> LotusPredictor:
         """Returns the predictor that these flags describe.
@@ -101,9 +110,12 @@ class Predict:
             dtype=self.dtype,
             seed=self.seed,
             seeds=self.seeds,
+            steps=self.steps,
             flip=self.flip,
+            scales=self.scales,
             detail=self.detail,
             batch_size=self.batch_size,
+            compile=self.compile,
         )
 
 

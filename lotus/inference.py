@@ -13,7 +13,8 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from lotus.model import LATENT_FACTOR, LotusModel, draw_noise
 from lotus.tiling import fitted
@@ -21,7 +22,9 @@ from recon.scene import Prediction
 
 CLIPPED_MARGIN = 0.02  # of the range; nearer to its ends a value may be any that was clipped
 CLIPPED_CONFIDENCE = 0.1  # a clipped pixel still says "nearest" or "farthest"
-HALF_TRUST_SPREAD = 0.02  # of the range; passes that differ by this halve the confidence
+ERROR_FLOOR = 0.02  # of the range: about the error of a clear pixel, which all passes share (paper, table 1)
+SPREAD_WINDOW = 7  # px, odd: the neighbourhood that two passes, which tell little of a pixel, need
+WINDOW_PASSES = 4  # what the neighbourhood's variance counts for, in passes
 MIN_NORMAL_LENGTH = 0.1  # shorter is a mean of opposite directions
 
 
@@ -31,11 +34,13 @@ class Pass:
 
     seed: int
     is_flipped: bool
+    scale: float = 1.0
 
 
-def ensemble(seed: int, seeds: int, flip: bool) -> tuple[Pass, ...]:
-    """Returns the passes of an ensemble: each of so many seeds, as it is and, if wanted, mirrored."""
-    return tuple(Pass(seed + k, mirrored) for k, mirrored in product(range(seeds), (False, True)[: 1 + flip]))
+def ensemble(seed: int, seeds: int, flip: bool, scales: Sequence[float] = (1.0,)) -> tuple[Pass, ...]:
+    """Returns the passes of an ensemble: each seed at each size, as it is and, if wanted, mirrored."""
+    choices = product(range(seed, seed + seeds), scales, (False, True)[: 1 + flip])
+    return tuple(Pass(each, mirrored, scale) for each, scale, mirrored in choices)
 
 
 def map_size(width: int, height: int, processing_res: int) -> tuple[int, int]:
@@ -70,8 +75,7 @@ def predict(
         InputError: The networks give no finite numbers.
     """
     models = [model for model in (depth and depth[0], normals) if model is not None]
-    pixels = torch.cat([models[0].pixels(photo[None], size) for photo in photos])
-    drawn = [_draw(models, pixels, each) for each in passes]  # per pass, per model: (b, 3, h, w)
+    drawn = [_draw(models, photos, size, each) for each in passes]  # per pass, per model: (b, 3, h, w)
     raw = torch.stack([torch.stack(pictures) for pictures in drawn]).movedim(3, -1).cpu().numpy()
     mirrored = np.array([each.is_flipped for each in passes])
     predictions = []
@@ -90,9 +94,14 @@ def values_from_raw(
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Returns depth or disparity in [0, 1] (nearly, if several passes), and its confidence.
 
-    Passes differ by scale and shift, so all are fitted to the first in least squares before the mean. The
-    confidence is low at both ends of the range, where values were clipped (sky and the farthest 2 % at one,
-    the nearest 2 % at the other), and falls with the passes' spread.
+    Passes differ by scale and shift, so all are fitted to the first in least squares before the mean. A
+    confidence c says that the mean square error expected of a value is `ERROR_FLOOR`^2 / c, in units of the
+    range; so the alignment takes it. The floor is what passes have in common, which their spread cannot show:
+
+        c = floor^2 / (floor^2 + variance of the mean of the passes)
+
+    It is low at both ends of the range, where values were clipped (sky and the farthest 2 % at one, the
+    nearest 2 % at the other).
 
     Args:
         raw: What the network drew in each pass, in [-1, 1] and somewhat beyond.
@@ -102,8 +111,24 @@ def values_from_raw(
     aligned = np.stack([fitted(each, maps[0], np.ones_like(each)) for each in maps])
     mean = drawn.mean(axis=(0, 3))
     inside = np.clip(np.minimum(mean, 1 - mean) / CLIPPED_MARGIN, CLIPPED_CONFIDENCE, 1)
-    agreement = 1 / (1 + (aligned.std(axis=0) / HALF_TRUST_SPREAD) ** 2)
-    return aligned.mean(axis=0).astype(np.float32), (inside * agreement).astype(np.float32)
+    certainty = ERROR_FLOOR**2 / (ERROR_FLOOR**2 + variance_of_mean(aligned))
+    return aligned.mean(axis=0).astype(np.float32), (inside * certainty).astype(np.float32)
+
+
+def variance_of_mean(maps: Float[np.ndarray, "p h w"]) -> Float[np.ndarray, "h w"]:
+    """Returns the variance of the mean of maps whose errors are independent; 0 for one map.
+
+    A pixel's sample variance is shrunk toward its neighbourhood's: with few passes it is mostly luck
+    (moderated variances, Smyth 2004, with a prior of fixed weight).
+    """
+    if len(maps) == 1:
+        return np.zeros_like(maps[0])
+    own = torch.from_numpy(maps.var(axis=0, ddof=1))[None, None]
+    reach = SPREAD_WINDOW // 2
+    around = F.avg_pool2d(own, SPREAD_WINDOW, stride=1, padding=reach, count_include_pad=False)
+    share = WINDOW_PASSES / (WINDOW_PASSES + len(maps) - 1)
+    variance: np.ndarray = (share * around + (1 - share) * own)[0, 0].numpy()
+    return variance / len(maps)
 
 
 def normals_from_raw(
@@ -126,16 +151,27 @@ def normals_from_raw(
     )
 
 
-def _draw(models: Sequence[LotusModel], pixels: torch.Tensor, each: Pass) -> list[torch.Tensor]:
-    """Returns the raw picture of every model in [-1, 1] and in the photo's direction, in one pass."""
-    seen = pixels.flip(-1) if each.is_flipped else pixels
+def _draw(
+    models: Sequence[LotusModel], photos: Sequence[np.ndarray], size: tuple[int, int], each: Pass
+) -> list[torch.Tensor]:
+    """Returns the raw pictures of one pass, by model, in [-1, 1], at `size` and as the photos lie."""
+    width, height = size
+    seen_size = map_size(width, height, round(max(size) * each.scale))
+    seen = torch.cat([models[0].pixels(photo[None], seen_size) for photo in photos])
+    seen = seen.flip(-1) if each.is_flipped else seen
     encoded = {model.vae: model.encode(seen) for model in models}
     latents = [model.denoise(encoded[model.vae], _common_noise(model, seen, each)) for model in models]
     if len(encoded) == 1:
         pictures = list(models[0].decode(torch.cat(latents)).chunk(len(models)))
     else:
         pictures = [model.decode(latent) for model, latent in zip(models, latents, strict=True)]
-    return [picture.flip(-1) for picture in pictures] if each.is_flipped else pictures
+    pictures = [picture.flip(-1) for picture in pictures] if each.is_flipped else pictures
+    return pictures if seen_size == size else [_resized(picture, size) for picture in pictures]
+
+
+def _resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    width, height = size
+    return F.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
 
 
 def _common_noise(model: LotusModel, pixels: torch.Tensor, each: Pass) -> torch.Tensor | None:

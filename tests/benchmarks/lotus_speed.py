@@ -26,7 +26,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from lotus.checkpoints import resolve_device, resolve_dtype
 from lotus.inference import ensemble, predict
 from lotus.model import LotusModel
-from lotus.network import LotusUNet, LotusVAE, place
+from lotus.network import LotusUNet, place
+from lotus.vae import LotusVAE
 
 TERA_FLOP = {"512x384": 5.74, "640x480": 9.15, "768x576": 13.47, "1024x768": 25.31}  # joint, encoding shared
 TASK = torch.tensor([[np.sin(1.0), 0, np.cos(1.0), 1]], dtype=torch.float32)
