@@ -16,6 +16,9 @@ COMMANDS = {
 TORCH_SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for others sleep instead of spinning
     "THP_MEM_ALLOC_ENABLE": "1",  # huge pages: far fewer page faults for maps of hundreds of megabytes
+    "TORCHINDUCTOR_CACHE_DIR": os.path.expanduser(
+        "~/.cache/lotus-recon/kernels"
+    ),  # of --compile; outlives /tmp
 }
 """What torch reads of the environment when it is loaded; the user's own settings come first."""
 HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command"}

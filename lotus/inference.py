@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from lotus.model import LATENT_FACTOR, LotusModel, draw_noise
-from lotus.tiling import fitted
 from recon.scene import Prediction
 
 CLIPPED_MARGIN = 0.02  # of the range; nearer to its ends a value may be any that was clipped
@@ -94,7 +93,7 @@ def values_from_raw(
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Returns depth or disparity in [0, 1] (nearly, if several passes), and its confidence.
 
-    Passes differ by scale and shift, so all are fitted to the first in least squares before the mean. A
+    Passes differ by scale and shift, so all take the first one's mean and deviation before the mean. A
     confidence c says that the mean square error expected of a value is `ERROR_FLOOR`^2 / c, in units of the
     range; so the alignment takes it. The floor is what passes have in common, which their spread cannot show:
 
@@ -108,11 +107,23 @@ def values_from_raw(
     """
     drawn = raw / 2 + 0.5
     maps = np.clip(drawn, 0, 1).mean(axis=-1)  # (p, h, w); clamped before the mean, as the reference
-    aligned = np.stack([fitted(each, maps[0], np.ones_like(each)) for each in maps])
+    aligned = np.stack([_in_range_of(maps[0], each) for each in maps])
     mean = drawn.mean(axis=(0, 3))
     inside = np.clip(np.minimum(mean, 1 - mean) / CLIPPED_MARGIN, CLIPPED_CONFIDENCE, 1)
     certainty = ERROR_FLOOR**2 / (ERROR_FLOOR**2 + variance_of_mean(aligned))
     return aligned.mean(axis=0).astype(np.float32), (inside * certainty).astype(np.float32)
+
+
+def _in_range_of(
+    first: Float32[np.ndarray, "h w"], other: Float32[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w"]:
+    """Returns another pass with the mean and deviation of the first.
+
+    Least squares would shrink its range, for the first is no truth but as noisy as itself.
+    """
+    own = other.std()
+    scale = first.std() / own if own > 0 else np.float32(0)
+    return scale * (other - other.mean()) + first.mean()
 
 
 def variance_of_mean(maps: Float[np.ndarray, "p h w"]) -> Float[np.ndarray, "h w"]:

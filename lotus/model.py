@@ -6,7 +6,6 @@ guidance, no scheduler step: the output is the clean latent.
 """
 
 import copy
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,8 +41,13 @@ class LotusModel:
 
     def __init__(self, unet: LotusUNet, vae: LotusVAE, *, is_compiled: bool = False) -> None:
         self.unet, self.vae = unet, vae
-        wrap = compile_cached if is_compiled else _unchanged
-        self._denoise, self._encode, self._decode = wrap(unet.forward), wrap(vae.encode), wrap(vae.decode)
+        self._denoise: Forward = unet.forward
+        self._encode: Forward = vae.encode
+        self._decode: Forward = vae.decode
+        if is_compiled:  # each size by itself: symbolic sizes take minutes to trace
+            self._denoise = torch.compile(unet.forward, dynamic=False)
+            self._encode = torch.compile(vae.encode, dynamic=False)
+            self._decode = torch.compile(vae.decode, dynamic=False)
         self.is_generative = unet.in_channels == 8
         self.device, self.dtype = unet.conv_in.weight.device, number_format(unet)
 
@@ -179,18 +183,6 @@ class LotusModel:
         fitting = 1 if free is None else free // 2 // (pixels * VAE_NUMBERS_PER_PIXEL * self.dtype.itemsize)
         size = 1 if self.device.type == "cpu" else max(1, fitting)
         return torch.cat([function(part, fitting < 1) for part in batch.split(size)])
-
-
-def _unchanged(function: Forward) -> Forward:
-    return function
-
-
-def compile_cached(function: Forward) -> Forward:
-    """Returns the function compiled when it is first called; later processes find the kernels on disk."""
-    place = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lotus-recon/kernels"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))  # torch's own is lost with /tmp
-    compiled: Forward = torch.compile(function)
-    return compiled
 
 
 def signal_share(timestep: int) -> float:
