@@ -20,6 +20,7 @@ from recon.scene import Prediction
 DEPTH_CHECKPOINT = "jingheya/lotus-depth-d-v2-0-disparity"  # the authors' best deterministic pair
 NORMALS_CHECKPOINT = "jingheya/lotus-normal-d-v1-1"
 THUMBNAIL_HEIGHT, MARGIN = 180, 4  # px
+MAX_THUMBNAIL_RATIO = 3  # width / height; wider photos are lower on the sheet
 MAX_SHEET_PHOTOS = 48
 SHEET_RATIO = 1.4  # width / height of the contact sheet, about
 
@@ -131,6 +132,8 @@ def predict(words: Sequence[str]) -> None:
     options = tyro.cli(Predict, args=list(words), prog="lotus predict")
     photos = [options.photos] if options.photos.is_file() else find_photos(options.photos)
     names = _names(photos, options.photos)
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"{options.out}: a file; wanted a folder for the results")
     predictor = options.predictor()
     predictor.models()  # a checkpoint that cannot be loaded is said before the first photo is read
     sys.stdout.write(_announcement(predictor))
@@ -209,11 +212,13 @@ def _write(
 
 
 def _strip(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns small pictures side by side, all as wide as the first, with a white margin."""
+    """Returns small pictures side by side, all of the first one's size, with a white margin."""
     height, width = pictures[0].shape[:2]
-    small = max(1, round(THUMBNAIL_HEIGHT * width / height))
-    row = np.concatenate([resize_image(picture, small, THUMBNAIL_HEIGHT) for picture in pictures], axis=1)
-    return np.pad(row, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
+    scale = min(THUMBNAIL_HEIGHT / height, MAX_THUMBNAIL_RATIO * THUMBNAIL_HEIGHT / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    row = np.concatenate([resize_image(picture, *size) for picture in pictures], axis=1)
+    below = THUMBNAIL_HEIGHT - size[1] + MARGIN
+    return np.pad(row, ((MARGIN, below), (MARGIN, MARGIN), (0, 0)), constant_values=255)
 
 
 def _sheet(strips: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from lotus.model import LATENT_FACTOR, LotusModel, draw_noise
 from recon.scene import Prediction
@@ -75,22 +75,22 @@ def predict(
     """
     models = [model for model in (depth and depth[0], normals) if model is not None]
     drawn = [_draw(models, photos, size, each) for each in passes]  # per pass, per model: (b, 3, h, w)
-    raw = torch.stack([torch.stack(pictures) for pictures in drawn]).movedim(3, -1).cpu().numpy()
-    mirrored = np.array([each.is_flipped for each in passes])
+    raw = torch.stack([torch.stack(pictures) for pictures in drawn]).movedim(3, -1)
+    mirrored = torch.tensor([each.is_flipped for each in passes], device=raw.device)
     predictions = []
-    for photo in raw.transpose(2, 1, 0, 3, 4, 5):  # (models, passes, h, w, 3)
-        values, confidence, kind = np.full(photo.shape[2:4], np.nan, np.float32), None, "affine"
+    for photo in raw.permute(2, 1, 0, 3, 4, 5):  # (models, passes, h, w, 3)
+        values, confidence, kind = np.full(tuple(photo.shape[2:4]), np.nan, np.float32), None, "affine"
         if depth:
-            values, confidence = values_from_raw(photo[0])
+            values, confidence = (part.cpu().numpy() for part in values_from_raw(photo[0]))
             kind = depth[1]
-        directions = normals_from_raw(photo[-1], mirrored) if normals else None
+        directions = normals_from_raw(photo[-1], mirrored).cpu().numpy() if normals else None
         predictions.append(Prediction(values, kind, directions, confidence))
     return predictions
 
 
 def values_from_raw(
-    raw: Float32[np.ndarray, "p h w 3"],
-) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    raw: Float32[torch.Tensor, "p h w 3"],
+) -> tuple[Float32[torch.Tensor, "h w"], Float32[torch.Tensor, "h w"]]:
     """Returns depth or disparity in [0, 1] (nearly, if several passes), and its confidence.
 
     Passes differ by scale and shift, so all take the first one's mean and deviation before the mean. A
@@ -106,45 +106,46 @@ def values_from_raw(
         raw: What the network drew in each pass, in [-1, 1] and somewhat beyond.
     """
     drawn = raw / 2 + 0.5
-    maps = np.clip(drawn, 0, 1).mean(axis=-1)  # (p, h, w); clamped before the mean, as the reference
-    aligned = np.stack([_in_range_of(maps[0], each) for each in maps])
-    mean = drawn.mean(axis=(0, 3))
-    inside = np.clip(np.minimum(mean, 1 - mean) / CLIPPED_MARGIN, CLIPPED_CONFIDENCE, 1)
+    maps = list(drawn.clamp(0, 1).mean(dim=-1))  # p of (h, w); clamped before the mean, as the reference
+    aligned = torch.stack([_in_range_of(maps[0], each) for each in maps])
+    mean = drawn.mean(dim=(0, 3))
+    inside = (torch.minimum(mean, 1 - mean) / CLIPPED_MARGIN).clamp(CLIPPED_CONFIDENCE, 1)
     certainty = ERROR_FLOOR**2 / (ERROR_FLOOR**2 + variance_of_mean(aligned))
-    return aligned.mean(axis=0).astype(np.float32), (inside * certainty).astype(np.float32)
+    return aligned.mean(dim=0), inside * certainty
 
 
 def _in_range_of(
-    first: Float32[np.ndarray, "h w"], other: Float32[np.ndarray, "h w"]
-) -> Float32[np.ndarray, "h w"]:
+    first: Float32[torch.Tensor, "h w"], other: Float32[torch.Tensor, "h w"]
+) -> Float32[torch.Tensor, "h w"]:
     """Returns another pass with the mean and deviation of the first.
 
     Least squares would shrink its range, for the first is no truth but as noisy as itself.
     """
-    own = other.std()
-    scale = first.std() / own if own > 0 else np.float32(0)
+    if other is first:
+        return first
+    own = other.std(correction=0)
+    scale = torch.where(own > 0, first.std(correction=0) / own, 0.0)
     return scale * (other - other.mean()) + first.mean()
 
 
-def variance_of_mean(maps: Float[np.ndarray, "p h w"]) -> Float[np.ndarray, "h w"]:
+def variance_of_mean(maps: Float32[torch.Tensor, "p h w"]) -> Float32[torch.Tensor, "h w"]:
     """Returns the variance of the mean of maps whose errors are independent; 0 for one map.
 
     A pixel's sample variance is shrunk toward its neighbourhood's: with few passes it is mostly luck
     (moderated variances, Smyth 2004, with a prior of fixed weight).
     """
     if len(maps) == 1:
-        return np.zeros_like(maps[0])
-    own = torch.from_numpy(maps.var(axis=0, ddof=1))[None, None]
+        return torch.zeros_like(maps[0])
+    own = maps.var(dim=0, correction=1)[None, None]
     reach = SPREAD_WINDOW // 2
     around = F.avg_pool2d(own, SPREAD_WINDOW, stride=1, padding=reach, count_include_pad=False)
     share = WINDOW_PASSES / (WINDOW_PASSES + len(maps) - 1)
-    variance: np.ndarray = (share * around + (1 - share) * own)[0, 0].numpy()
-    return variance / len(maps)
+    return (share * around + (1 - share) * own)[0, 0] / len(maps)
 
 
 def normals_from_raw(
-    raw: Float32[np.ndarray, "p h w 3"], mirrored: Bool[np.ndarray, "p"]
-) -> Float32[np.ndarray, "h w 3"]:
+    raw: Float32[torch.Tensor, "p h w 3"], mirrored: Bool[torch.Tensor, "p"]
+) -> Float32[torch.Tensor, "h w 3"]:
     """Returns unit normals in the OpenCV camera frame; (0, 0, 0) where the network gives no direction.
 
     Lotus's axes are left, up and toward the camera: all three opposite to right, down, forward. A mirrored
@@ -154,12 +155,11 @@ def normals_from_raw(
         raw: What the network drew in each pass, in [-1, 1] and somewhat beyond.
         mirrored: Which passes saw the photo mirrored.
     """
-    signs = np.where(mirrored[:, None], [-1, 1, 1], [1, 1, 1]).astype(np.float32)
-    mean = -(np.clip(raw, -1, 1) * signs[:, None, None]).mean(axis=0)
-    length = np.linalg.norm(mean, axis=-1, keepdims=True)
-    return np.where(length >= MIN_NORMAL_LENGTH, mean / np.maximum(length, MIN_NORMAL_LENGTH), 0).astype(
-        np.float32
-    )
+    signs = torch.ones(len(raw), 1, 1, 3, device=raw.device)
+    signs[mirrored, ..., 0] = -1
+    mean = -(raw.clamp(-1, 1) * signs).mean(dim=0)
+    length = mean.norm(dim=-1, keepdim=True)
+    return torch.where(length >= MIN_NORMAL_LENGTH, mean / length.clamp(min=MIN_NORMAL_LENGTH), 0.0)
 
 
 def _draw(

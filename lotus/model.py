@@ -194,7 +194,8 @@ def signal_share(timestep: int) -> float:
 def free_bytes(device: torch.device) -> int | None:
     """Returns how much memory a device has left; None where that is unknown."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own store
+        return torch.cuda.mem_get_info(device)[0] + idle
     listing = Path("/proc/meminfo")
     if device.type != "cpu" or not listing.is_file():
         return None

@@ -4,17 +4,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lotus
-from lotus import LotusPredictor
-from lotus.inference import ERROR_FLOOR, ensemble, map_size, normals_from_raw, values_from_raw
+from lotus import LotusPredictor, inference
+from lotus.inference import ERROR_FLOOR, ensemble, map_size
 from recon.errors import InputError
 from recon.geometry import normals_from_depth
 
 RES = 64
 AS_IT_IS = np.array([False])
+
+
+def values_from_raw(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, confidence = inference.values_from_raw(torch.from_numpy(raw))
+    return values.numpy(), confidence.numpy()
+
+
+def normals_from_raw(raw: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    return inference.normals_from_raw(torch.from_numpy(raw), torch.from_numpy(mirrored)).numpy()
 
 
 def predictor(home: Path, depth: str | None, normals: str | None = None, **options: object) -> LotusPredictor:
