@@ -171,7 +171,8 @@ def _announcement(predictor: LotusPredictor) -> str:
     lines.append(
         f"normals by {predictor.normals}" if predictor.normals else "no normals: no checkpoint for them"
     )
-    return f"{'; '.join(lines)}; {number} on {place}, {predictor.processing_res or 'photo size'} px\n"
+    size = f"{predictor.processing_res} px" if predictor.processing_res else "the photo's size"
+    return f"{'; '.join(lines)}; {number} on {place}, {size}\n"
 
 
 def _names(photos: list[Path], root: Path) -> list[Path]:
