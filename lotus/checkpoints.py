@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float32
 
     from lotus.model import LotusModel
-    from lotus.network import LotusVAE
+    from lotus.vae import LotusVAE
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -31,6 +31,7 @@ TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 FLOATS = ("F16", "BF16", "F32", "F64")
 DTYPES = ("float32", "float16", "bfloat16")
+MAX_STEPS = 1000  # timesteps of the training
 TASKS = ("disparity", "depth", "normal")  # in this order: "lotus-depth-g-v2-1-disparity" emits disparity
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -51,7 +52,12 @@ _TEXT_FACTS = {"model_type": ("clip_text_model",)}
 
 
 def load(
-    source: str | Path, device: "str | torch.device" = "auto", dtype: "str | torch.dtype" = "float32"
+    source: str | Path,
+    device: "str | torch.device" = "auto",
+    dtype: "str | torch.dtype" = "float32",
+    *,
+    steps: int = 1,
+    compile: bool = False,
 ) -> "LotusModel":
     """Returns the model of a checkpoint, ready for inference.
 
@@ -64,13 +70,30 @@ def load(
         device: "auto" is CUDA where there is one, else the CPU; or a device's name.
         dtype: "float32" is the parity setting. "auto" is float16 on CUDA and, as the reference does, bfloat16
             on CPUs that have the instructions for it. Also "float16", "bfloat16".
+        steps: Denoising steps of a generative model. The published ones were trained for one.
+        compile: Compile the networks (torch.compile) when a size is first seen; kernels are kept on disk.
 
     Raises:
-        InputError: The source is not a Lotus checkpoint, a file is damaged, the hub cannot be reached, or the
-            device does not exist.
+        InputError: The source is not a Lotus checkpoint, a file is damaged, the hub cannot be reached, the
+            device does not exist, or several steps are wanted of a model without noise.
     """
     place = resolve_device(device)
-    return _load(find_checkpoint(source), fingerprint(source), place, resolve_dtype(dtype, place))
+    if not 1 <= steps <= MAX_STEPS:
+        raise InputError(f"{steps} steps, wanted 1 to {MAX_STEPS}")
+    if steps > 1 and not is_generative(source):
+        raise InputError(f"{source}: {steps} steps want a generative checkpoint (lotus-...-g-...)")
+    folder, options = find_checkpoint(source), _Options(place, resolve_dtype(dtype, place), compile)
+    return _load(folder, fingerprint(folder), options, steps)
+
+
+def is_generative(source: str | Path) -> bool:
+    """Returns True for Lotus-G, whose UNet takes noise beside the photo's latent.
+
+    Raises:
+        InputError: As `find_checkpoint`, or it is not Lotus's UNet.
+    """
+    channels = _read_config(find_checkpoint(source) / "unet/config.json", _UNET_FACTS)["in_channels"]
+    return bool(channels == 8)
 
 
 def task_of(source: str | Path) -> str | None:
@@ -157,6 +180,7 @@ def find_checkpoint(source: str | Path) -> Path:
     return folder
 
 
+@lru_cache(maxsize=8)  # the hub is asked once per process, not for every batch
 def _download(source: str) -> Path:
     """Returns the local snapshot of a hub repository; an up-to-date cache is used as it is."""
     from huggingface_hub import snapshot_download
@@ -194,24 +218,34 @@ class _VaeFiles:
     folder: Path = field(compare=False)
 
 
+@dataclass(frozen=True)
+class _Options:
+    """How networks are loaded."""
+
+    device: "torch.device"
+    dtype: "torch.dtype"
+    compile: bool
+
+
 @lru_cache(maxsize=2)  # a depth and a normal model
-def _load(folder: Path, files: str, device: "torch.device", dtype: "torch.dtype") -> "LotusModel":
+def _load(folder: Path, files: str, options: _Options, steps: int) -> "LotusModel":
     """Loads a checkpoint; `files`, its fingerprint, only tells apart the versions of a folder."""
     from lotus.model import LotusModel
     from lotus.network import LotusUNet, place
 
     digest = sha256((folder / "vae/config.json").read_bytes())
     digest.update((folder / VAE).read_bytes())
-    vae = _load_vae(_VaeFiles(digest.hexdigest(), folder), device, dtype)
-    unet = LotusUNet(read_unet(folder), embed_empty_prompt(folder))
-    return LotusModel(place(unet, device, dtype), vae)
+    vae = _load_vae(_VaeFiles(digest.hexdigest(), folder), options)
+    unet = LotusUNet(read_unet(folder), embed_empty_prompt(folder), steps)
+    return LotusModel(place(unet, options.device, options.dtype), vae, is_compiled=options.compile)
 
 
 @lru_cache(maxsize=2)
-def _load_vae(files: _VaeFiles, device: "torch.device", dtype: "torch.dtype") -> "LotusVAE":
-    from lotus.network import LotusVAE, place
+def _load_vae(files: _VaeFiles, options: _Options) -> "LotusVAE":
+    from lotus.network import place
+    from lotus.vae import LotusVAE
 
-    return place(LotusVAE(read_vae(files.folder)), device, dtype)
+    return place(LotusVAE(read_vae(files.folder)), options.device, options.dtype)
 
 
 def read_unet(folder: Path) -> Any:

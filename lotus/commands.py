@@ -20,6 +20,7 @@ from recon.scene import Prediction
 DEPTH_CHECKPOINT = "jingheya/lotus-depth-d-v2-0-disparity"  # the authors' best deterministic pair
 NORMALS_CHECKPOINT = "jingheya/lotus-normal-d-v1-1"
 THUMBNAIL_HEIGHT, MARGIN = 180, 4  # px
+MAX_THUMBNAIL_RATIO = 3  # width / height; wider photos are lower on the sheet
 MAX_SHEET_PHOTOS = 48
 SHEET_RATIO = 1.4  # width / height of the contact sheet, about
 
@@ -68,14 +69,23 @@ class Predict:
     seeds: int = 1
     """Predictions with different noise to average; where they differ, confidence falls. Generative only."""
 
+    steps: int = 1
+    """Denoising steps of generative checkpoints; the published ones were trained for one."""
+
     flip: bool = False
     """Also predict the mirrored photo and average: twice the time, less bias."""
+
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes to predict at and average, in units of --processing-res, such as 1 0.75."""
 
     detail: int = 1
     """Maps this many times longer, at most the photo's size: overlapping tiles, fitted to the whole."""
 
     batch_size: int = 4
     """Most photos at once."""
+
+    compile: bool = False
+    """Compile the networks first (torch.compile; kernels are kept on disk): for many photos of one size."""
 
     def predictor(self) -> LotusPredictor:
         """Returns the predictor that these flags describe.
@@ -101,9 +111,12 @@ class Predict:
             dtype=self.dtype,
             seed=self.seed,
             seeds=self.seeds,
+            steps=self.steps,
             flip=self.flip,
+            scales=self.scales,
             detail=self.detail,
             batch_size=self.batch_size,
+            compile=self.compile,
         )
 
 
@@ -119,6 +132,8 @@ def predict(words: Sequence[str]) -> None:
     options = tyro.cli(Predict, args=list(words), prog="lotus predict")
     photos = [options.photos] if options.photos.is_file() else find_photos(options.photos)
     names = _names(photos, options.photos)
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"{options.out}: a file; wanted a folder for the results")
     predictor = options.predictor()
     predictor.models()  # a checkpoint that cannot be loaded is said before the first photo is read
     sys.stdout.write(_announcement(predictor))
@@ -156,7 +171,8 @@ def _announcement(predictor: LotusPredictor) -> str:
     lines.append(
         f"normals by {predictor.normals}" if predictor.normals else "no normals: no checkpoint for them"
     )
-    return f"{'; '.join(lines)}; {number} on {place}, {predictor.processing_res or 'photo size'} px\n"
+    size = f"{predictor.processing_res} px" if predictor.processing_res else "the photo's size"
+    return f"{'; '.join(lines)}; {number} on {place}, {size}\n"
 
 
 def _names(photos: list[Path], root: Path) -> list[Path]:
@@ -197,11 +213,13 @@ def _write(
 
 
 def _strip(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns small pictures side by side, all as wide as the first, with a white margin."""
+    """Returns small pictures side by side, all of the first one's size, with a white margin."""
     height, width = pictures[0].shape[:2]
-    small = max(1, round(THUMBNAIL_HEIGHT * width / height))
-    row = np.concatenate([resize_image(picture, small, THUMBNAIL_HEIGHT) for picture in pictures], axis=1)
-    return np.pad(row, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
+    scale = min(THUMBNAIL_HEIGHT / height, MAX_THUMBNAIL_RATIO * THUMBNAIL_HEIGHT / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    row = np.concatenate([resize_image(picture, *size) for picture in pictures], axis=1)
+    below = THUMBNAIL_HEIGHT - size[1] + MARGIN
+    return np.pad(row, ((MARGIN, below), (MARGIN, MARGIN), (0, 0)), constant_values=255)
 
 
 def _sheet(strips: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:

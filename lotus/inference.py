@@ -13,15 +13,17 @@ from itertools import product
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float32, UInt8
 
 from lotus.model import LATENT_FACTOR, LotusModel, draw_noise
-from lotus.tiling import fitted
 from recon.scene import Prediction
 
 CLIPPED_MARGIN = 0.02  # of the range; nearer to its ends a value may be any that was clipped
 CLIPPED_CONFIDENCE = 0.1  # a clipped pixel still says "nearest" or "farthest"
-HALF_TRUST_SPREAD = 0.02  # of the range; passes that differ by this halve the confidence
+ERROR_FLOOR = 0.02  # of the range: about the error of a clear pixel, which all passes share (paper, table 1)
+SPREAD_WINDOW = 7  # px, odd: the neighbourhood that two passes, which tell little of a pixel, need
+WINDOW_PASSES = 4  # what the neighbourhood's variance counts for, in passes
 MIN_NORMAL_LENGTH = 0.1  # shorter is a mean of opposite directions
 
 
@@ -31,11 +33,13 @@ class Pass:
 
     seed: int
     is_flipped: bool
+    scale: float = 1.0
 
 
-def ensemble(seed: int, seeds: int, flip: bool) -> tuple[Pass, ...]:
-    """Returns the passes of an ensemble: each of so many seeds, as it is and, if wanted, mirrored."""
-    return tuple(Pass(seed + k, mirrored) for k, mirrored in product(range(seeds), (False, True)[: 1 + flip]))
+def ensemble(seed: int, seeds: int, flip: bool, scales: Sequence[float] = (1.0,)) -> tuple[Pass, ...]:
+    """Returns the passes of an ensemble: each seed at each size, as it is and, if wanted, mirrored."""
+    choices = product(range(seed, seed + seeds), scales, (False, True)[: 1 + flip])
+    return tuple(Pass(each, mirrored, scale) for each, scale, mirrored in choices)
 
 
 def map_size(width: int, height: int, processing_res: int) -> tuple[int, int]:
@@ -70,45 +74,78 @@ def predict(
         InputError: The networks give no finite numbers.
     """
     models = [model for model in (depth and depth[0], normals) if model is not None]
-    pixels = torch.cat([models[0].pixels(photo[None], size) for photo in photos])
-    drawn = [_draw(models, pixels, each) for each in passes]  # per pass, per model: (b, 3, h, w)
-    raw = torch.stack([torch.stack(pictures) for pictures in drawn]).movedim(3, -1).cpu().numpy()
-    mirrored = np.array([each.is_flipped for each in passes])
+    drawn = [_draw(models, photos, size, each) for each in passes]  # per pass, per model: (b, 3, h, w)
+    raw = torch.stack([torch.stack(pictures) for pictures in drawn]).movedim(3, -1)
+    mirrored = torch.tensor([each.is_flipped for each in passes], device=raw.device)
     predictions = []
-    for photo in raw.transpose(2, 1, 0, 3, 4, 5):  # (models, passes, h, w, 3)
-        values, confidence, kind = np.full(photo.shape[2:4], np.nan, np.float32), None, "affine"
+    for photo in raw.permute(2, 1, 0, 3, 4, 5):  # (models, passes, h, w, 3)
+        values, confidence, kind = np.full(tuple(photo.shape[2:4]), np.nan, np.float32), None, "affine"
         if depth:
-            values, confidence = values_from_raw(photo[0])
+            values, confidence = (part.cpu().numpy() for part in values_from_raw(photo[0]))
             kind = depth[1]
-        directions = normals_from_raw(photo[-1], mirrored) if normals else None
+        directions = normals_from_raw(photo[-1], mirrored).cpu().numpy() if normals else None
         predictions.append(Prediction(values, kind, directions, confidence))
     return predictions
 
 
 def values_from_raw(
-    raw: Float32[np.ndarray, "p h w 3"],
-) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    raw: Float32[torch.Tensor, "p h w 3"],
+) -> tuple[Float32[torch.Tensor, "h w"], Float32[torch.Tensor, "h w"]]:
     """Returns depth or disparity in [0, 1] (nearly, if several passes), and its confidence.
 
-    Passes differ by scale and shift, so all are fitted to the first in least squares before the mean. The
-    confidence is low at both ends of the range, where values were clipped (sky and the farthest 2 % at one,
-    the nearest 2 % at the other), and falls with the passes' spread.
+    Passes differ by scale and shift, so all take the first one's mean and deviation before the mean. A
+    confidence c says that the mean square error expected of a value is `ERROR_FLOOR`^2 / c, in units of the
+    range; so the alignment takes it. The floor is what passes have in common, which their spread cannot show:
+
+        c = floor^2 / (floor^2 + variance of the mean of the passes)
+
+    It is low at both ends of the range, where values were clipped (sky and the farthest 2 % at one, the
+    nearest 2 % at the other).
 
     Args:
         raw: What the network drew in each pass, in [-1, 1] and somewhat beyond.
     """
     drawn = raw / 2 + 0.5
-    maps = np.clip(drawn, 0, 1).mean(axis=-1)  # (p, h, w); clamped before the mean, as the reference
-    aligned = np.stack([fitted(each, maps[0], np.ones_like(each)) for each in maps])
-    mean = drawn.mean(axis=(0, 3))
-    inside = np.clip(np.minimum(mean, 1 - mean) / CLIPPED_MARGIN, CLIPPED_CONFIDENCE, 1)
-    agreement = 1 / (1 + (aligned.std(axis=0) / HALF_TRUST_SPREAD) ** 2)
-    return aligned.mean(axis=0).astype(np.float32), (inside * agreement).astype(np.float32)
+    maps = list(drawn.clamp(0, 1).mean(dim=-1))  # p of (h, w); clamped before the mean, as the reference
+    aligned = torch.stack([_in_range_of(maps[0], each) for each in maps])
+    mean = drawn.mean(dim=(0, 3))
+    inside = (torch.minimum(mean, 1 - mean) / CLIPPED_MARGIN).clamp(CLIPPED_CONFIDENCE, 1)
+    certainty = ERROR_FLOOR**2 / (ERROR_FLOOR**2 + variance_of_mean(aligned))
+    return aligned.mean(dim=0), inside * certainty
+
+
+def _in_range_of(
+    first: Float32[torch.Tensor, "h w"], other: Float32[torch.Tensor, "h w"]
+) -> Float32[torch.Tensor, "h w"]:
+    """Returns another pass with the mean and deviation of the first.
+
+    Least squares would shrink its range, for the first is no truth but as noisy as itself.
+    """
+    if other is first:
+        return first
+    own = other.std(correction=0)
+    scale = torch.where(own > 0, first.std(correction=0) / own, 0.0)
+    return scale * (other - other.mean()) + first.mean()
+
+
+def variance_of_mean(maps: Float32[torch.Tensor, "p h w"]) -> Float32[torch.Tensor, "h w"]:
+    """Returns the variance of the mean of maps whose errors are independent; 0 for one map.
+
+    A pixel's sample variance is shrunk toward its neighbourhood's: with few passes it is mostly luck
+    (moderated variances, Smyth 2004, with a prior of fixed weight).
+    """
+    if len(maps) == 1:
+        return torch.zeros_like(maps[0])
+    own = maps.var(dim=0, correction=1)[None, None]
+    reach = SPREAD_WINDOW // 2
+    around = F.avg_pool2d(own, SPREAD_WINDOW, stride=1, padding=reach, count_include_pad=False)
+    share = WINDOW_PASSES / (WINDOW_PASSES + len(maps) - 1)
+    return (share * around + (1 - share) * own)[0, 0] / len(maps)
 
 
 def normals_from_raw(
-    raw: Float32[np.ndarray, "p h w 3"], mirrored: Bool[np.ndarray, "p"]
-) -> Float32[np.ndarray, "h w 3"]:
+    raw: Float32[torch.Tensor, "p h w 3"], mirrored: Bool[torch.Tensor, "p"]
+) -> Float32[torch.Tensor, "h w 3"]:
     """Returns unit normals in the OpenCV camera frame; (0, 0, 0) where the network gives no direction.
 
     Lotus's axes are left, up and toward the camera: all three opposite to right, down, forward. A mirrored
@@ -118,24 +155,34 @@ def normals_from_raw(
         raw: What the network drew in each pass, in [-1, 1] and somewhat beyond.
         mirrored: Which passes saw the photo mirrored.
     """
-    signs = np.where(mirrored[:, None], [-1, 1, 1], [1, 1, 1]).astype(np.float32)
-    mean = -(np.clip(raw, -1, 1) * signs[:, None, None]).mean(axis=0)
-    length = np.linalg.norm(mean, axis=-1, keepdims=True)
-    return np.where(length >= MIN_NORMAL_LENGTH, mean / np.maximum(length, MIN_NORMAL_LENGTH), 0).astype(
-        np.float32
-    )
+    signs = torch.ones(len(raw), 1, 1, 3, device=raw.device)
+    signs[mirrored, ..., 0] = -1
+    mean = -(raw.clamp(-1, 1) * signs).mean(dim=0)
+    length = mean.norm(dim=-1, keepdim=True)
+    return torch.where(length >= MIN_NORMAL_LENGTH, mean / length.clamp(min=MIN_NORMAL_LENGTH), 0.0)
 
 
-def _draw(models: Sequence[LotusModel], pixels: torch.Tensor, each: Pass) -> list[torch.Tensor]:
-    """Returns the raw picture of every model in [-1, 1] and in the photo's direction, in one pass."""
-    seen = pixels.flip(-1) if each.is_flipped else pixels
+def _draw(
+    models: Sequence[LotusModel], photos: Sequence[np.ndarray], size: tuple[int, int], each: Pass
+) -> list[torch.Tensor]:
+    """Returns the raw pictures of one pass, by model, in [-1, 1], at `size` and as the photos lie."""
+    width, height = size
+    seen_size = map_size(width, height, round(max(size) * each.scale))
+    seen = torch.cat([models[0].pixels(photo[None], seen_size) for photo in photos])
+    seen = seen.flip(-1) if each.is_flipped else seen
     encoded = {model.vae: model.encode(seen) for model in models}
     latents = [model.denoise(encoded[model.vae], _common_noise(model, seen, each)) for model in models]
     if len(encoded) == 1:
         pictures = list(models[0].decode(torch.cat(latents)).chunk(len(models)))
     else:
         pictures = [model.decode(latent) for model, latent in zip(models, latents, strict=True)]
-    return [picture.flip(-1) for picture in pictures] if each.is_flipped else pictures
+    pictures = [picture.flip(-1) for picture in pictures] if each.is_flipped else pictures
+    return pictures if seen_size == size else [_resized(picture, size) for picture in pictures]
+
+
+def _resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    width, height = size
+    return F.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
 
 
 def _common_noise(model: LotusModel, pixels: torch.Tensor, each: Pass) -> torch.Tensor | None:

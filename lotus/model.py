@@ -7,6 +7,7 @@ guidance, no scheduler step: the output is the clean latent.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float32
 
-from lotus.network import LotusUNet, LotusVAE, number_format
+from lotus.network import TIMESTEPS, LotusUNet, number_format
+from lotus.vae import LotusVAE
 from recon.errors import InputError
 
 DEFAULT_RES = 768
@@ -26,16 +28,26 @@ RESAMPLING: Mapping[str, dict[str, Any]] = {
     "bicubic": {"mode": "bicubic", "align_corners": False, "antialias": True},
     "nearest": {"mode": "nearest-exact"},
 }
-VAE_BYTES_PER_PIXEL = 6 * 256 * 4  # six maps of 256 float32 channels live at the widest point of the decoder
+VAE_NUMBERS_PER_PIXEL = (
+    1100  # in memory at the widest point of the decoder: four maps of 256 channels (measured)
+)
 
 Choice = TypeVar("Choice")
+Forward = Callable[..., torch.Tensor]
 
 
 class LotusModel:
     """A Lotus checkpoint ready for inference; `lotus.load` makes it. It never changes."""
 
-    def __init__(self, unet: LotusUNet, vae: LotusVAE) -> None:
+    def __init__(self, unet: LotusUNet, vae: LotusVAE, *, is_compiled: bool = False) -> None:
         self.unet, self.vae = unet, vae
+        self._denoise: Forward = unet.forward
+        self._encode: Forward = vae.encode
+        self._decode: Forward = vae.decode
+        if is_compiled:  # each size by itself: symbolic sizes take minutes to trace
+            self._denoise = torch.compile(unet.forward, dynamic=False)
+            self._encode = torch.compile(vae.encode, dynamic=False)
+            self._decode = torch.compile(vae.decode, dynamic=False)
         self.is_generative = unet.in_channels == 8
         self.device, self.dtype = unet.conv_in.weight.device, number_format(unet)
 
@@ -107,7 +119,7 @@ class LotusModel:
         posterior_noise: Float32[torch.Tensor, "b 4 h8 w8"] | None = None,
     ) -> Float32[torch.Tensor, "b 4 h8 w8"]:
         """Returns the scaled latents of photos: the posterior's mean, or a sample if its noise is given."""
-        moments = self._in_parts(self.vae.encode, pixels)
+        moments = self._in_parts(self._encode, pixels)
         mean, log_variance = moments.chunk(2, dim=1)
         if posterior_noise is not None:
             std = torch.exp(0.5 * log_variance.clamp(-30, 20))  # the bounds are Stable Diffusion's
@@ -121,10 +133,24 @@ class LotusModel:
         noise: Float32[torch.Tensor, "b 4 h w"] | None = None,
         switch: int = SWITCHES["annotation"],
     ) -> Float32[torch.Tensor, "b 4 h w"]:
-        """Returns the annotation's latents; only a generative model takes noise, and it needs it."""
-        sample = latents if noise is None else torch.cat([latents, noise.to(self.device)], dim=1)
-        size = 1 if self.device.type == "cpu" else len(sample)
-        return torch.cat([self.unet(part, switch) for part in sample.split(size)])
+        """Returns the annotation's latents; only a generative model takes noise, and it needs it.
+
+        A model loaded with several steps samples by DDIM (Song et al. 2021, equation 12, no added noise):
+        from the clean latent z0 that it predicts at one timestep, z' = sqrt(a') z0 + sqrt(1 - a') e for the
+        next, where e = (z - sqrt(a) z0) / sqrt(1 - a). Noise starts as it is, as in the reference.
+        """
+        size = 1 if self.device.type == "cpu" else len(latents)
+        if noise is None:
+            return torch.cat([self._denoise(part, switch) for part in latents.split(size)])
+        noisy = noise.to(self.device)
+        shares = [signal_share(timestep) for timestep in self.unet.timesteps]  # a
+        for step, share in enumerate(shares):
+            sample = torch.cat([latents, noisy], dim=1)
+            clean = torch.cat([self._denoise(part, switch, step) for part in sample.split(size)])
+            following = shares[step + 1] if step + 1 < len(shares) else 1.0
+            error = (noisy - share**0.5 * clean) / (1 - share) ** 0.5
+            noisy = following**0.5 * clean + (1 - following) ** 0.5 * error
+        return clean
 
     @torch.inference_mode()
     def decode(self, latents: Float32[torch.Tensor, "b 4 h w"]) -> Float32[torch.Tensor, "b 3 H W"]:
@@ -134,9 +160,10 @@ class LotusModel:
             InputError: The network gives no finite numbers, in float32 either.
         """
         unscaled = latents / self.vae.scaling
-        pictures = self._in_parts(self.vae.decode, unscaled, LATENT_FACTOR)
+        pictures = self._in_parts(self._decode, unscaled, LATENT_FACTOR)
         if not torch.isfinite(pictures).all():  # float16 overflowed, or the weights are broken
-            pictures = self._in_parts(copy.deepcopy(self.vae).float().decode, unscaled, LATENT_FACTOR)
+            exact = copy.deepcopy(self.vae).float()
+            pictures = self._in_parts(exact.decode, unscaled, LATENT_FACTOR)
         if not torch.isfinite(pictures).all():
             raise InputError(
                 f"the network's output is not finite in {self.dtype}: bad weights, or it needs float32"
@@ -144,18 +171,36 @@ class LotusModel:
         return pictures
 
     def _in_parts(
-        self, function: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor, factor: int = 1
+        self, function: Callable[[torch.Tensor, bool], torch.Tensor], batch: torch.Tensor, factor: int = 1
     ) -> torch.Tensor:
         """Applies a VAE half to as many pictures at once as half of the device's free memory holds.
 
-        One at a time on the CPU, where more are no faster; so its results do not depend on the batch.
+        One at a time on the CPU, where more are no faster; so its results do not depend on the batch. Where
+        not even one fits, it is made in strips.
         """
-        size = 1
-        if self.device.type == "cuda":
-            pixels = batch.shape[2] * batch.shape[3] * factor**2
-            free, _ = torch.cuda.mem_get_info(self.device)
-            size = max(1, free // 2 // (pixels * VAE_BYTES_PER_PIXEL))
-        return torch.cat([function(part) for part in batch.split(size)])
+        pixels = batch.shape[2] * batch.shape[3] * factor**2
+        free = free_bytes(self.device)
+        fitting = 1 if free is None else free // 2 // (pixels * VAE_NUMBERS_PER_PIXEL * self.dtype.itemsize)
+        size = 1 if self.device.type == "cpu" else max(1, fitting)
+        return torch.cat([function(part, fitting < 1) for part in batch.split(size)])
+
+
+def signal_share(timestep: int) -> float:
+    """Returns the signal's share of a noisy latent's variance: Stable Diffusion's scaled linear betas."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS) ** 2
+    return float(np.prod(1 - betas[: timestep + 1]))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Returns how much memory a device has left; None where that is unknown."""
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own store
+        return torch.cuda.mem_get_info(device)[0] + idle
+    listing = Path("/proc/meminfo")
+    if device.type != "cpu" or not listing.is_file():
+        return None
+    fields = dict(line.split(":") for line in listing.read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def working_size(width: int, height: int, processing_res: int | None) -> tuple[int, int]:

@@ -1,10 +1,11 @@
-"""UNet and VAE of Lotus for inference, made of diffusers' blocks, with all constants folded in.
+"""The UNet of Lotus for inference, made of diffusers' blocks, with all constants folded in.
 
-Timestep, task vector and prompt never change, so their embeddings are computed once. In half precision the
+Timesteps, task vector and prompt never change, so their embeddings are computed once. In half precision the
 first and the last layer of each network stay float32: they cost little, and their rounding would be visible
 as steps in the map.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 
 from recon.errors import InputError
 
-TIMESTEP = 999  # the only step that Lotus was trained for, index of "t = T"
+TIMESTEPS = 1000  # of the training; Lotus works at the last one, index 999
 FLOAT32_LAYERS = ("conv_in", "conv_out", "quant_conv", "post_quant_conv")
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -55,14 +56,14 @@ class TwoTokenAttention(nn.Module):
 class Resnet(nn.Module):
     """A residual block of diffusers with the constant embeddings in a bias, and few temporary maps."""
 
-    def __init__(self, block: Any, embeddings: Float32[torch.Tensor, "2 e"] | None = None) -> None:
+    def __init__(self, block: Any, embeddings: Float32[torch.Tensor, "k e"] | None = None) -> None:
         super().__init__()
         self.norm1, self.conv1, self.norm2, self.conv2 = block.norm1, block.conv1, block.norm2, block.conv2
         self.shortcut = block.conv_shortcut
         bias = block.conv1.bias[None]
         if embeddings is not None:
             bias = bias + block.time_emb_proj(F.silu(embeddings))
-        self.biases = nn.Parameter(bias, requires_grad=False)  # (2, c), or (1, c) without embeddings
+        self.biases = nn.Parameter(bias, requires_grad=False)  # (k, c); (1, c) without embeddings
 
     def forward(
         self, hidden: Float[torch.Tensor, "b c h w"], temb: int | None = None
@@ -92,10 +93,11 @@ class Transformer(nn.Module):
 
 
 class LotusUNet(nn.Module):
-    """The UNet with timestep, task vector and prompt folded in; made of the blocks of diffusers' UNet."""
+    """The UNet with timesteps, task vector and prompt folded in; made of the blocks of diffusers' UNet."""
 
-    def __init__(self, unet: Any, prompt: Float32[torch.Tensor, "2 t"]) -> None:
+    def __init__(self, unet: Any, prompt: Float32[torch.Tensor, "2 t"], steps: int = 1) -> None:
         super().__init__()
+        self.timesteps = sampling_timesteps(steps)
         if prompt.shape[1] != unet.config.cross_attention_dim:
             raise InputError(
                 f"the text encoder has {prompt.shape[1]} channels, "
@@ -108,56 +110,28 @@ class LotusUNet(nn.Module):
         for block in unet.modules():
             if isinstance(block, BasicTransformerBlock):
                 block.add_module("attn2", TwoTokenAttention(block.attn2, prompt))
-        _fold_blocks(self, _switch_embeddings(unet))
+        fold_blocks(self, _constant_embeddings(unet, self.timesteps))
 
     def forward(
-        self, sample: Float32[torch.Tensor, "b c h w"], switch: int
+        self, sample: Float32[torch.Tensor, "b c h w"], switch: int, step: int = 0
     ) -> Float32[torch.Tensor, "b 4 h w"]:
         """Returns the clean latent of the annotation (switch 0) or of the photo itself (switch 1)."""
+        constants = 2 * step + switch
         hidden = self.conv_in(sample).to(number_format(self))
         skips: tuple[torch.Tensor, ...] = (hidden,)
         for block in self.down_blocks:
-            hidden, outputs = block(hidden_states=hidden, temb=switch)
+            hidden, outputs = block(hidden_states=hidden, temb=constants)
             skips += outputs
-        hidden = self.mid_block(hidden, switch)
+        hidden = self.mid_block(hidden, constants)
         for block in self.up_blocks:
             count = len(block.resnets)
             skips, used = skips[:-count], skips[-count:]
             size = skips[-1].shape[2:] if skips else None  # odd sides were rounded up on the way down
             hidden = block(
-                hidden_states=hidden, temb=switch, res_hidden_states_tuple=used, upsample_size=size
+                hidden_states=hidden, temb=constants, res_hidden_states_tuple=used, upsample_size=size
             )
         latents: torch.Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden)).float())
         return latents
-
-
-class LotusVAE(nn.Module):
-    """Stable Diffusion's autoencoder, frozen in all of Lotus; latents here are unscaled."""
-
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
-        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
-        self.scaling = float(vae.config.scaling_factor)
-        _fold_blocks(self, None)
-
-    def encode(self, pixels: Float32[torch.Tensor, "b 3 h w"]) -> Float32[torch.Tensor, "b 8 h8 w8"]:
-        """Returns mean and log-variance of the posterior of pictures in [-1, 1]."""
-        hidden = self.encoder.conv_in(pixels).to(number_format(self))
-        for block in self.encoder.down_blocks:
-            hidden = block(hidden)
-        hidden = F.silu(self.encoder.conv_norm_out(self.encoder.mid_block(hidden)))
-        moments: torch.Tensor = self.quant_conv(self.encoder.conv_out(hidden.float()))
-        return moments
-
-    def decode(self, latents: Float32[torch.Tensor, "b 4 h w"]) -> Float32[torch.Tensor, "b 3 h8 w8"]:
-        """Returns pictures, nominally in [-1, 1]."""
-        hidden = self.decoder.conv_in(self.post_quant_conv(latents))
-        hidden = self.decoder.mid_block(hidden.to(number_format(self)))
-        for block in self.decoder.up_blocks:
-            hidden = block(hidden)
-        pictures: torch.Tensor = self.decoder.conv_out(F.silu(self.decoder.conv_norm_out(hidden)).float())
-        return pictures
 
 
 def place(module: Module, device: torch.device, dtype: torch.dtype) -> Module:
@@ -177,17 +151,22 @@ def place(module: Module, device: torch.device, dtype: torch.dtype) -> Module:
     return module
 
 
-def _switch_embeddings(unet: Any) -> Float32[torch.Tensor, "2 c"]:
-    """Returns the embedding of timestep 999 plus that of each task vector [sin s, cos s], s one-hot."""
+def sampling_timesteps(steps: int) -> tuple[int, ...]:
+    """Returns that many timesteps, evenly spaced down from the last, 999 (Lin et al. 2024, "trailing")."""
+    return tuple(round(TIMESTEPS * (steps - k) / steps) - 1 for k in range(steps))
+
+
+def _constant_embeddings(unet: Any, timesteps: Sequence[int]) -> Float32[torch.Tensor, "k e"]:
+    """Returns, for every timestep, its embedding plus that of each task vector [sin s, cos s], s one-hot."""
     one_hot = torch.eye(2)
     tasks = torch.cat([torch.sin(one_hot), torch.cos(one_hot)], dim=1)  # (2, 4)
     with torch.inference_mode():
-        time = unet.time_embedding(unet.time_proj(torch.tensor([TIMESTEP])))
-        embeddings: torch.Tensor = time + unet.class_embedding(tasks)
+        times = unet.time_embedding(unet.time_proj(torch.tensor(timesteps)))
+        embeddings: torch.Tensor = (times[:, None] + unet.class_embedding(tasks)).flatten(0, 1)
     return embeddings.clone()
 
 
-def _fold_blocks(network: nn.Module, embeddings: Float32[torch.Tensor, "2 e"] | None) -> None:
+def fold_blocks(network: nn.Module, embeddings: Float32[torch.Tensor, "k e"] | None) -> None:
     """Puts the leaner blocks in the place of diffusers' in a UNet or VAE."""
     for parts in [part for part in network.modules() if isinstance(part, nn.ModuleList)]:
         for index, part in enumerate(parts):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lotus.checkpoints import find_checkpoint, fingerprint, load, task_of
+from lotus.checkpoints import fingerprint, is_generative, load, task_of
 from recon.errors import InputError
 from recon.scene import Prediction
 
@@ -51,8 +51,14 @@ class LotusPredictor:
     seeds: int = 1
     """Runs with different noise whose mean is taken; their spread lowers the confidence. Generative only."""
 
+    steps: int = 1
+    """Denoising steps of generative checkpoints. The published ones were trained for one."""
+
     flip: bool = False
     """Also predicts the mirrored photo: twice the time, less bias, and a confidence from the spread."""
+
+    scales: tuple[float, ...] = (1.0,)
+    """Sizes to predict at, in units of processing_res, such as 1 0.75; maps have the first one's scale."""
 
     detail: int = 1
     """Maps this many times longer, at most the photo's size: overlapping tiles, fitted to the whole."""
@@ -60,14 +66,25 @@ class LotusPredictor:
     batch_size: int = 4
     """Most photos given to the networks at once."""
 
+    compile: bool = False
+    """Compiles the networks (torch.compile) when a size is first seen; worth it from some dozen photos on."""
+
     def __post_init__(self) -> None:
         if self.depth is None and self.normals is None:
             raise InputError("LotusPredictor: no checkpoint; wanted one of depth or normals at least")
         if self.space not in ("auto", *KINDS):
             raise InputError(f"LotusPredictor: space {self.space!r}, wanted auto, depth or disparity")
-        for name, least in (("processing_res", 0), ("seeds", 1), ("detail", 1), ("batch_size", 1)):
+        for name, least in (
+            ("processing_res", 0),
+            ("seeds", 1),
+            ("steps", 1),
+            ("detail", 1),
+            ("batch_size", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"LotusPredictor: {name} {getattr(self, name)}, wanted at least {least}")
+        if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
+            raise InputError(f"LotusPredictor: scales {self.scales}, wanted some between 0.25 and 4")
         if self.normals and task_of(self.normals) in KINDS:
             raise InputError(
                 f"{self.normals}: by its name a {task_of(self.normals)} checkpoint, wanted normals"
@@ -104,7 +121,8 @@ class LotusPredictor:
         """Returns the predictions of pictures at one size, batch by batch."""
         from lotus.inference import ensemble, predict
 
-        passes, (depth, normals) = ensemble(self.seed, self.seeds, self.flip), models
+        depth, normals = models
+        passes = ensemble(self.seed, self.seeds, self.flip, self.scales)
         starts = range(0, len(images), self.batch_size)
         batches = [images[start : start + self.batch_size] for start in starts]
         found = [predict(batch, size, passes, depth=depth, normals=normals) for batch in batches]
@@ -124,21 +142,34 @@ class LotusPredictor:
         crops = [large[top : top + tile_height, left : left + tile_width] for left, top in corners]
         return merge(whole, self._predict(crops, (tile_width, tile_height), models), corners, size)
 
+    def check(self) -> None:
+        """Raises what a call would raise of the checkpoints, before torch or a network is loaded.
+
+        Raises:
+            InputError: A checkpoint is not there, its space is unknown, or seeds or steps find no noise.
+        """
+        takes_noise = [is_generative(source) for source in (self.depth, self.normals) if source]
+        for name in ("seeds", "steps"):
+            if getattr(self, name) > 1 and not any(takes_noise):
+                raise InputError(
+                    f"{getattr(self, name)} {name} want a generative checkpoint (lotus-...-g-...)"
+                )
+        if self.depth:
+            self.kind()
+
     def models(self) -> "Models":
         """Returns the loaded depth model with its prediction's kind, and the normals model.
 
         Raises:
             InputError: As for a call.
         """
-        for source in filter(None, (self.depth, self.normals)):
-            find_checkpoint(source)  # before anything is loaded, which takes long
-        kind = self.kind() if self.depth else ""
-        depth = (load(self.depth, self.device, self.dtype), kind) if self.depth else None
-        normals = load(self.normals, self.device, self.dtype) if self.normals else None
-        takes_noise = (depth and depth[0].is_generative) or (normals and normals.is_generative)
-        if self.seeds > 1 and not takes_noise:
-            raise InputError(f"{self.seeds} seeds want a generative checkpoint (lotus-...-g-...)")
-        return depth, normals
+        self.check()
+        depth = (self._load(self.depth), self.kind()) if self.depth else None
+        return depth, self._load(self.normals) if self.normals else None
+
+    def _load(self, source: str) -> "LotusModel":
+        steps = self.steps if is_generative(source) else 1
+        return load(source, self.device, self.dtype, steps=steps, compile=self.compile)
 
     def kind(self) -> str:
         """Returns the kind of the predictions' values.
@@ -150,8 +181,7 @@ class LotusPredictor:
         if space not in KINDS:
             found = "a normals checkpoint by its name" if space else "its name does not say what it draws"
             raise InputError(
-                f"{self.depth}: {found}; say depth or disparity (option space: "
-                "lotus --task, recon --predict.predictor.space)"
+                f"{self.depth}: {found}; say depth or disparity (option space: lotus --task, recon --space)"
             )
         return KINDS[space]
 

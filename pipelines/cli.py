@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from lotus.cli import TORCH_SETTINGS
 from recon.errors import ReconError
 
 COMMANDS = {
@@ -39,6 +40,8 @@ start here:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits."""
+    for name, value in TORCH_SETTINGS.items():  # before torch is imported
+        os.environ.setdefault(name, value)
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         listing = "\n".join(f"  {name:10s}{text}" for name, (_, text) in COMMANDS.items())

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
@@ -14,6 +14,7 @@ from pipelines.stages import Predict
 from recon.errors import InputError
 
 C = TypeVar("C")
+Space = Literal["auto", "depth", "disparity"]
 Unprefixed = Annotated[C, tyro.conf.arg(name="")]
 """Options that stand on the command line without the field's name before them."""
 
@@ -31,6 +32,9 @@ class PredictorFlags:
     normals_checkpoint: str | None = None
     """Lotus checkpoint for normals, beside --checkpoint."""
 
+    space: Space = "auto"
+    """What --checkpoint draws, which its files do not say; auto reads it from its name."""
+
     predictor: str | None = None
     """Any other predictor class, as package.module:Class."""
 
@@ -41,13 +45,15 @@ class PredictorFlags:
             raise InputError(f"--{given[0]} and --{given[1]} exclude each other")
         if self.normals_checkpoint and not self.checkpoint:
             raise InputError("--normals-checkpoint goes with --checkpoint, which is missing")
+        if self.space != "auto" and not self.checkpoint:
+            raise InputError("--space goes with --checkpoint, which is missing")
         if self.predictions:
             if not self.predictions.is_dir():
                 raise InputError(f"{self.predictions}: no such folder of predictions")
             return FromFiles(self.predictions.absolute())
         if self.checkpoint:
             depth, normals = _located(self.checkpoint), _located(self.normals_checkpoint)
-            return Predict(LotusPredictor(depth=depth, normals=normals))
+            return Predict(LotusPredictor(depth=depth, normals=normals, space=self.space))
         return Predict(Imported(self.predictor)) if self.predictor else otherwise
 
 
@@ -65,9 +71,27 @@ def early_flags(words: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(flag, nargs="?", type=lambda text: None if text == "None" else Path(text))
     for flag in ("--checkpoint", "--normals-checkpoint", "--predictor"):
         parser.add_argument(flag, nargs="?", type=lambda text: None if text == "None" else text)
-    return parser.parse_known_args(list(words))[0]
+    parser.add_argument("--space", nargs="?")
+    early = parser.parse_known_args(list(words))[0]
+    early.space = (
+        early.space if early.space in get_args(Space) else "auto"
+    )  # also the main parser's to complain about
+    return early
 
 
 def flags_of(early: argparse.Namespace) -> PredictorFlags:
     """Returns those of the early flags that choose a predictor."""
-    return PredictorFlags(early.predictions, early.checkpoint, early.normals_checkpoint, early.predictor)
+    return PredictorFlags(
+        early.predictions, early.checkpoint, early.normals_checkpoint, early.space, early.predictor
+    )
+
+
+def check_predictor(predict: Any) -> None:
+    """Raises before any work what Lotus would raise at the first photo.
+
+    Raises:
+        InputError: A checkpoint is not there, or what it draws is unknown.
+    """
+    predictor = predict.predictor if isinstance(predict, Predict) else None
+    if isinstance(predictor, LotusPredictor):
+        predictor.check()

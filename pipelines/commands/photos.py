@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, flags_of
+from pipelines.commands.flags import PredictorFlags, Unprefixed, check_predictor, early_flags, flags_of
 from pipelines.config import read_options, with_options
 from pipelines.console import Console
 from pipelines.executors import Executor, local_executor, one_blas_thread, ray_executor
@@ -84,6 +84,7 @@ def multi(words: Sequence[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     plan(build_graph(command.options.stages), command.until)  # a wrong --until is told before any work
+    check_predictor(command.options.predict)
     out = open_out(command.out)
     with Console() as console:
         photos = find_photos(
@@ -190,6 +191,7 @@ def single(words: Sequence[str]) -> None:
     if command.masks is not None and not command.masks.is_dir():
         raise InputError(f"{command.masks}: no such folder of masks")
     pipeline = command.options
+    check_predictor(pipeline.predict)
     if command.fov is not None:
         pipeline = replace(pipeline, camera=replace(pipeline.camera, fov=command.fov))
     if pipeline.camera.fov is None and exif_focal_px(command.photo) is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from pipelines.commands.flags import PredictorFlags, Unprefixed, early_flags, flags_of
+from pipelines.commands.flags import PredictorFlags, Unprefixed, check_predictor, early_flags, flags_of
 from pipelines.config import read_options, with_options
 from pipelines.console import Console
 from pipelines.executors import one_blas_thread
@@ -63,6 +63,7 @@ def stream(words: Sequence[str]) -> None:
     )
     if command.every < 1:
         raise InputError(f"--every {command.every}, at least 1 wanted")
+    check_predictor(command.options.predict)
     sequence = read_sequence(command.sequence)
     sequence = replace(sequence, frames=sequence.frames[:: command.every])
     out = open_out(command.out)

@@ -105,6 +105,54 @@ def test_photos_of_one_name_are_refused(
     assert "would both write first.npz" in error
 
 
+def test_photos_of_any_kind_and_shape_are_done(
+    capsys: pytest.CaptureFixture[str], checkpoints: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {
+        "dot": (1, 1, 3),
+        "wide": (17, 4000, 3),
+        "tall": (900, 7, 3),
+        "grey": (40, 50),
+        "alpha": (40, 50, 4),
+    }
+    (tmp_path / "photos").mkdir()
+    for name, shape in shapes.items():
+        Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(tmp_path / f"photos/{name}.png")
+    deep = rng.integers(0, 65535, (40, 50)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "photos/deep.png")
+    model = ("--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    code, said, _ = run(capsys, "predict", tmp_path / "photos", tmp_path / "out", *model)
+    assert code == 0
+    assert "6 of 6 photos done" in said
+    sizes = {path.stem: read_prediction(path).values.shape for path in (tmp_path / "out").glob("*.npz")}
+    assert sizes["dot"] == (64, 64)
+    assert (sizes["wide"], sizes["tall"]) == ((8, 64), (64, 8))
+    assert sizes["grey"] == sizes["alpha"] == sizes["deep"] == (48, 64)
+    width, height = Image.open(tmp_path / "out/contact_sheet.jpg").size
+    assert max(width, height) < 3000
+
+
+def test_an_ensemble_from_the_command_line(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    model = ("--checkpoint", checkpoints / "depth-wide-g", "--processing-res", 64, "--steps", 2, "--seeds", 2)
+    words = ("predict", photos / "first.png", tmp_path / "out", *model, "--flip", "--scales", 1, 0.75)
+    assert run(capsys, *words)[0] == 0
+    confidence = read_prediction(tmp_path / "out/first.npz").confidence
+    assert confidence is not None
+    assert 0 < confidence.min() < confidence.max() < 1
+
+
+def test_out_that_is_a_file_is_refused(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path
+) -> None:
+    words = ("predict", photos, photos / "first.png", "--checkpoint", checkpoints / "depth-d")
+    code, _, error = run(capsys, *words)
+    assert code == 1
+    assert "first.png: a file; wanted a folder for the results" in error
+
+
 def test_known_errors_are_one_line_and_code_1(
     capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
 ) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from PIL import Image
 
 import lotus
 from lotus import checkpoints as loading
 from lotus.model import working_size
-from lotus.network import LotusUNet, TwoTokenAttention
+from lotus.network import LotusUNet, TwoTokenAttention, sampling_timesteps
 from recon.errors import InputError
 
 CASES = [f"{mode}_{name}" for mode in "gd" for name in ("shapes_res64", "shapes_res96", "texture_res64")]
@@ -105,6 +105,44 @@ def test_folded_unet_equals_diffusers_forward(lotus_golden: Path, switch: int) -
         expected = plain(sample, 999, prompt.expand(2, -1, -1), class_labels=task).sample
         result = folded(sample, switch)
     torch.testing.assert_close(result, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_several_steps_equal_diffusers_sampler(lotus_golden: Path, photo: np.ndarray, steps: int) -> None:
+    folder = lotus_golden / "checkpoint_g"
+    plain: UNet2DConditionModel = loading.read_unet(folder)
+    prompt = loading.embed_empty_prompt(folder)
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    model = lotus.load(folder, "cpu", "float32", steps=steps)
+    latents = model.encode(model.pixels(photo[None], (64, 48)))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+    task = torch.tensor([[np.sin(1.0), 0.0, np.cos(1.0), 1.0]], dtype=torch.float32)
+    noisy = noise
+    with torch.inference_mode():
+        for timestep in scheduler.timesteps:
+            sample = torch.cat([latents, noisy], dim=1)
+            clean = plain(sample, timestep, prompt[None], class_labels=task).sample
+            noisy = scheduler.step(clean, timestep, noisy).prev_sample
+    torch.testing.assert_close(model.denoise(latents, noise), clean, rtol=0, atol=1e-4)
+
+
+def test_one_step_is_the_default_and_at_timestep_999(lotus_golden: Path) -> None:
+    assert lotus.load(lotus_golden / "checkpoint_g", "cpu", "float32").unet.timesteps == (999,)
+    assert sampling_timesteps(4) == (999, 749, 499, 249)
+
+
+def test_networks_are_compiled_only_if_asked_for(
+    lotus_golden: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Compiling itself takes half a minute: `lotus_speed --compile` compares its numbers.
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compiled.append((f.__name__, options)) or f)
+    plain = lotus.load(lotus_golden / "checkpoint_d", "cpu", "float32").annotate(photo, processing_res=64)
+    assert not compiled
+    model = lotus.load(lotus_golden / "checkpoint_d", "cpu", "float32", compile=True)
+    assert sorted(compiled) == [(name, {"dynamic": False}) for name in ("decode", "encode", "forward")]
+    np.testing.assert_array_equal(model.annotate(photo, processing_res=64), plain)
 
 
 def test_photos_of_a_batch_do_not_influence_each_other(lotus_golden: Path, photo: np.ndarray) -> None:

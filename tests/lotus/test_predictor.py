@@ -4,17 +4,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lotus
-from lotus import LotusPredictor
-from lotus.inference import map_size, normals_from_raw, values_from_raw
+from lotus import LotusPredictor, inference
+from lotus.inference import ERROR_FLOOR, ensemble, map_size
 from recon.errors import InputError
 from recon.geometry import normals_from_depth
 
 RES = 64
 AS_IT_IS = np.array([False])
+
+
+def values_from_raw(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, confidence = inference.values_from_raw(torch.from_numpy(raw))
+    return values.numpy(), confidence.numpy()
+
+
+def normals_from_raw(raw: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    return inference.normals_from_raw(torch.from_numpy(raw), torch.from_numpy(mirrored)).numpy()
 
 
 def predictor(home: Path, depth: str | None, normals: str | None = None, **options: object) -> LotusPredictor:
@@ -80,8 +90,38 @@ def test_disagreement_of_passes_lowers_confidence_where_it_is() -> None:
     second = first.copy()
     second[3, 4] += 0.3
     _, confidence = values_from_raw(np.stack([first, second]))
-    assert confidence[3, 4] < 0.2
-    assert np.delete(confidence.ravel(), 3 * 16 + 4).min() > 0.9
+    assert confidence[3, 4] < 0.3
+    assert confidence[:7, 5:8].min() > 2 * confidence[3, 4]  # its neighbourhood loses a little
+    assert confidence[7:].min() > 0.99
+
+
+def simulated(passes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth truth, and passes with an error they share, ERROR_FLOOR, beside own ones of 0.004 to 0.09."""
+    rng = np.random.default_rng(seed)
+    v, u = np.mgrid[:160, :192]
+    truth = 0.5 + 0.3 * np.sin(u / 40) * np.cos(v / 31)
+    own = 0.004 + 0.086 * (0.5 + 0.5 * np.sin(u / 23) * np.sin(v / 19)) ** 2
+    errors = ERROR_FLOOR * rng.normal(size=truth.shape) + own * rng.normal(size=(passes, *truth.shape))
+    return truth, np.repeat((2 * (truth + errors) - 1)[..., None], 3, axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("passes", [2, 3, 8])
+def test_confidence_is_calibrated(passes: int) -> None:
+    # Mean square error must be ERROR_FLOOR^2 / confidence at every level. 6144 pixels each: 2 % of luck; the
+    # rest is that the range is the noisy first pass's, a little too wide.
+    truth, raw = simulated(passes, 0)
+    values, confidence = values_from_raw(raw)
+    levels = np.array_split(np.argsort(confidence, axis=None), 5)
+    error = np.array([((values - truth).ravel()[level] ** 2).mean() for level in levels])
+    expected = np.array([(ERROR_FLOOR**2 / confidence.ravel()[level]).mean() for level in levels])
+    np.testing.assert_allclose(error / expected, 1, atol=0.1)
+    assert (np.diff(error) < 0).all()
+    assert error[0] > 2 * error[-1]
+
+
+def test_more_passes_mean_more_confidence() -> None:
+    means = [values_from_raw(simulated(passes, 1)[1])[1].mean() for passes in (2, 4, 8)]
+    assert means == sorted(means)
 
 
 def test_map_sizes_are_multiples_of_8_near_the_ratio() -> None:
@@ -150,6 +190,31 @@ def test_the_mean_over_the_mirrored_photo_is_mirrored(checkpoints: Path, photo: 
     np.testing.assert_allclose(prediction.normals[:, ::-1] * [-1, 1, 1], prediction.normals, atol=2e-3)
 
 
+def test_an_ensemble_holds_every_seed_at_every_scale_both_ways() -> None:
+    passes = ensemble(5, 2, True, (1.0, 0.75))
+    assert len(set(passes)) == 8
+    assert (passes[0].seed, passes[0].is_flipped, passes[0].scale) == (5, False, 1.0)
+
+
+def test_the_mean_over_two_scales_keeps_the_first_ones_size_and_range(
+    checkpoints: Path, photo: np.ndarray
+) -> None:
+    (single,) = predictor(checkpoints, "disparity-d", "normal-g", processing_res=96)([photo])
+    (both,) = predictor(checkpoints, "disparity-d", "normal-g", processing_res=96, scales=(1.0, 0.75))(
+        [photo]
+    )
+    assert both.values.shape == single.values.shape
+    assert np.corrcoef(both.values.ravel(), single.values.ravel())[0, 1] > 0.7
+    assert both.confidence.mean() < single.confidence.mean()
+    np.testing.assert_allclose(np.linalg.norm(both.normals, axis=-1).max(), 1, atol=1e-5)
+
+
+def test_photos_of_a_size_see_the_same_noise(checkpoints: Path, photo: np.ndarray) -> None:
+    # so the prediction of a photo does not depend on its place in the batch
+    first, second = predictor(checkpoints, "depth-wide-g")([photo, photo])
+    np.testing.assert_array_equal(first.values, second.values)
+
+
 def test_an_ensemble_of_seeds_lowers_confidence_and_repeats(checkpoints: Path, photo: np.ndarray) -> None:
     several = predictor(checkpoints, "depth-wide-g", seeds=3)
     first, second = several([photo])[0], several([photo])[0]
@@ -167,6 +232,10 @@ def test_what_cannot_be_is_said(checkpoints: Path, lotus_golden: Path, photo: np
         predictor(checkpoints, "depth-d", "depth-d")
     with pytest.raises(InputError, match="2 seeds want a generative checkpoint"):
         predictor(checkpoints, "depth-d", seeds=2)([photo])
+    with pytest.raises(InputError, match="4 steps want a generative checkpoint"):
+        predictor(checkpoints, "depth-d", steps=4)([photo])
+    with pytest.raises(InputError, match=r"scales .*wanted some between"):
+        predictor(checkpoints, "depth-d", scales=())
     with pytest.raises(InputError, match=r"photo 0: uint8 \(112, 160\), wanted uint8 \(height, width, 3\)"):
         predictor(checkpoints, "depth-d")([photo[..., 0]])
     with pytest.raises(InputError, match="no checkpoint"):
