@@ -24,7 +24,7 @@ MAX_RELATIVE_SIGMA = 0.2  # of depth: vaguer is no measurement
 FINER_BAND_PX = 1.6  # half width of the band around what a coarser level found
 GOOD_SCORE = 0.35  # of a coarser level's plane that the next one starts from
 ROUNDS = 2  # of propagation per level
-TINY = np.float32(1e-20)
+TINY = np.float32(1e-12)  # px per unit of inverse depth; its square still is a number
 
 
 @dataclass(frozen=True, eq=False)
