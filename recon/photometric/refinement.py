@@ -1,7 +1,7 @@
 """The whole measurement of one view: coarse to fine, and at each size a sweep, a propagation and a fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ MAX_RELATIVE_SIGMA = 0.2  # of depth: vaguer is no measurement
 FINER_BAND_PX = 1.6  # half width of the band around what a coarser level found
 GOOD_SCORE = 0.35  # of a coarser level's plane that the next one starts from
 ROUNDS = 2  # of propagation per level
-TINY = np.float32(1e-20)
+TINY = np.float32(1e-12)  # px per unit of inverse depth; its square still is a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +98,10 @@ def refine(
         photo, sources = level.reference(), level.sources()
         state = _match(level, photo, sources, state, threads)
         limit = np.inf if level is levels[0] else MAX_OFF_CENTRE_PX
-        found = _filled(_measure(level, (*photo[:2], limit), sources, state, threads), found)
-    assert state is not None
+        floor_px = np.hypot(FLOOR_PX, camera_error_px * level.camera.width / prior.camera.width)
+        found = _filled(_measure(level, (*photo[:2], limit), sources, state, float(floor_px), threads), found)
     assert found is not None
-    variances = found.variances + np.square(np.float32(camera_error_px) / np.maximum(state.motions, TINY))
-    return _measurement(replace(found, variances=variances), prior.camera)
+    return _measurement(found, prior.camera)
 
 
 def _order(photo: Photo) -> tuple[float, ...]:
@@ -150,7 +149,9 @@ def _centres(
     return np.where(good[..., None], found, level.planes), np.where(good, narrow, half)
 
 
-def _measure(level: Level, photo: Any, sources: Any, state: _State, threads: int | None) -> _Found:
+def _measure(
+    level: Level, photo: Any, sources: Any, state: _State, floor_px: float, threads: int | None
+) -> _Found:
     numbers = np.zeros((*level.grey.shape, 3), np.float32)
     outcome = np.zeros(level.grey.shape, np.uint8)
     grey, colors, limit = photo
@@ -158,7 +159,7 @@ def _measure(level: Level, photo: Any, sources: Any, state: _State, threads: int
     photo = (grey, colors, energy, limit)
     run_rows(measure_rows, len(outcome), threads, photo, sources, state.arrays, (numbers, outcome))
     outcome[level.planes[..., 0] <= 0] = NO_PRIOR
-    floor = np.float32(FLOOR_PX) / np.maximum(state.motions, TINY)
+    floor = np.float32(floor_px) / np.maximum(state.motions, TINY)
     variances = np.float32(SIGMA_FACTOR**2) * numbers[..., 2] + np.square(floor)
     return _Found(state.planes, numbers[..., 1], variances, outcome)
 
