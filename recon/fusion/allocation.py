@@ -11,13 +11,16 @@ from recon.fusion.observations import DIRECTION, VOTE, Frame, Observations
 from recon.fusion.packing import unpack_direction
 from recon.scene import DepthMap
 
-MIN_COSINE2 = float(np.cos(np.radians(85.0))) ** 2
-DENSE_BLOCKS = 0.125  # pixels narrower than one voxel: every second one in both directions is enough
+MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)
+DENSE_BLOCKS2 = (1.5 / SIDE) ** 2  # smaller pixels need not all walk: points three voxels apart miss no cell
 SPARSE_BLOCKS = 0.5  # wider pixels could step over a block
 CELL_BLOCKS = 1.5 / SIDE  # the corners of the cell that a point lies in, and of one shifted by noise
 MAX_SUBPIXELS = 8  # per side; rays of a pixel seen at the worst angle are still closer than a block
+MIX_1, MIX_2 = np.int32(0x2545F491), np.int32(0x19E3779B)  # odd, large
+CHUNK = 256  # pixels done at once: a constant size of the scratch space lets loops be vectorised
+DEPTH, VOTES, WIDTH2 = 6, 7, 8  # rows of the scratch space; before them middles and halves of walks
 SEEN_SLOTS = 4096  # recently touched blocks that a thread remembers
-PLAN_SLOTS = 4096  # recent walks that it remembers
+PLAN_SLOTS = 8192  # recent walks that it remembers
 
 
 def touched_keys(
@@ -124,19 +127,92 @@ def _plan(pixel: Any, depth: Any, records: Any, place: Any, memory: Any) -> int:
 
 @compiled
 @no_type_check
-def _plan_rows(v: int, depth: Any, records: Any, fronts: Any, place: Any, done: Any, walks: Any) -> int:
-    """Writes the walks of two rows of pixels; of four pixels one is enough where they are small."""
+def _pick(pixel: Any, count: int, view: Any, scratch: Any, words: Any) -> None:
+    """Copies depth, vote and direction of every second pixel from one on."""
+    v, u = pixel
+    depth, records, fronts = view
+    for i in range(count):
+        scratch[DEPTH * CHUNK + i] = depth[v, u + 2 * i]
+        scratch[VOTES * CHUNK + i] = fronts[v + 1, u + 2 * i + 1, VOTE]
+        words[i] = records[v + 1, u + 2 * i + 1, DIRECTION]
+
+
+@compiled
+@no_type_check
+def _place(pixel: Any, count: int, place: Any, scratch: Any, words: Any) -> None:
+    """Writes middles and halves of the walks of every second pixel, and the pixels' squared widths, blocks."""
+    rays, B, center, across, _ = place
+    zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
+    y, left = np.float32(pixel[0]) + half, np.float32(pixel[1]) + half
+    first_u = np.float32(rays[0, 1]) * y + np.float32(rays[0, 2])
+    first_v = np.float32(rays[1, 1]) * y + np.float32(rays[1, 2])
+    du, dv, reach = np.float32(rays[0, 0]), np.float32(rays[1, 0]), np.float32(across)
+    xx, xy, xz = np.float32(B[0, 0]), np.float32(B[0, 1]), np.float32(B[0, 2])
+    yx, yy, yz = np.float32(B[1, 0]), np.float32(B[1, 1]), np.float32(B[1, 2])
+    zx, zy, zz = np.float32(B[2, 0]), np.float32(B[2, 1]), np.float32(B[2, 2])
+    cx, cy, cz = np.float32(center[0]), np.float32(center[1]), np.float32(center[2])
+    pixel2 = (xx * xx + yx * yx + zx * zx) * du * du
+    for i in range(count):
+        u = np.float32(np.int32(2 * i)) + left
+        ray_u, ray_v, z = du * u + first_u, dv * u + first_v, scratch[DEPTH * CHUNK + i]
+        nx, ny, nz = unpack_direction(np.uint32(words[i]))
+        x, y, w = xx * ray_u + xy * ray_v + xz, yx * ray_u + yy * ray_v + yz, zx * ray_u + zy * ray_v + zz
+        toward = nx * x + ny * y + nz * w
+        cosine2 = max(toward * toward / (x * x + y * y + w * w), MIN_COSINE2)
+        width2 = pixel2 * z * z / cosine2
+        scratch[i], scratch[CHUNK + i], scratch[2 * CHUNK + i] = cx + z * x, cy + z * y, cz + z * w
+        scratch[3 * CHUNK + i], scratch[4 * CHUNK + i] = nx * reach, ny * reach
+        scratch[5 * CHUNK + i] = nz * reach
+        scratch[WIDTH2 * CHUNK + i] = width2 if scratch[VOTES * CHUNK + i] > zero else -one
+
+
+@compiled
+@no_type_check
+def _sign(count: int, scratch: Any, signatures: Any) -> None:
+    """Writes hashes of the blocks of the corners around a walk's middle and of its ends; equal if those are."""
+    m = np.float32(CELL_BLOCKS)
+    for i in range(count):
+        one, two = np.int32(0), np.int32(0)
+        for a in range(3):
+            x, d = scratch[a * CHUNK + i], scratch[(a + 3) * CHUNK + i]
+            one = np.int32(np.int32(one * MIX_1) + np.int32(np.floor(x - m)))
+            one = np.int32(np.int32(one * MIX_1) + np.int32(np.floor(x + m)))
+            two = np.int32(np.int32(two * MIX_2) + np.int32(np.floor(x - d)))
+            two = np.int32(np.int32(two * MIX_2) + np.int32(np.floor(x + d)))
+        signatures[i], signatures[CHUNK + i] = one, two
+
+
+@compiled
+@no_type_check
+def _plan_rows(v: int, view: Any, place: Any, scratch: Any, done: Any, walks: Any) -> int:
+    """Writes the walks of two rows of pixels; of four or sixteen pixels one is enough where they are small."""
+    depth, records, fronts = view
+    numbers, words, signatures = scratch
     height, width = depth.shape
-    count = 0
-    for u in range(0, width, 2):
-        enough = False
-        for k in range(4):
-            v2, u2 = v + (k >> 1), u + (k & 1)
-            if not enough and v2 < height and u2 < width and fronts[v2 + 1, u2 + 1, VOTE] > 0:
-                if k == 0:
-                    enough = _surface((v2, u2), depth, records, place)[2] < DENSE_BLOCKS**2
-                count = _plan((v2, u2), depth, records, place, (count, done, walks))
-    return count
+    found = 0
+    for first in range(0, width, 2 * CHUNK):
+        count = min(CHUNK, (width - first + 1) // 2)
+        _pick((v, first), count, view, numbers, words)
+        _place((v, first), count, place, numbers, words)
+        _sign(count, numbers, signatures)
+        for i in range(count):
+            width2 = numbers[WIDTH2 * CHUNK + i]
+            if width2 >= 0 and width2 < DENSE_BLOCKS2:
+                if width2 < DENSE_BLOCKS2 / 4 and (i & 1 or v & 2):
+                    continue
+                signature = np.int64(signatures[i]) << 32 ^ np.int64(signatures[CHUNK + i])
+                slot = slot_of(signature, PLAN_SLOTS)
+                if done[slot] != signature:
+                    done[slot] = signature
+                    for a in range(6):
+                        walks[found, a] = numbers[a * CHUNK + i]
+                    found += 1
+                continue
+            for k in range(4):
+                v2, u2 = v + (k >> 1), first + 2 * i + (k & 1)
+                if v2 < height and u2 < width and fronts[v2 + 1, u2 + 1, VOTE] > 0:
+                    found = _plan((v2, u2), depth, records, place, (found, done, walks))
+    return found
 
 
 @compiled
@@ -148,11 +224,13 @@ def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, pl
     in blocks, the block at the frame's origin.
     """
     walks = np.empty((2 * depth.shape[1] * MAX_SUBPIXELS**2, 6))
+    scratch = (np.empty(9 * CHUNK, np.float32), np.empty(CHUNK, np.uint32), np.empty(2 * CHUNK, np.int32))
+    view = (depth, records, fronts)
     seen, done = np.full(SEEN_SLOTS, EMPTY), np.full(PLAN_SLOTS, EMPTY)
     found, count = np.empty(4096, np.int64), 0
     met = np.empty(8 + 4 + int(6 * place[3]), np.int64)
     for v in range(start, stop):
-        for i in range(_plan_rows(2 * v, depth, records, fronts, place, done, walks)):
+        for i in range(_plan_rows(2 * v, view, place, scratch, done, walks)):
             for k in range(_meet(walks[i], place[4], met)):
                 slot = slot_of(met[k], SEEN_SLOTS)
                 if seen[slot] == met[k]:

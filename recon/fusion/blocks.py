@@ -18,7 +18,7 @@ HALF = 2 ** (KEY_BITS - 1)
 MAX_COORDINATE = HALF - 2  # of a block; two less so that neighbours have keys too
 EMPTY = np.int64(-1)
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth, Fibonacci hashing)
-GROWTH = 1.5  # of arrays that are full
+GROWTH = 2.0  # of arrays that are full
 
 
 def pack(coords: Int32[np.ndarray, "n 3"]) -> Int64[np.ndarray, "n"]:
@@ -108,7 +108,7 @@ def _find(start: int, stop: int, keys: Any, slot_keys: Any, slot_rows: Any, rows
         slot = slot_of(keys[i], slots)
         while slot_keys[slot] != EMPTY and slot_keys[slot] != keys[i]:
             slot = (slot + 1) & (slots - 1)
-        rows[i] = slot_rows[slot] if slot_keys[slot] == keys[i] else -1
+        rows[i] = slot_rows[slot] if slot_keys[slot] != EMPTY else -1
 
 
 @compiled

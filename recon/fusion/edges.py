@@ -66,19 +66,20 @@ def _planes_meet(maps: Any, pixel: Any, step: Any, truncation2: Any) -> Any:
 
 @compiled
 @no_type_check
-def _mark(u0: int, count: int, here: Any, there: Any, jump: Any, marks: Any) -> None:
+def _mark(here: Any, there: Any, mark: int, truncation2: Any, marks: Any) -> None:
     """Adds the mark of a jump, or of an edge where the neighbour has no depth, to a row of pixels.
 
-    `here` and `there`: where in the flat maps the row and the neighbours' row start, and the flat maps.
+    `here` and `there`: depths and sigmas of the pixels and of their neighbours.
     """
-    depth, sigma, truncation2 = jump[1], jump[2], jump[3]
+    depth, sigma = here
+    depth2, sigma2 = there
     zero, sigmas2 = np.float32(0), JUMP_SIGMAS * JUMP_SIGMAS
-    mark, edge, inside = np.uint8(jump[0]), np.uint8(EDGE), np.uint8(INSIDE)
-    for i in range(count):
-        z, z2, s, s2 = depth[here + i], depth[there + i], sigma[here + i], sigma[there + i]
+    jump, edge, inside = np.uint8(mark), np.uint8(EDGE), np.uint8(INSIDE)
+    for i in range(len(marks)):
+        z, z2, s, s2 = depth[i], depth2[i], sigma[i], sigma2[i]
         far = (z - z2) * (z - z2) > max(truncation2, sigmas2 * (s * s + s2 * s2))
-        added = edge if z2 <= zero else (mark if far else inside)
-        marks[u0 + i] = np.uint8(marks[u0 + i] | added)
+        added = edge if z2 <= zero else (jump if far else inside)
+        marks[i] = np.uint8(marks[i] | added)
 
 
 @compiled
@@ -86,7 +87,6 @@ def _mark(u0: int, count: int, here: Any, there: Any, jump: Any, marks: Any) -> 
 def _row_distances(start: int, stop: int, maps: Any, truncation2: Any, distances: Any) -> None:
     depth, _, sigma, _ = maps
     height, width = depth.shape
-    flat, flat_sigma = depth.reshape(-1), sigma.reshape(-1)
     marks = np.empty(width, np.uint8)
     steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
     for v in range(start, stop):
@@ -94,9 +94,10 @@ def _row_distances(start: int, stop: int, maps: Any, truncation2: Any, distances
         for k in range(4):
             dv, du = steps[k]
             if 0 <= v + dv < height:
-                u0, here = max(0, -du), v * width + max(0, -du)
-                jump = (2 << k, flat, flat_sigma, truncation2)
-                _mark(u0, width - abs(du), here, here + dv * width + du, jump, marks)
+                u0, u1 = max(0, -du), width - max(0, du)
+                here = (depth[v, u0:u1], sigma[v, u0:u1])
+                there = (depth[v + dv, u0 + du : u1 + du], sigma[v + dv, u0 + du : u1 + du])
+                _mark(here, there, 2 << k, truncation2, marks[u0:u1])
         since = EDGE_RADIUS_PX
         for u in range(width):
             mark = marks[u]

@@ -1,13 +1,15 @@
 """How much brighter or darker a photo is than what the volume holds of the same surfaces."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from recon.fusion.blocks import SIDE, pack
+from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE
 from recon.fusion.integration import RGB, TSDF, WEIGHT
-from recon.geometry import unproject
+from recon.fusion.jit import compiled
+from recon.fusion.observations import LEVEL_XY, LEVEL_Z
+from recon.fusion.packing import bits_of, unpack_three
 
 if TYPE_CHECKING:
     from recon.fusion.observations import Frame
@@ -41,22 +43,49 @@ def exposure_gains(
         block: The block at the frame's origin.
     """
     step = max(1, int(np.sqrt(depth_map.depth.size / SAMPLES)))
-    v, u = np.nonzero(depth_map.depth[::step, ::step] > 0)
-    v, u = v * step, u * step
-    points = unproject(frame.K, np.stack([u, v], axis=-1) + 0.5, depth_map.depth[v, u].astype(np.float64))
-    voxels = np.floor(points / frame.voxel_size @ frame.rotation + frame.center).astype(np.int64)
-    rows = volume.index.find(pack((voxels // SIDE + block).astype(np.int32)))
-    place = (voxels % SIDE) @ [1, SIDE, SIDE * SIDE]
-    known = rows >= 0
-    slots = np.full(len(rows), -1, np.int32)
-    slots[known] = volume.pages.slot_map()[rows[known]]
-    known &= slots >= 0
-    words = volume.pages.words
-    slots, place, levels = slots[known], place[known], color[v[known], u[known]].astype(np.float64)
-    held = words[slots, RGB, place].view(np.uint32)
-    fused = np.stack([held & 2047, held >> 11 & 2047, held >> 22], axis=-1) * (255 / np.array([2047, 2047, 1023]))
-    sure = (words[slots, WEIGHT, place] > 0) & (np.abs(words[slots, TSDF, place]) < 0.5)
-    return np.array([_gain(fused[sure, k], levels[sure, k]) for k in range(3)])
+    depth, levels = depth_map.depth[::step, ::step], color[::step, ::step]
+    voxels_from_cam = frame.rotation.T / frame.voxel_size
+    place = (np.linalg.inv(frame.K)[:2], voxels_from_cam, frame.center, step)
+    keys, numbers = np.empty(depth.size, np.int64), np.empty(depth.size, np.int32)
+    sample_voxels(depth, place, block + HALF, keys, numbers)
+    rows = volume.index.find(keys)
+    slots = np.where(rows >= 0, volume.pages.slot_map()[rows], -1)
+    fused, sure = np.empty((depth.size, 3), np.float32), np.empty(depth.size, np.bool_)
+    read_colors(slots, numbers, volume.pages.words, fused, sure)
+    pixels = levels.reshape(-1, 3)[sure].astype(np.float32)
+    return np.array([_gain(fused[sure, k], pixels[:, k]) for k in range(3)])
+
+
+@compiled
+@no_type_check
+def sample_voxels(depth: Any, place: Any, origin: Any, keys: Any, numbers: Any) -> None:
+    """Writes the block and the number of the voxel that each pixel's point is in; EMPTY without depth."""
+    rays, B, center, step = place
+    for v in range(depth.shape[0]):
+        for u in range(depth.shape[1]):
+            i, z = v * depth.shape[1] + u, np.float64(depth[v, u])
+            x, y = (step * u + 0.5), (step * v + 0.5)
+            ray_u = rays[0, 0] * x + rays[0, 1] * y + rays[0, 2]
+            ray_v = rays[1, 0] * x + rays[1, 1] * y + rays[1, 2]
+            a = np.int64(np.floor(center[0] + z * (B[0, 0] * ray_u + B[0, 1] * ray_v + B[0, 2])))
+            b = np.int64(np.floor(center[1] + z * (B[1, 0] * ray_u + B[1, 1] * ray_v + B[1, 2])))
+            c = np.int64(np.floor(center[2] + z * (B[2, 0] * ray_u + B[2, 1] * ray_v + B[2, 2])))
+            numbers[i] = (a & 7) + SIDE * ((b & 7) + SIDE * (c & 7))
+            key = ((a >> 3) + origin[0] << 2 * KEY_BITS) | ((b >> 3) + origin[1] << KEY_BITS)
+            keys[i] = key | ((c >> 3) + origin[2]) if z > 0 else EMPTY
+
+
+@compiled
+@no_type_check
+def read_colors(slots: Any, numbers: Any, words: Any, fused: Any, sure: Any) -> None:
+    """Writes the colours of voxels, levels, and whether they are near a surface."""
+    for i in range(len(slots)):
+        sure[i] = False
+        if slots[i] >= 0:
+            state, k = words[slots[i]], numbers[i]
+            sure[i] = state[WEIGHT, k] > 0 and abs(state[TSDF, k]) < 0.5
+            red, green, blue = unpack_three(bits_of(state[RGB, k]))
+            fused[i, 0], fused[i, 1], fused[i, 2] = red / LEVEL_XY, green / LEVEL_XY, blue / LEVEL_Z
 
 
 def _gain(fused: np.ndarray, levels: np.ndarray) -> float:

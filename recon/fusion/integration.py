@@ -26,11 +26,12 @@ CELLS = SIDE // CELL
 BLOCK_CELLS = CELLS**3
 GROUP = 64  # voxels that are left alone together if none of them is near the surface
 OTHER_CHANCES = np.uint32(0x5BD1E995)  # so that colours are rounded independently of gradients
+TINY = np.float32(1e-30)
 LEAST_SHARE = np.float32(1e-4)  # what is left of a weight after taking it away may be rounding
 # Robust update: a voxel that is surer than the pixel gives little weight to what disagrees with it.
 SURER = np.float32(2.0)  # times the pixel's weight
 OUTLIER_SIGMAS2 = np.float32(9.0)  # beyond three sigma (Huber)
-MIN_VARIANCE = np.float32(0.25**2 / 9)  # of distances / truncation: planes differ from curved surfaces
+MIN_VARIANCE = np.float32(0.75**2 / 9)  # of distances / truncation; planes differ from curved surfaces by less
 
 
 def _lattice(step: int) -> np.ndarray:
@@ -85,8 +86,8 @@ def _gather(records: Any, pixels: Any, near: Any) -> None:
 
 @compiled
 @no_type_check
-def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any) -> None:
-    """Writes the signed distances / truncation of a block's voxels to their planes, and weights."""
+def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, colors: Any) -> None:
+    """Writes the signed distances / truncation of a block's voxels to their planes, weights, normals, colours."""
     zero, one, per_taper = np.float32(0), np.float32(1), np.float32(1) / TAPER_LENGTH
     first_x, first_y, first_z = np.float32(corner[0]), np.float32(corner[1]), np.float32(corner[2])
     for i in range(BLOCK_VOXELS):
@@ -97,54 +98,53 @@ def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any) -> None:
         distance *= per_truncation
         scratch[i + 1536] = distance
         scratch[i + 2048] = weight * min(max((support - abs(distance)) * per_taper, zero), one)
+        scratch[i + 3072], scratch[i + 3584], scratch[i + 4096] = nx, ny, nz
+        colors[i] = near[4 * i + COLOR]
 
 
 @compiled
 @no_type_check
-def _fuse(first: int, sign: Any, near: Any, scratch: Any, state: Any) -> None:
-    """Updates means, variances and gradients of a group of voxels."""
-    zero, one = np.float32(0), np.float32(1)
-    for k in range(GROUP):
-        i = first + k
+def _fuse(sign: Any, scratch: Any, state: Any) -> None:
+    """Updates means, variances and gradients of a group of voxels, whose numbers start the arrays given."""
+    zero, one, half_xy, half_z = np.float32(0), np.float32(1), HIGH_XY / 2, HIGH_Z / 2
+    half_xy, half_z = np.float32(half_xy), np.float32(half_z)
+    for i in range(GROUP):
         weight = scratch[i + 2048]
         mean, old, variance = state[i], state[i + 512], state[i + 1024]
         change = min(max(scratch[i + 1536], -one), one) - mean
         squared = change * change
         limit = OUTLIER_SIGMAS2 * max(variance, MIN_VARIANCE)
-        weight *= np.sqrt(limit / max(squared, limit)) if old > SURER * weight else one
+        robust = weight * np.sqrt(limit / max(squared, limit))  # before the choice: branches are not vectorised
+        weight = robust if old > SURER * weight else weight
         total = old + sign * weight
-        kept = total > LEAST_SHARE * weight
-        share = sign * weight / total if kept else zero
+        total = total if total > LEAST_SHARE * weight else zero
+        share = sign * weight / max(total, TINY)
+        share = share if total > zero else zero
         scratch[i + 2560] = share
         state[i] = mean + share * change
-        state[i + 512] = total if kept else zero
+        state[i + 512] = total
         state[i + 1024] = max((one - share) * (variance + share * squared), zero)
-    for k in range(GROUP):
-        i = first + k
+    for i in range(GROUP):
         share = scratch[i + 2560]
-        nx, ny, nz = unpack_direction(np.uint32(near[4 * i + DIRECTION]))
+        nx, ny, nz = scratch[i + 3072], scratch[i + 3584], scratch[i + 4096]
         x, y, z = unpack_three(bits_of(state[i + 1536]))
         a, b, c = chances(bits_of(state[i + 512]))
-        x = min(max(x + share * ((nx + one) * (HIGH_XY / 2) - x) + a, zero), HIGH_XY)
-        y = min(max(y + share * ((ny + one) * (HIGH_XY / 2) - y) + b, zero), HIGH_XY)
-        z = min(max(z + share * ((nz + one) * (HIGH_Z / 2) - z) + c, zero), HIGH_Z)
+        x += share * ((nx + one) * half_xy - x) + a
+        y += share * ((ny + one) * half_xy - y) + b
+        z += share * ((nz + one) * half_z - z) + c
         state[i + 1536] = float_of(pack_three(x, y, z))
 
 
 @compiled
 @no_type_check
-def _paint(first: int, near: Any, scratch: Any, state: Any) -> None:
+def _paint(colors: Any, scratch: Any, state: Any) -> None:
     """Updates the colours of a group of voxels."""
-    zero = np.float32(0)
-    for k in range(GROUP):
-        i = first + k
+    for i in range(GROUP):
         share = scratch[i + 2560]
-        red, green, blue = unpack_three(np.uint32(near[4 * i + COLOR]))
+        red, green, blue = unpack_three(np.uint32(colors[i]))
         x, y, z = unpack_three(bits_of(state[i + 2048]))
         a, b, c = chances(np.uint32(bits_of(state[i + 512]) ^ OTHER_CHANCES))
-        x = min(max(x + share * (red - x) + a, zero), HIGH_XY)
-        y = min(max(y + share * (green - y) + b, zero), HIGH_XY)
-        z = min(max(z + share * (blue - z) + c, zero), HIGH_Z)
+        x, y, z = x + share * (red - x) + a, y + share * (green - y) + b, z + share * (blue - z) + c
         state[i + 2048] = float_of(pack_three(x, y, z))
 
 
@@ -164,22 +164,23 @@ def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, wor
     rows, corners = blocks
     camera, lattice, per_truncation, sign = view
     pixels, depths = np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
-    near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty(6 * BLOCK_VOXELS, np.float32)
+    near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty(9 * BLOCK_VOXELS, np.float32)
+    colors = np.empty(BLOCK_VOXELS, np.uint32)
     scratch[: 3 * BLOCK_VOXELS] = VOXELS.reshape(-1)
     zero, colored = np.float32(0), words.shape[1] > RGB
     for k in range(start, stop):
         _project(corners[k], camera, lattice, pixels, depths)
         _gather(records, pixels, near)
-        _weigh(corners[k], per_truncation, near, scratch)
+        _weigh(corners[k], per_truncation, near, scratch, colors)
         state = words[rows[k]].reshape(-1)
         for first in range(0, BLOCK_VOXELS, GROUP):
             most = zero
             for i in range(GROUP):
                 most = max(most, scratch[2048 + first + i])
             if most > zero:
-                _fuse(first, sign, near, scratch, state)
+                _fuse(sign, scratch[first:], state[first:])
                 if colored:
-                    _paint(first, near, scratch, state)
+                    _paint(colors[first:], scratch[first:], state[first:])
 
 
 @compiled

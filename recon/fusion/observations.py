@@ -116,7 +116,7 @@ NX, NY, NZ, TOWARD, COSINE, MOVED, COUNT, NEAREST = range(8)
 @no_type_check
 def _face(v: int, first: int, count: int, maps: Any, rays: Any, scratch: Any) -> None:
     """Writes the unit normals of pixels, n . ray, and the cosine of the angle."""
-    normals, row = maps[1].reshape(-1), (v * maps[1].shape[1] + first) * 3
+    normals = maps[1].reshape(-1)[(v * maps[1].shape[1] + first) * 3 :]
     one, half = np.float32(1), np.float32(0.5)
     y = np.float32(v) + half
     first_u = rays[0, 1] * y + rays[0, 2]
@@ -125,8 +125,7 @@ def _face(v: int, first: int, count: int, maps: Any, rays: Any, scratch: Any) ->
     for i in range(count):
         x = np.float32(np.int32(i)) + left
         ray_u, ray_v = du * x + first_u, dv * x + first_v
-        j = row + 3 * i
-        nx, ny, nz = normals[j], normals[j + 1], normals[j + 2]
+        nx, ny, nz = normals[3 * i], normals[3 * i + 1], normals[3 * i + 2]
         squared = nx * nx + ny * ny + nz * nz
         none = squared == np.float32(0)
         scale = one / np.sqrt(one if none else squared)
@@ -150,10 +149,12 @@ def _halo(v: int, first: int, count: int, maps: Any, around: Any) -> None:
         around[z : z + count + 2] = np.float32(0)
         if 0 <= v + dv < height:
             skip, stop = (1 if first == 0 else 0), min(first + count + 1, width)
-            for u in range(first - 1 + skip, stop):
-                i = u - first + 1
-                around[z + i] = depth[v + dv, u]
-                around[s + i] = sigma[v + dv, u] * sigma[v + dv, u]
+            depths, sigmas = depth[v + dv, first - 1 + skip : stop], sigma[v + dv, first - 1 + skip : stop]
+            into, variances = around[z + skip :], around[s + skip :]
+            for i in range(len(depths)):
+                into[i] = depths[i]
+            for i in range(len(sigmas)):
+                variances[i] = sigmas[i] * sigmas[i]
 
 
 @compiled
@@ -176,10 +177,10 @@ def _smooth(count: int, rays: Any, around: Any, scratch: Any) -> None:
         weight = np.float32((2 - abs(du)) * (2 - abs(dv)))
         step_u = rays[0, 0] * np.float32(du) + rays[0, 1] * np.float32(dv)
         step_v = rays[1, 0] * np.float32(du) + rays[1, 1] * np.float32(dv)
-        other = (dv + 1) * row + du + 1
+        other = around[(dv + 1) * row + du + 1 :]
         for i in range(count):
-            z, z2 = around[row + 1 + i], around[other + i]
-            variance = around[4 * row + 1 + i] + around[3 * row + other + i]
+            z, z2 = around[row + 1 + i], other[i]
+            variance = around[4 * row + 1 + i] + other[3 * row + i]
             toward = scratch[TOWARD * CHUNK + i]
             slope = scratch[NX * CHUNK + i] * step_u + scratch[NY * CHUNK + i] * step_v
             above = z2 * (toward + slope) - z * toward
@@ -197,9 +198,9 @@ def _nearest_edges(v: int, first: int, count: int, distances: Any, nearest: Any,
     for i in range(count):
         nearest[i] = np.uint8(MAX_EDGE_PX2)
     for row in range(max(0, v - 7), min(height, v + 8)):
-        rise, j = np.uint8((row - v) * (row - v)), row * width + first
+        rise, along = np.uint8((row - v) * (row - v)), flat[row * width + first :]
         for i in range(count):
-            nearest[i] = min(nearest[i], np.uint8(flat[j + i] + rise))
+            nearest[i] = min(nearest[i], np.uint8(along[i] + rise))
     for i in range(count):
         scratch[NEAREST * CHUNK + i] = EDGE_WEIGHTS[nearest[i]]
 
@@ -210,7 +211,7 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
     """Writes the records of a row of pixels, except for colours, and what they say about space before them."""
     v, first, start = place
     rays, turn, center, lengths, _ = lens
-    records, fronts = out
+    records, fronts = out[0][start:], out[1][start // 2 :]
     one, half, zero, tiny = np.float32(1), np.float32(0.5), np.float32(0), np.float32(1e-6)
     voxel, truncation, trust = lengths[0], lengths[1], lengths[2]
     per_voxel, voxel2 = one / voxel, voxel * voxel
@@ -249,26 +250,25 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
         support = min(support, -reach * toward * per_truncation)
         front = z + (support * truncation + FREE_MARGIN_VOXELS * voxel) / min(toward, -tiny)
         support = support if weight > zero else zero
-        j = start + 4 * i
-        records[j] = direction
-        records[j + 1] = pack_trust(weight, support)
-        records[j + 2] = np.float32(offset if usable else zero).view(np.uint32)
-        fronts[start // 2 + 2 * i] = front * per_voxel if usable else zero
-        fronts[start // 2 + 2 * i + 1] = weight * FREE_SHARE
+        records[4 * i] = direction
+        records[4 * i + 1] = pack_trust(weight, support)
+        records[4 * i + 2] = np.float32(offset if usable else zero).view(np.uint32)
+        fronts[2 * i] = front * per_voxel if usable else zero
+        fronts[2 * i + 1] = weight * FREE_SHARE
 
 
 @compiled
 @no_type_check
 def _write_colors(v: int, first: int, count: int, photo: Any, gains: Any, start: int, records: Any) -> None:
-    levels, row = photo.reshape(-1), (v * photo.shape[1] + first) * 3
+    levels, into = photo.reshape(-1)[(v * photo.shape[1] + first) * 3 :], records[start:]
     half, most = np.float32(0.5), np.float32(255)
     red, green, blue = gains[0], gains[1], gains[2]
     for i in range(count):
-        j = row + 3 * i
+        j = 3 * i
         r = min(np.float32(levels[j]) * red, most) * LEVEL_XY + half
         g = min(np.float32(levels[j + 1]) * green, most) * LEVEL_XY + half
         b = min(np.float32(levels[j + 2]) * blue, most) * LEVEL_Z + half
-        records[start + 4 * i + COLOR] = pack_three(r, g, b)
+        into[4 * i + COLOR] = pack_three(r, g, b)
 
 
 @compiled

@@ -103,8 +103,11 @@ def unpack_trust(word: Any) -> Any:
 @inlined
 @no_type_check
 def pack_three(x: Any, y: Any, z: Any) -> Any:
-    """Returns the word of three numbers of at most 2047, 2047 and 1023, cut."""
-    a, b, c = np.uint32(np.int32(x)), np.uint32(np.int32(y)), np.uint32(np.int32(z))
+    """Returns the word of three numbers, cut to integers from 0 to 2047, 2047 and 1023."""
+    most, zero = np.int32(2047), np.int32(0)
+    a = np.uint32(min(max(np.int32(x), zero), most))
+    b = np.uint32(min(max(np.int32(y), zero), most))
+    c = np.uint32(min(max(np.int32(z), zero), np.int32(1023)))
     high = np.uint32(np.uint32(b << np.uint32(11)) | np.uint32(c << np.uint32(22)))
     return np.uint32(a | high)
 
@@ -124,7 +127,7 @@ def chances(word: Any) -> Any:
     """Returns three numbers in (0, 1) that look random and depend on a word."""
     half, mask = np.float32(0.5), np.uint32(1023)
     mixed = np.uint32(np.uint32(word ^ np.uint32(word >> np.uint32(15))) * MIXER)
-    mixed = np.uint32(np.uint32(mixed ^ np.uint32(mixed >> np.uint32(13))) * MIXER)
+    mixed = np.uint32(mixed ^ np.uint32(mixed >> np.uint32(13)))
     a = np.float32(np.int32(np.uint32(np.uint32(mixed >> np.uint32(2)) & mask)))
     b = np.float32(np.int32(np.uint32(np.uint32(mixed >> np.uint32(12)) & mask)))
     c = np.float32(np.int32(np.uint32(mixed >> np.uint32(22))))

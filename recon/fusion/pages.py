@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int, Int32
 
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, GROWTH
 
 ON_DISK = np.int32(-1)
 MIN_BLOCKS = 256  # in memory; the blocks around a few must fit
-FIRST_BLOCKS = 1024  # room for as many is made at once
+FIRST_BLOCKS = 32768  # room for as many is made at once, 0.3 GB of address space: memory is taken when written
 
 
 class Pages:
@@ -65,7 +65,7 @@ class Pages:
         fit = rows if self._most is None else min(rows, self._most)
         if fit > len(self.words):
             grown = max(fit, int(GROWTH * len(self.words)), FIRST_BLOCKS)
-            self._grow(grown if self._most is None else min(grown, self._most))
+            self._grow(grown if self._most is None else self._most)
         if rows > len(self._slot_of_row):
             grown = max(rows, int(GROWTH * len(self._slot_of_row)), FIRST_BLOCKS)
             self._slot_of_row = _longer(self._slot_of_row, grown, ON_DISK)
@@ -75,7 +75,7 @@ class Pages:
         self._row_of_slot[resident] = resident
         self._rows = rows
 
-    def slots(self, rows: Int64[np.ndarray, "n"], change: bool) -> Int32[np.ndarray, "n"]:
+    def slots(self, rows: Int[np.ndarray, "n"], change: bool) -> Int32[np.ndarray, "n"]:
         """Returns where rows are in memory after bringing them there; no more than `most`, each once.
 
         Args:
@@ -109,7 +109,7 @@ class Pages:
         shape = (self._rows, self.channels, BLOCK_VOXELS)
         return np.memmap(self._file.name, np.float32, "r", shape=shape)
 
-    def _bring(self, rows: Int64[np.ndarray, "n"]) -> Int32[np.ndarray, "n"]:
+    def _bring(self, rows: Int[np.ndarray, "n"]) -> Int32[np.ndarray, "n"]:
         slots = np.argpartition(self._used, len(rows) - 1)[: len(rows)] if len(rows) < len(self._used) else None
         slots = np.arange(len(self._used)) if slots is None else np.sort(slots)
         if (self._used[slots] == self._time).any():
@@ -124,7 +124,7 @@ class Pages:
         self._dirty[slots] = False
         return slots.astype(np.int32)
 
-    def _write(self, slots: Int64[np.ndarray, "n"]) -> None:
+    def _write(self, slots: Int[np.ndarray, "n"]) -> None:
         if not len(slots):
             return
         if self._file is None:
@@ -140,7 +140,7 @@ class Pages:
         self._on_disk[rows] = True
         self._dirty[slots] = False
 
-    def _read(self, rows: Int64[np.ndarray, "n"], slots: Int64[np.ndarray, "n"]) -> None:
+    def _read(self, rows: Int[np.ndarray, "n"], slots: Int[np.ndarray, "n"]) -> None:
         order = np.argsort(rows, kind="stable")
         rows, slots = rows[order], slots[order]
         for start, stop in _runs(rows):
@@ -172,7 +172,7 @@ def _longer(array: np.ndarray, length: int, filling: object) -> np.ndarray:
     return longer
 
 
-def _runs(rows: Int64[np.ndarray, "n"]) -> list[tuple[int, int]]:
+def _runs(rows: Int[np.ndarray, "n"]) -> list[tuple[int, int]]:
     """Returns where runs of consecutive numbers start and stop, at most 512 long."""
     bounds = np.flatnonzero(np.diff(rows) != 1) + 1
     bounds = np.union1d(bounds, np.arange(512, len(rows), 512)) if len(rows) > 512 else bounds

@@ -1,9 +1,10 @@
 """One view into the volume, or out of it again: which blocks it touches, and the kernels on them."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from recon.fusion.allocation import touched_keys
 from recon.fusion.blocks import SIDE
@@ -20,16 +21,28 @@ if TYPE_CHECKING:
 ADD, REMOVE = np.float32(1), np.float32(-1)
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One view, ready for the kernels."""
+
+    frame: Frame
+    block: Int64[np.ndarray, "3"]
+    """At the frame's origin."""
+
+    seen: Observations
+    farthest: float
+    """Largest depth, voxels."""
+
+
 def add_view(
     volume: "TSDFVolume", depth_map: DepthMap, color: UInt8[np.ndarray, "h w 3"] | None, view: SeenView
 ) -> None:
     """Makes the blocks that a view touches and updates their voxels."""
     with volume.workers() as workers:
-        frame, block, seen = _see(volume, depth_map, color, view, workers)
-        keys = touched_keys(seen, depth_map, frame, block, workers)
-        rows = volume.index.rows(keys)
+        look = _look(volume, depth_map, color, view, workers)
+        rows = volume.index.rows(touched_keys(look.seen, depth_map, look.frame, look.block, workers))
         volume.extend()
-        _update(volume, (frame, block, seen), rows, ADD, workers)
+        _update(volume, look, rows, ADD, workers)
 
 
 def remove_view(
@@ -37,44 +50,35 @@ def remove_view(
 ) -> None:
     """Takes a view out of the voxels that it touched."""
     with volume.workers() as workers:
-        frame, block, seen = _see(volume, depth_map, color, view, workers)
-        keys = touched_keys(seen, depth_map, frame, block, workers)
+        look = _look(volume, depth_map, color, view, workers)
+        keys = touched_keys(look.seen, depth_map, look.frame, look.block, workers)
         rows = np.unique(volume.index.find(keys))
-        _update(volume, (frame, block, seen), rows[rows >= 0], REMOVE, workers)
+        _update(volume, look, rows[rows >= 0], REMOVE, workers)
 
 
-def _see(
+def _look(
     volume: "TSDFVolume",
     depth_map: DepthMap,
     color: UInt8[np.ndarray, "h w 3"] | None,
     view: SeenView,
     workers: Workers,
-) -> tuple[Frame, np.ndarray, Observations]:
+) -> _Look:
     frame, block = frame_of(depth_map, view.cam_from_world, volume)
     seen = observe(depth_map, color, frame, gains=view.gains, trust=view.trust, workers=workers)
-    return frame, block, seen
+    return _Look(frame, block, seen, float(depth_map.depth.max()) / volume.voxel_size)
 
 
-def _update(
-    volume: "TSDFVolume",
-    view: tuple[Frame, np.ndarray, Observations],
-    rows: np.ndarray,
-    sign: np.float32,
-    workers: Workers,
-) -> None:
+def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.float32, workers: Workers) -> None:
     if not len(volume.index):
         return
-    frame, block, seen = view
-    height, width = seen.fronts.shape[0] - 2, seen.fronts.shape[1] - 2
-    projection = projection_of(frame, width, height)
-    records, fronts = seen.records.reshape(-1, 4), seen.fronts.reshape(-1, 2)
-    per_truncation = np.float32(frame.voxel_size / frame.truncation)
+    height, width = look.seen.fronts.shape[0] - 2, look.seen.fronts.shape[1] - 2
+    projection = projection_of(look.frame, width, height)
+    records, fronts = look.seen.records.reshape(-1, 4), look.seen.fronts.reshape(-1, 2)
+    camera = (projection.camera, projection.voxels, np.float32(volume.voxel_size / volume.truncation), sign)
     for part in volume.parts(rows):
         slots = volume.pages.slots(part, change=True)
-        corners = (volume.index.coords[part] - block) * float(SIDE)
-        camera = (projection.camera, projection.voxels, per_truncation, sign)
+        corners = (volume.index.coords[part] - look.block) * float(SIDE)
         workers.run(fuse_blocks, len(part), (slots, corners), camera, records, volume.pages.words)
-    space = (projection.camera, projection.votes, visible_space(projection, seen), sign)
-    workers.run(
-        carve_blocks, len(volume.index), (volume.index.coords, block), space, fronts, volume.free_votes
-    )
+    space = (projection.camera, projection.votes, visible_space(projection, look.farthest), sign)
+    blocks = (volume.index.coords, look.block)
+    workers.run(carve_blocks, len(volume.index), blocks, space, fronts, volume.free_votes)

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from recon.fusion.blocks import SIDE
 from recon.fusion.integration import VOTES, VOXELS
-from recon.fusion.observations import FRONT, Frame, Observations
+from recon.fusion.observations import Frame
 from recon.geometry import invert
 from recon.scene import DepthMap
 
@@ -60,12 +60,14 @@ def projection_of(frame: Frame, width: int, height: int) -> Projection:
     )
 
 
-def visible_space(
-    projection: Projection, seen: Observations
-) -> Float64[np.ndarray, "6 4"]:
-    """Returns half spaces a x + b y + c z + d >= 0 that hold the corners of all blocks with space seen free."""
+def visible_space(projection: Projection, farthest: float) -> Float64[np.ndarray, "6 4"]:
+    """Returns half spaces a x + b y + c z + d >= 0 that hold the corners of all blocks with space seen free.
+
+    Args:
+        projection: Of the view.
+        farthest: Largest depth, voxels.
+    """
     matrix, width, height = projection.camera
-    farthest = float(seen.fronts[..., FRONT].max())
     planes = np.stack(
         [
             matrix[0],
