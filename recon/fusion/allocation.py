@@ -7,8 +7,8 @@ from jaxtyping import Int64
 
 from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE, slot_of
 from recon.fusion.jit import Workers, compiled
-from recon.fusion.observations import DIRECTION, VOTE, Frame, Observations
-from recon.fusion.packing import unpack_direction
+from recon.fusion.observations import DIRECTION, TRUST, VOTE, Frame, Observations
+from recon.fusion.packing import unpack_direction, unpack_trust
 from recon.scene import DepthMap
 
 MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)
@@ -17,6 +17,7 @@ SPARSE_BLOCKS = 0.5  # wider pixels could step over a block
 CELL_BLOCKS = 1.5 / SIDE  # the corners of the cell that a point lies in, and of one shifted by noise
 MAX_SUBPIXELS = 8  # per side; rays of a pixel seen at the worst angle are still closer than a block
 MIX_1, MIX_2 = np.int32(0x2545F491), np.int32(0x19E3779B)  # odd, large
+SPARED, LEAST_WALK = np.float32(0.25), np.float32(0.75)  # voxels a quarter before the support's end weigh nothing
 CHUNK = 256  # pixels done at once: a constant size of the scratch space lets loops be vectorised
 DEPTH, VOTES, WIDTH2 = 6, 7, 8  # rows of the scratch space; before them middles and halves of walks
 SEEN_SLOTS = 4096  # recently touched blocks that a thread remembers
@@ -26,11 +27,12 @@ PLAN_SLOTS = 8192  # recent walks that it remembers
 def touched_keys(
     seen: Observations, depth_map: DepthMap, frame: Frame, first_block: Int64[np.ndarray, "3"], workers: Workers
 ) -> Int64[np.ndarray, "n"]:
-    """Returns the keys of all blocks within the truncation distance of what a view sees, some repeated.
+    """Returns the keys of all blocks near what a view sees, some repeated.
 
-    Each pixel walks across its surface, along the normal and not along the ray, which would leave gaps at
-    grazing angles; pixels wider than half a block on the surface walk several times. The blocks of all voxels
-    around the observed point are touched too: in a room's corner no walk meets the one behind both walls.
+    Each pixel walks as far as its voxels have weight, 3/4 of the truncation distance for sure ones and at most
+    all of it; across its surface, along the normal and not along the ray, which would leave gaps at grazing
+    angles; pixels wider than half a block on the surface walk several times. The blocks of all voxels around
+    the observed point are touched too: in a room's corner no walk meets the one behind both walls.
 
     Args:
         seen: Of `observations.observe`.
@@ -96,6 +98,8 @@ def _plan(pixel: Any, depth: Any, records: Any, place: Any, memory: Any) -> int:
     ray, normal, width2 = _surface(pixel, depth, records, place)
     rays, B, center, across, origin = place
     m = CELL_BLOCKS
+    _, support = unpack_trust(np.uint32(records[pixel[0] + 1, pixel[1] + 1, TRUST]))
+    across *= min(max(support - SPARED, LEAST_WALK), np.float32(1))
     dx, dy, dz = normal[0] * across, normal[1] * across, normal[2] * across
     subpixels = 1 if width2 < SPARSE_BLOCKS**2 else min(1 + int(2 * np.sqrt(width2)), MAX_SUBPIXELS)
     for k in range(subpixels * subpixels):
@@ -135,6 +139,7 @@ def _pick(pixel: Any, count: int, view: Any, scratch: Any, words: Any) -> None:
         scratch[DEPTH * CHUNK + i] = depth[v, u + 2 * i]
         scratch[VOTES * CHUNK + i] = fronts[v + 1, u + 2 * i + 1, VOTE]
         words[i] = records[v + 1, u + 2 * i + 1, DIRECTION]
+        words[CHUNK + i] = records[v + 1, u + 2 * i + 1, TRUST]
 
 
 @compiled
@@ -156,13 +161,15 @@ def _place(pixel: Any, count: int, place: Any, scratch: Any, words: Any) -> None
         u = np.float32(np.int32(2 * i)) + left
         ray_u, ray_v, z = du * u + first_u, dv * u + first_v, scratch[DEPTH * CHUNK + i]
         nx, ny, nz = unpack_direction(np.uint32(words[i]))
+        _, support = unpack_trust(np.uint32(words[CHUNK + i]))
+        half_walk = reach * min(max(support - SPARED, LEAST_WALK), one)
         x, y, w = xx * ray_u + xy * ray_v + xz, yx * ray_u + yy * ray_v + yz, zx * ray_u + zy * ray_v + zz
         toward = nx * x + ny * y + nz * w
         cosine2 = max(toward * toward / (x * x + y * y + w * w), MIN_COSINE2)
         width2 = pixel2 * z * z / cosine2
         scratch[i], scratch[CHUNK + i], scratch[2 * CHUNK + i] = cx + z * x, cy + z * y, cz + z * w
-        scratch[3 * CHUNK + i], scratch[4 * CHUNK + i] = nx * reach, ny * reach
-        scratch[5 * CHUNK + i] = nz * reach
+        scratch[3 * CHUNK + i], scratch[4 * CHUNK + i] = nx * half_walk, ny * half_walk
+        scratch[5 * CHUNK + i] = nz * half_walk
         scratch[WIDTH2 * CHUNK + i] = width2 if scratch[VOTES * CHUNK + i] > zero else -one
 
 
@@ -224,7 +231,7 @@ def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, pl
     in blocks, the block at the frame's origin.
     """
     walks = np.empty((2 * depth.shape[1] * MAX_SUBPIXELS**2, 6))
-    scratch = (np.empty(9 * CHUNK, np.float32), np.empty(CHUNK, np.uint32), np.empty(2 * CHUNK, np.int32))
+    scratch = (np.empty(9 * CHUNK, np.float32), np.empty(2 * CHUNK, np.uint32), np.empty(2 * CHUNK, np.int32))
     view = (depth, records, fronts)
     seen, done = np.full(SEEN_SLOTS, EMPTY), np.full(PLAN_SLOTS, EMPTY)
     found, count = np.empty(4096, np.int64), 0

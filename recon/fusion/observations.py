@@ -97,9 +97,11 @@ def observe(
     distances = edge_distances(depth_map, frame.truncation, workers)
     photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
     seen = Observations(
-        records=np.zeros((height + 2, width + 2, 4), np.uint32),
-        fronts=np.zeros((height + 2, width + 2, 2), np.float32),
+        records=np.empty((height + 2, width + 2, 4), np.uint32),
+        fronts=np.empty((height + 2, width + 2, 2), np.float32),
     )
+    for padded in (seen.records, seen.fronts):
+        padded[[0, -1]], padded[:, [0, -1]] = 0, 0
     rays_from_pixels = np.linalg.inv(frame.K)[:2].astype(np.float32)
     turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
     lengths = np.array([frame.voxel_size, frame.truncation, trust], np.float32)
