@@ -17,7 +17,10 @@ SPARSE_BLOCKS = 0.5  # wider pixels could step over a block
 CELL_BLOCKS = 1.5 / SIDE  # the corners of the cell that a point lies in, and of one shifted by noise
 MAX_SUBPIXELS = 8  # per side; rays of a pixel seen at the worst angle are still closer than a block
 MIX_1, MIX_2 = np.int32(0x2545F491), np.int32(0x19E3779B)  # odd, large
-SPARED, LEAST_WALK = np.float32(0.25), np.float32(0.75)  # voxels a quarter before the support's end weigh nothing
+SPARED, LEAST_WALK = (
+    np.float32(0.25),
+    np.float32(0.75),
+)  # voxels a quarter before the support's end weigh nothing
 CHUNK = 256  # pixels done at once: a constant size of the scratch space lets loops be vectorised
 DEPTH, VOTES, WIDTH2 = 6, 7, 8  # rows of the scratch space; before them middles and halves of walks
 SEEN_SLOTS = 4096  # recently touched blocks that a thread remembers
@@ -25,7 +28,11 @@ PLAN_SLOTS = 8192  # recent walks that it remembers
 
 
 def touched_keys(
-    seen: Observations, depth_map: DepthMap, frame: Frame, first_block: Int64[np.ndarray, "3"], workers: Workers
+    seen: Observations,
+    depth_map: DepthMap,
+    frame: Frame,
+    first_block: Int64[np.ndarray, "3"],
+    workers: Workers,
 ) -> Int64[np.ndarray, "n"]:
     """Returns the keys of all blocks near what a view sees, some repeated.
 

@@ -49,9 +49,11 @@ def exposure_gains(
     keys, numbers = np.empty(depth.size, np.int64), np.empty(depth.size, np.int32)
     sample_voxels(depth, place, block + HALF, keys, numbers)
     rows = volume.index.find(keys)
-    slots = np.where(rows >= 0, volume.pages.slot_map()[rows], -1)
-    fused, sure = np.empty((depth.size, 3), np.float32), np.empty(depth.size, np.bool_)
-    read_colors(slots, numbers, volume.pages.words, fused, sure)
+    fused, sure = np.zeros((depth.size, 3), np.float32), np.zeros(depth.size, np.bool_)
+    for part in volume.parts(np.unique(rows[rows >= 0])):
+        slots = np.full(len(volume.index) + 1, -1, np.int32)  # the last one is of no block
+        slots[part] = volume.pages.slots(part, change=False)
+        read_colors(slots[rows], numbers, volume.pages.words, fused, sure)
     pixels = levels.reshape(-1, 3)[sure].astype(np.float32)
     return np.array([_gain(fused[sure, k], pixels[:, k]) for k in range(3)])
 
@@ -80,7 +82,6 @@ def sample_voxels(depth: Any, place: Any, origin: Any, keys: Any, numbers: Any) 
 def read_colors(slots: Any, numbers: Any, words: Any, fused: Any, sure: Any) -> None:
     """Writes the colours of voxels, levels, and whether they are near a surface."""
     for i in range(len(slots)):
-        sure[i] = False
         if slots[i] >= 0:
             state, k = words[slots[i]], numbers[i]
             sure[i] = state[WEIGHT, k] > 0 and abs(state[TSDF, k]) < 0.5

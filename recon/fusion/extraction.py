@@ -1,12 +1,13 @@
 """The surface of a volume, without pieces that nothing makes sure of."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, no_type_check
 
 import numpy as np
 from jaxtyping import Bool
 
 from recon.errors import PipelineError
 from recon.fusion.blocks import SIDE
+from recon.fusion.jit import compiled
 from recon.fusion.marching_cubes import Triangles, extract_triangles
 from recon.fusion.volume import Surface
 from recon.scene import Mesh
@@ -61,13 +62,28 @@ def _sure(triangles: Triangles, sure_weight: float) -> Triangles:
 
 
 def _connected_to(triangles: Triangles, sure: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    pieces = np.arange(len(sure))
+    join_pieces(triangles.faces, pieces)
+    reached = np.zeros(len(sure), bool)
+    reached[pieces[sure]] = True
+    return reached[pieces]
 
-    n, faces = len(sure), triangles.faces
-    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_matrix((np.ones(len(ends), np.uint8), (ends[:, 0], ends[:, 1])), shape=(n, n))
-    pieces, labels = connected_components(graph, directed=False)
-    reached = np.zeros(pieces, bool)
-    reached[labels[sure]] = True
-    return reached[labels]
+
+@compiled
+@no_type_check
+def join_pieces(faces: Any, pieces: Any) -> None:
+    """Writes the lowest vertex of each vertex's connected piece (union-find with halving of paths: Tarjan)."""
+    for k in range(len(faces)):
+        a = faces[k, 0]
+        for j in range(1, 3):
+            b = faces[k, j]
+            while pieces[a] != a:
+                pieces[a] = pieces[pieces[a]]
+                a = pieces[a]
+            while pieces[b] != b:
+                pieces[b] = pieces[pieces[b]]
+                b = pieces[b]
+            a, b = min(a, b), max(a, b)
+            pieces[b] = a
+    for i in range(len(pieces)):
+        pieces[i] = pieces[pieces[i]]  # lower ones are done

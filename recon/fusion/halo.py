@@ -60,7 +60,11 @@ def mark_corners(halo: Any, corners: Any) -> Any:
     zero = np.float32(0)
     for i in range(HALO_VOXELS):
         distance = halo[i]
-        mark = np.uint8(FREE) if distance >= zero else (np.uint8(SOLID) if distance < zero else np.uint8(UNKNOWN))
+        mark = (
+            np.uint8(FREE)
+            if distance >= zero
+            else (np.uint8(SOLID) if distance < zero else np.uint8(UNKNOWN))
+        )
         corners[i] = mark
         seen = np.uint8(seen | mark)
     return (seen & FREE) != 0 and (seen & SOLID) != 0

@@ -31,7 +31,9 @@ LEAST_SHARE = np.float32(1e-4)  # what is left of a weight after taking it away 
 # Robust update: a voxel that is surer than the pixel gives little weight to what disagrees with it.
 SURER = np.float32(2.0)  # times the pixel's weight
 OUTLIER_SIGMAS2 = np.float32(9.0)  # beyond three sigma (Huber)
-MIN_VARIANCE = np.float32(0.75**2 / 9)  # of distances / truncation; planes differ from curved surfaces by less
+MIN_VARIANCE = np.float32(
+    0.75**2 / 9
+)  # of distances / truncation; planes differ from curved surfaces by less
 
 
 def _lattice(step: int) -> np.ndarray:
@@ -114,7 +116,9 @@ def _fuse(sign: Any, scratch: Any, state: Any) -> None:
         change = min(max(scratch[i + 1536], -one), one) - mean
         squared = change * change
         limit = OUTLIER_SIGMAS2 * max(variance, MIN_VARIANCE)
-        robust = weight * np.sqrt(limit / max(squared, limit))  # before the choice: branches are not vectorised
+        robust = weight * np.sqrt(
+            limit / max(squared, limit)
+        )  # before the choice: branches are not vectorised
         weight = robust if old > SURER * weight else weight
         total = old + sign * weight
         total = total if total > LEAST_SHARE * weight else zero

@@ -4,6 +4,7 @@ Rows are what the index gives: 0, 1, 2, ... Slots are places in memory. Without 
 same; with one, the blocks that were not needed for the longest time make room for others.
 """
 
+import os
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -16,7 +17,7 @@ from recon.fusion.blocks import BLOCK_VOXELS, GROWTH
 
 ON_DISK = np.int32(-1)
 MIN_BLOCKS = 256  # in memory; the blocks around a few must fit
-FIRST_BLOCKS = 32768  # room for as many is made at once, 0.3 GB of address space: memory is taken when written
+RESERVED_SHARE = 0.5  # of the machine's memory, as addresses without a limit; taken when written to
 
 
 class Pages:
@@ -64,10 +65,9 @@ class Pages:
             return
         fit = rows if self._most is None else min(rows, self._most)
         if fit > len(self.words):
-            grown = max(fit, int(GROWTH * len(self.words)), FIRST_BLOCKS)
-            self._grow(grown if self._most is None else self._most)
+            self._grow(self._most or max(fit, int(GROWTH * len(self.words)), self._reserved()))
         if rows > len(self._slot_of_row):
-            grown = max(rows, int(GROWTH * len(self._slot_of_row)), FIRST_BLOCKS)
+            grown = max(rows, int(GROWTH * len(self._slot_of_row)), MIN_BLOCKS)
             self._slot_of_row = _longer(self._slot_of_row, grown, ON_DISK)
             self._on_disk = _longer(self._on_disk, grown, False)
         resident = np.arange(self._rows, min(rows, fit))
@@ -110,10 +110,14 @@ class Pages:
         return np.memmap(self._file.name, np.float32, "r", shape=shape)
 
     def _bring(self, rows: Int[np.ndarray, "n"]) -> Int32[np.ndarray, "n"]:
-        slots = np.argpartition(self._used, len(rows) - 1)[: len(rows)] if len(rows) < len(self._used) else None
+        slots = (
+            np.argpartition(self._used, len(rows) - 1)[: len(rows)] if len(rows) < len(self._used) else None
+        )
         slots = np.arange(len(self._used)) if slots is None else np.sort(slots)
         if (self._used[slots] == self._time).any():
-            raise InputError(f"{len(rows)} blocks at once do not fit into {self._most}; raise the memory limit")
+            raise InputError(
+                f"{len(rows)} blocks at once do not fit into {self._most}; raise the memory limit"
+            )
         self._write(slots[self._dirty[slots]])
         leaving = self._row_of_slot[slots]
         self._slot_of_row[leaving[leaving >= 0]] = ON_DISK
@@ -128,7 +132,7 @@ class Pages:
         if not len(slots):
             return
         if self._file is None:
-            self._file = tempfile.NamedTemporaryFile(prefix="volume-", dir=self._folder, buffering=0)  # noqa: SIM115
+            self._file = tempfile.NamedTemporaryFile(prefix="volume-", dir=self._folder)  # noqa: SIM115
         slots = slots[np.argsort(self._row_of_slot[slots], kind="stable")]
         rows = self._row_of_slot[slots]
         try:
@@ -145,10 +149,9 @@ class Pages:
         rows, slots = rows[order], slots[order]
         for start, stop in _runs(rows):
             assert self._file is not None
-            part = np.empty((stop - start, self.channels, BLOCK_VOXELS), np.float32)
             self._file.seek(int(rows[start]) * self.block_bytes)
-            self._file.readinto(memoryview(part).cast("B"))  # type: ignore[attr-defined]
-            self.words[slots[start:stop]] = part
+            part = np.frombuffer(self._file.read((stop - start) * self.block_bytes), np.float32)
+            self.words[slots[start:stop]] = part.reshape(-1, self.channels, BLOCK_VOXELS)
 
     def _fill_holes(self) -> None:
         assert self._file is not None
@@ -161,6 +164,12 @@ class Pages:
         self._row_of_slot = _longer(self._row_of_slot, slots, -1)
         self._used = _longer(self._used, slots, 0)
         self._dirty = _longer(self._dirty, slots, False)
+
+    def _reserved(self) -> int:
+        if not hasattr(os, "sysconf"):
+            return MIN_BLOCKS
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return int(RESERVED_SHARE * machine) // self.block_bytes
 
     def _empty(self, slots: int) -> Float32[np.ndarray, "slots channels 512"]:
         return np.zeros((slots, self.channels, BLOCK_VOXELS), np.float32)

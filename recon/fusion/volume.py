@@ -13,7 +13,6 @@ from recon.geometry import invert, unproject
 from recon.scene import DepthMap, Mesh
 
 if TYPE_CHECKING:
-    from recon.fusion.blocks import BlockIndex
     from recon.fusion.jit import Workers
     from recon.fusion.pages import Pages
     from recon.fusion.seen_views import SeenView
@@ -99,7 +98,7 @@ class TSDFVolume:
         self.threads = threads
         self.memory, self.folder = memory, folder
         self.index: BlockIndex = BlockIndex()
-        self.origin: Int64[np.ndarray, "3"] | None = None
+        self.origin: Int64[np.ndarray, 3] | None = None
         """Of the index's coordinates, blocks of the world; so that scenes far from its origin have keys."""
         self.views: list[SeenView] = []
         self._pages: Pages | None = None
@@ -298,9 +297,7 @@ class TSDFVolume:
         missing = {"voxel_size", "truncation", "origin", "blocks", "views"} - set(arrays)
         if missing:
             raise InputError(f"TSDF volume: no array {', '.join(sorted(missing))}")
-        volume = cls(
-            float(arrays["voxel_size"]), float(arrays["truncation"]), threads=threads, memory=memory
-        )
+        volume = cls(float(arrays["voxel_size"]), float(arrays["truncation"]), threads=threads, memory=memory)
         fill_from_arrays(volume, arrays)
         return volume
 
@@ -345,7 +342,7 @@ class TSDFVolume:
 
     def parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yields the rows in as many as fit into memory at once."""
-        size = min(self.pages.most or len(rows), max(len(rows), 1))
+        size = max(min(self.pages.most or len(rows), len(rows)), 1)
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 

@@ -25,6 +25,7 @@ from tests.recon.fusion_scenes import (
     sphere_poses,
 )
 
+
 @pytest.fixture(scope="module")
 def sphere():
     return fuse(sphere_poses(30), paint=positions_as_colors)

@@ -1,14 +1,12 @@
 """Volumes that change: views taken away or moved, merging, memory limits, queries, outliers, exposure."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from recon.errors import InputError
 from recon.fusion import TSDFVolume
-from recon.geometry import invert, look_at, transform
-from recon.scene import Camera, DepthMap
+from recon.geometry import look_at
+from recon.scene import Camera
 from tests.recon.fusion_scenes import (
     RADIUS,
     VOXEL,
