@@ -292,8 +292,8 @@ class Fuse:
         needed = fusion.needed_bytes(depth_map, volume.voxel_size, volume.truncation)
         if needed > self.most_per_view * self.memory * 1e9:
             raise InputError(
-                f"{view.name}: voxels of {volume.voxel_size:g} need about {needed / 1e9:.1f} GB for this view "
-                f"alone, memory is {self.memory:g}; take larger voxels"
+                f"{view.name}: voxels of {volume.voxel_size:g} need about {needed / 1e9:.1f} GB for this "
+                f"view alone, memory is {self.memory:g}; take larger voxels"
             )
         color = None if image is None else images.resize_image(image, camera.width, camera.height)
         volume.integrate(depth_map, view.cam_from_world, color)

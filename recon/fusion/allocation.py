@@ -17,10 +17,7 @@ SPARSE_BLOCKS = 0.5  # wider pixels could step over a block
 CELL_BLOCKS = 1.5 / SIDE  # the corners of the cell that a point lies in, and of one shifted by noise
 MAX_SUBPIXELS = 8  # per side; rays of a pixel seen at the worst angle are still closer than a block
 MIX_1, MIX_2 = np.int32(0x2545F491), np.int32(0x19E3779B)  # odd, large
-SPARED, LEAST_WALK = (
-    np.float32(0.25),
-    np.float32(0.75),
-)  # voxels a quarter before the support's end weigh nothing
+SPARED, LEAST_WALK = np.float32(0.5), np.float32(0.5)  # voxels farther out weigh little
 CHUNK = 256  # pixels done at once: a constant size of the scratch space lets loops be vectorised
 DEPTH, VOTES, WIDTH2 = 6, 7, 8  # rows of the scratch space; before them middles and halves of walks
 SEEN_SLOTS = 4096  # recently touched blocks that a thread remembers
@@ -36,7 +33,7 @@ def touched_keys(
 ) -> Int64[np.ndarray, "n"]:
     """Returns the keys of all blocks near what a view sees, some repeated.
 
-    Each pixel walks as far as its voxels have weight, 3/4 of the truncation distance for sure ones and at most
+    Each pixel walks as far as its voxels have weight, half the truncation distance for sure ones, at most
     all of it; across its surface, along the normal and not along the ray, which would leave gaps at grazing
     angles; pixels wider than half a block on the surface walk several times. The blocks of all voxels around
     the observed point are touched too: in a room's corner no walk meets the one behind both walls.
@@ -98,8 +95,9 @@ def _surface(pixel: Any, depth: Any, records: Any, place: Any) -> Any:
 @compiled
 @no_type_check
 def _plan(pixel: Any, depth: Any, records: Any, place: Any, memory: Any) -> int:
-    """Adds the walks of a pixel to those in memory, except such as start and end in the same blocks as one
-    lately done: middle and half of the walk, block units. Returns how many there are now.
+    """Adds the walks of a pixel to those in memory: middle and half of each, block units.
+
+    Except such as start and end in the same blocks as one lately done. Returns how many there are now.
     """
     count, done, walks = memory
     ray, normal, width2 = _surface(pixel, depth, records, place)
@@ -152,7 +150,7 @@ def _pick(pixel: Any, count: int, view: Any, scratch: Any, words: Any) -> None:
 @compiled
 @no_type_check
 def _place(pixel: Any, count: int, place: Any, scratch: Any, words: Any) -> None:
-    """Writes middles and halves of the walks of every second pixel, and the pixels' squared widths, blocks."""
+    """Writes middles and halves of the walks of every second pixel, and squared widths, blocks."""
     rays, B, center, across, _ = place
     zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
     y, left = np.float32(pixel[0]) + half, np.float32(pixel[1]) + half
@@ -183,7 +181,7 @@ def _place(pixel: Any, count: int, place: Any, scratch: Any, words: Any) -> None
 @compiled
 @no_type_check
 def _sign(count: int, scratch: Any, signatures: Any) -> None:
-    """Writes hashes of the blocks of the corners around a walk's middle and of its ends; equal if those are."""
+    """Writes hashes of the blocks around a walk's middle and of its ends; equal if those are."""
     m = np.float32(CELL_BLOCKS)
     for i in range(count):
         one, two = np.int32(0), np.int32(0)
@@ -199,7 +197,7 @@ def _sign(count: int, scratch: Any, signatures: Any) -> None:
 @compiled
 @no_type_check
 def _plan_rows(v: int, view: Any, place: Any, scratch: Any, done: Any, walks: Any) -> int:
-    """Writes the walks of two rows of pixels; of four or sixteen pixels one is enough where they are small."""
+    """Writes the walks of two rows of pixels; where they are small, of one in four or sixteen."""
     depth, records, fronts = view
     numbers, words, signatures = scratch
     height, width = depth.shape
@@ -234,8 +232,8 @@ def _plan_rows(v: int, view: Any, place: Any, scratch: Any, done: Any, walks: An
 def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, place: Any) -> Any:
     """Returns keys of the touched blocks, most of them once.
 
-    `place`: rays from pixels, blocks from the camera frame, the camera's centre in blocks, truncation distance
-    in blocks, the block at the frame's origin.
+    `place`: rays from pixels, blocks from the camera frame, the camera's centre in blocks, truncation
+    distance in blocks, the block at the frame's origin.
     """
     walks = np.empty((2 * depth.shape[1] * MAX_SUBPIXELS**2, 6))
     scratch = (np.empty(9 * CHUNK, np.float32), np.empty(2 * CHUNK, np.uint32), np.empty(2 * CHUNK, np.int32))

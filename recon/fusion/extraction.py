@@ -72,7 +72,7 @@ def _connected_to(triangles: Triangles, sure: Bool[np.ndarray, "n"]) -> Bool[np.
 @compiled
 @no_type_check
 def join_pieces(faces: Any, pieces: Any) -> None:
-    """Writes the lowest vertex of each vertex's connected piece (union-find with halving of paths: Tarjan)."""
+    """Writes the lowest vertex of each vertex's connected piece (union-find: Tarjan, 1975)."""
     for k in range(len(faces)):
         a = faces[k, 0]
         for j in range(1, 3):

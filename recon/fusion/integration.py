@@ -26,6 +26,11 @@ CELLS = SIDE // CELL
 BLOCK_CELLS = CELLS**3
 GROUP = 64  # voxels that are left alone together if none of them is near the surface
 OTHER_CHANCES = np.uint32(0x5BD1E995)  # so that colours are rounded independently of gradients
+# Behind a surface sure pixels stop at two voxels, or both sides of a thin part would push each other away;
+# unsure ones must weigh alike on both sides, or the mean of their noise would move the surface.
+LESS_1, LESS_2 = np.float32(0.25), np.float32(1.5)
+LEAST_BEHIND, LEAST_VOXELS_BEHIND = np.float32(0.5), np.float32(2)
+TAPER_BEHIND = np.float32(0.25)  # all but voxels in units of the truncation distance
 TINY = np.float32(1e-30)
 LEAST_SHARE = np.float32(1e-4)  # what is left of a weight after taking it away may be rounding
 # Robust update: a voxel that is surer than the pixel gives little weight to what disagrees with it.
@@ -89,8 +94,10 @@ def _gather(records: Any, pixels: Any, near: Any) -> None:
 @compiled
 @no_type_check
 def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, colors: Any) -> None:
-    """Writes the signed distances / truncation of a block's voxels to their planes, weights, normals, colours."""
+    """Writes distances / truncation of a block's voxels to their planes, weights, normals, colours."""
     zero, one, per_taper = np.float32(0), np.float32(1), np.float32(1) / TAPER_LENGTH
+    per_taper_behind = one / TAPER_BEHIND
+    least = max(LEAST_BEHIND, LEAST_VOXELS_BEHIND * per_truncation)
     first_x, first_y, first_z = np.float32(corner[0]), np.float32(corner[1]), np.float32(corner[2])
     for i in range(BLOCK_VOXELS):
         nx, ny, nz = unpack_direction(np.uint32(near[4 * i + DIRECTION]))
@@ -99,7 +106,9 @@ def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, colors: An
         distance = nx * x + ny * y + nz * z - float_of(near[4 * i + OFFSET])
         distance *= per_truncation
         scratch[i + 1536] = distance
-        scratch[i + 2048] = weight * min(max((support - abs(distance)) * per_taper, zero), one)
+        behind = max(min(support + support - LESS_2, support - LESS_1), min(support, least))
+        taper = min((support - distance) * per_taper, (behind + distance) * per_taper_behind)
+        scratch[i + 2048] = weight * min(max(taper, zero), one)
         scratch[i + 3072], scratch[i + 3584], scratch[i + 4096] = nx, ny, nz
         colors[i] = near[4 * i + COLOR]
 

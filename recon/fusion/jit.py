@@ -26,7 +26,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function as a part of the kernels that call it; compiled alone it would not be vectorised."""
+    """Returns the function as a part of the kernels that call it; alone it would not be vectorised."""
     return numba.njit(inline="always", error_model="numpy")(function)
 
 

@@ -75,7 +75,7 @@ def extract_triangles(
     for part, near in _parts(order, index, pages, workers):
         volume = (near, pages.slot_map(), pages.words, free, limit)
         numbers = (edges, ranks, firsts, counts)
-        workers.run(fill_blocks, len(part), part, volume, index.coords, numbers, out)
+        workers.run(fill_blocks, len(part), (part, index.coords), volume, numbers, out)
     return mesh
 
 
@@ -193,18 +193,18 @@ def _vertex(x: int, y: int, z: int, axis: int, near: Any, numbers: Any) -> int:
 
 @compiled
 @no_type_check
-def fill_blocks(start: int, stop: int, part: Any, volume: Any, coords: Any, numbers: Any, mesh: Any) -> None:
+def fill_blocks(start: int, stop: int, blocks: Any, volume: Any, numbers: Any, mesh: Any) -> None:
     """Writes the vertices and triangles of each block to their places in the mesh.
 
     Args:
-        start: First block of `part` to do.
+        start: First block to do.
         stop: One past the last.
-        part: Rows of blocks.
+        blocks: Rows of blocks; coordinates by row.
         volume: As for `count_blocks`.
-        coords: Of the blocks, by row.
-        numbers: Bits of edges, bits before each word of them, first vertex and triangle, counts of them; by row.
+        numbers: Bits of edges, bits before each word of them, first vertex and triangle; counts; by row.
         mesh: Vertices in voxels, normals, colours, weights, faces; written.
     """
+    part, coords = blocks
     near, edges, firsts, counts = volume[0], numbers[0], numbers[2], numbers[3]
     faces = mesh[4]
     halo, corners = np.empty(HALO_VOXELS, np.float32), np.empty(HALO_VOXELS, np.uint8)

@@ -52,12 +52,12 @@ class Observations:
     """The planes of one view, laid out for the kernels, with a border of pixels that say nothing."""
 
     records: UInt32[np.ndarray, "h2 w2 4"]
-    """DIRECTION: the plane's normal n, grid's axes. OFFSET: n . x - offset is the signed distance of x, voxels,
-    frame of the view; a float32. TRUST: weight and support, the distance / truncation at which the weight has
-    fallen to nothing. COLOR: levels / 255. All as in `packing`."""
+    """DIRECTION: the plane's normal n, grid's axes. OFFSET: n . x - offset is the signed distance of x, in
+    voxels, in the frame of the view; a float32. TRUST: weight and support, the distance / truncation at which the
+    weight has fallen to nothing. COLOR: levels / 255. All as in `packing`."""
 
     fronts: Float32[np.ndarray, "h2 w2 2"]
-    """FRONT: smallest z, camera frame, voxels, of what is not surely free. VOTE: weight of being free before."""
+    """FRONT: smallest z, camera frame, voxels, of what may not be free. VOTE: weight of free space there."""
 
 
 def observe(
@@ -80,8 +80,8 @@ def observe(
     - `trust`.
 
     The support is max(1, 3/4 + 2 sigma / truncation): with the taper of `integration`, distances up to two
-    sigma keep their full weight; sure pixels let go of voxels behind them soon, for the sake of thin parts. It
-    is cut to what the plane has within max(2 truncation, 3 sigma, 2 voxels / cos) along the pixel's ray: a
+    sigma keep their full weight; sure pixels let go of voxels behind them soon, for the sake of thin parts.
+    It is cut to what the plane has within max(2 truncation, 3 sigma, 2 voxels / cos) along the pixel's ray: a
     plane seen at a grazing angle is not extrapolated far.
 
     Args:
@@ -142,7 +142,7 @@ def _face(v: int, first: int, count: int, maps: Any, rays: Any, scratch: Any) ->
 @compiled
 @no_type_check
 def _halo(v: int, first: int, count: int, maps: Any, around: Any) -> None:
-    """Writes depths and variances of pixels and those around, zero outside the picture; rows v - 1 to v + 1."""
+    """Writes depths and variances of pixels and those around, zero outside the picture; 3 rows."""
     depth, sigma = maps[0], maps[2]
     height, width = depth.shape
     row = CHUNK + 2
@@ -210,19 +210,23 @@ def _nearest_edges(v: int, first: int, count: int, distances: Any, nearest: Any,
 @compiled
 @no_type_check
 def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out: Any) -> None:
-    """Writes the records of a row of pixels, except for colours, and what they say about space before them."""
+    """Writes the records of a row of pixels, except for colours, and the space before them."""
     v, first, start = place
     rays, turn, center, lengths, _ = lens
     records, fronts = out[0][start:], out[1][start // 2 :]
     one, half, zero, tiny = np.float32(1), np.float32(0.5), np.float32(0), np.float32(1e-6)
     voxel, truncation, trust = lengths[0], lengths[1], lengths[2]
-    per_voxel, voxel2 = one / voxel, voxel * voxel
+    per_voxel, per_truncation, voxel2 = one / voxel, one / truncation, voxel * voxel
     xx, xy, xz, yx, yy, yz = turn[0, 0], turn[0, 1], turn[0, 2], turn[1, 0], turn[1, 1], turn[1, 2]
     zx, zy, zz = turn[2, 0], turn[2, 1], turn[2, 2]
     cx, cy, cz = center[0], center[1], center[2]
-    y, left = np.float32(v) + half, np.float32(first) + half
-    first_u, first_v = rays[0, 1] * y + rays[0, 2], rays[1, 1] * y + rays[1, 2]
-    du, dv, row = rays[0, 0], rays[1, 0], CHUNK + 2
+    y, left, row = np.float32(v) + half, np.float32(first) + half, CHUNK + 2
+    first_u, first_v, du, dv = (
+        rays[0, 1] * y + rays[0, 2],
+        rays[1, 1] * y + rays[1, 2],
+        rays[0, 0],
+        rays[1, 0],
+    )
     for i in range(count):
         x = np.float32(np.int32(i)) + left
         ray_u, ray_v = du * x + first_u, dv * x + first_v
@@ -245,7 +249,6 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
         weight *= scratch[NEAREST * CHUNK + i] * (cosine - MIN_COSINE) / (one - MIN_COSINE)
         usable = (z > zero) & (cosine > MIN_COSINE) & (toward < -tiny)
         weight = weight if usable else zero
-        per_truncation = one / truncation
         reach = max(REACH_TRUNCATIONS * truncation, REACH_SIGMAS * sigma)
         reach = max(reach, MIN_REACH_VOXELS * voxel / cosine)
         support = max(TAPER_LENGTH + FULL_SIGMAS * sigma * per_truncation, one)
@@ -261,7 +264,8 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
 
 @compiled
 @no_type_check
-def _write_colors(v: int, first: int, count: int, photo: Any, gains: Any, start: int, records: Any) -> None:
+def _write_colors(place: Any, count: int, photo: Any, gains: Any, records: Any) -> None:
+    v, first, start = place
     levels, into = photo.reshape(-1)[(v * photo.shape[1] + first) * 3 :], records[start:]
     half, most = np.float32(0.5), np.float32(255)
     red, green, blue = gains[0], gains[1], gains[2]
@@ -292,4 +296,4 @@ def _observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> No
             _nearest_edges(v, first, count, distances, nearest, scratch)
             _write((v, first, begin), count, lens, scratch, around, flat)
             if len(photo):
-                _write_colors(v, first, count, photo, lens[4], begin, flat[0])
+                _write_colors((v, first, begin), count, photo, lens[4], flat[0])

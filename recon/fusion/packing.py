@@ -2,8 +2,8 @@
 
 - A unit vector is two 16-bit numbers on the unfolded octahedron (Meyer et al. 2010): 3e-5 apart anywhere.
 - A weight is the upper half of its float32 and shares a word with a support, in steps of 1 / 4096.
-- A mean of three values in [0, 1] has 11, 11 and 10 bits. A running mean in so few bits would stand still once
-  its steps are smaller than a bit; so it is rounded up or down by chance, the chance being a hash of the
+- A mean of three values in [0, 1] has 11, 11 and 10 bits. A running mean in so few bits would stand still
+  once its steps are smaller than a bit; so it is rounded up or down by chance, the chance being a hash of the
   voxel's weight, and is right on average.
 """
 

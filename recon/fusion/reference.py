@@ -3,8 +3,8 @@
 One view updates a voxel x that projects to a pixel with plane n, point p, weight w, support T:
 
     phi = n . (x - p) / truncation                               signed point-to-plane distance
-    used if |phi| < T
-    w'  = w min(1, (T - |phi|) / (3/4))                          taper
+    B = max(min(2 T - 3/2, T - 1/4), min(T, 1/2 or 2 voxels))    support behind the surface
+    w'  = w clip(min((T - phi) / (3/4), (B + phi) / (1/4)), 0, 1)                                taper
     w'' = w' min(1, 3 s / |phi - tsdf|)  if W > 2 w'             robust: s^2 = max(variance, (1/4)^2)
     d = clip(phi, -1, 1) - tsdf,  W <- W + w'',  r = w'' / W
     tsdf <- tsdf + r d,  variance <- (1 - r) (variance + r d^2)  weighted mean and variance (West, 1979)
@@ -15,6 +15,7 @@ Point to plane (Voxfield, Pan et al. 2022, in its plane form): the projective di
 both sides of the surface. One-sided drop-off behind it (Voxblox, Oleynikova et al. 2017) would leave the mean
 of noisy distances positive at the true surface, which moves it away from the cameras; with both sides the
 zero crossing is that of a redescending M-estimator, sum w psi(phi) = 0, and disagreeing views count little.
+Where noise is small the far side ends after two voxels, so that the two sides of a thin part do not meet.
 
 Space that a view sees through is not averaged in, which would shift surfaces nearby. It is counted apart as
 votes, and a voxel is taken as unknown where the votes for free space outweigh the surface behind it.
@@ -25,7 +26,17 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt32
 
-from recon.fusion.integration import LEAST_SHARE, MIN_VARIANCE, OUTLIER_SIGMAS2, SURER
+from recon.fusion.integration import (
+    LEAST_BEHIND,
+    LEAST_SHARE,
+    LEAST_VOXELS_BEHIND,
+    LESS_1,
+    LESS_2,
+    MIN_VARIANCE,
+    OUTLIER_SIGMAS2,
+    SURER,
+    TAPER_BEHIND,
+)
 from recon.fusion.observations import (
     COLOR,
     DIRECTION,
@@ -105,7 +116,10 @@ def fuse_voxels(
     base = (records[:, TRUST] & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
     support = (records[:, TRUST] & 0xFFFF) / 4096.0
     phi = (np.einsum("nc,nc->n", normals, points[inside]) - offset) * frame.voxel_size / frame.truncation
-    weight = base * np.clip((support - np.abs(phi)) / TAPER_LENGTH, 0, 1)
+    least = max(LEAST_BEHIND, LEAST_VOXELS_BEHIND * frame.voxel_size / frame.truncation)
+    behind = np.maximum(np.minimum(2 * support - LESS_2, support - LESS_1), np.minimum(support, least))
+    taper = np.minimum((support - phi) / TAPER_LENGTH, (behind + phi) / TAPER_BEHIND)
+    weight = base * np.clip(taper, 0, 1)
     mean, old, variance = before.tsdf[inside], before.weight[inside], before.variance[inside]
     change = np.clip(phi, -1, 1) - mean
     limit = OUTLIER_SIGMAS2 * np.maximum(variance, MIN_VARIANCE)

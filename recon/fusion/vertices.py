@@ -52,7 +52,7 @@ def _mean_normal(state: Any, voxel: int) -> Any:
 @compiled
 @no_type_check
 def _normal(slopes: Any, one: Any, two: Any, part: Any) -> Any:
-    """Returns the normal: the gradient of the distance, and the more noise is in it, the mean of normals seen.
+    """Returns the gradient of the distance, mixed with the mean of normals seen where it is noisy.
 
     `one`, `two`: words and number of the voxel at either end of the edge.
     """

@@ -1,4 +1,4 @@
-"""What the kernels need to know of one view's camera, in the frame of the view: grid axes, units of voxels."""
+"""What the kernels need to know of a view's camera, in the frame of the view: grid axes, units of voxels."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

@@ -77,7 +77,7 @@ class TSDFVolume:
             voxel_size: Scene units.
             truncation: Scene units; None means four voxels.
             threads: Of the kernels; None means one per processor.
-            memory: Most bytes of voxels in memory; blocks beyond are kept in a file that goes with the volume.
+            memory: Most bytes of voxels in memory; blocks beyond are kept in a temporary file.
                 None means any.
             folder: Where that file is; None means the system's folder for temporary files.
 

@@ -1,8 +1,8 @@
 """A hall larger than memory: fused with and without a limit, in processes of their own; prints JSON.
 
-A hall of 40 x 40 x 3 with walls, pillars and boxes, seen by `--views` cameras of 640 x 480, voxels of 2 cm. Each
-process says how much memory it took at most after integration and after extraction, and what it made; the
-parent compares the meshes byte for byte and counts open edges.
+A hall of 40 x 40 x 3 with walls, pillars and boxes, seen by `--views` cameras of 640 x 480, voxels of 2 cm.
+Each process says how much memory it took at most after integration and after extraction, and what it made;
+the parent compares the meshes byte for byte and counts open edges.
 
     python tests/benchmarks/fusion_memory.py --views 300 --memory 0.5
 """

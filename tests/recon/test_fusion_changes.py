@@ -227,7 +227,7 @@ def test_weights_come_with_the_surface(sphere):
 
 
 def test_a_memory_of_nothing_is_refused():
-    with pytest.raises(InputError, match="memory of 0.0"):
+    with pytest.raises(InputError, match=r"memory of 0\.0"):
         TSDFVolume(0.1, memory=0.0)
 
 
