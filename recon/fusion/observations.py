@@ -53,8 +53,8 @@ class Observations:
 
     records: UInt32[np.ndarray, "h2 w2 4"]
     """DIRECTION: the plane's normal n, grid's axes. OFFSET: n . x - offset is the signed distance of x, in
-    voxels, in the frame of the view; a float32. TRUST: weight and support, the distance / truncation at which the
-    weight has fallen to nothing. COLOR: levels / 255. All as in `packing`."""
+    voxels, in the frame of the view; a float32. TRUST: weight and support, the distance / truncation at which
+    the weight has fallen to nothing. COLOR: levels / 255. All as in `packing`."""
 
     fronts: Float32[np.ndarray, "h2 w2 2"]
     """FRONT: smallest z, camera frame, voxels, of what may not be free. VOTE: weight of free space there."""
