@@ -446,19 +446,21 @@ class Fuse:
     truncation: float | None = None
     """Distance up to which the volume knows the surface, scene units; 4 voxels if not given."""
 
-    max_memory: float = 8.0
-    """Most memory of the volume, GB; where it needs more the run stops and says so."""
+    memory: float = 8.0
+    """Most memory for the volume's voxels, GB; what does not fit is kept in a temporary file."""
 
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+
+    most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size
 
     def start(self, depth_maps: Iterable[DepthMap]) -> TSDFVolume:
         """Returns an empty volume; a few of the depth maps decide on the voxel size if it is not given."""
         size = self.voxel_size
         if size is None:
             size = fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)))
-        return TSDFVolume(size, self.truncation)
+        return TSDFVolume(size, self.truncation, memory=self.memory * 1e9)
 
     def add(
         self,
@@ -470,15 +472,14 @@ class Fuse:
         """Integrates one view into the volume.
 
         Raises:
-            InputError: It would take more than `max_memory`.
+            InputError: The view alone would fill the memory more than twice.
         """
         camera = depth_map.camera
         needed = fusion.needed_bytes(depth_map, volume.voxel_size, volume.truncation)
-        gigabytes = max(needed, volume.size.bytes) / 1e9
-        if gigabytes > self.max_memory:
+        if needed > self.most_per_view * self.memory * 1e9:
             raise InputError(
-                f"{view.name}: voxels of {volume.voxel_size:g} need about {gigabytes:.1f} GB, max_memory is "
-                f"{self.max_memory:g}; take larger voxels"
+                f"{view.name}: voxels of {volume.voxel_size:g} need about {needed / 1e9:.1f} GB for this "
+                f"view alone, memory is {self.memory:g}; take larger voxels"
             )
         color = None if image is None else images.resize_image(image, camera.width, camera.height)
         volume.integrate(depth_map, view.cam_from_world, color)
@@ -510,7 +511,7 @@ class ExtractMesh:
 
     makes: ClassVar[str] = "mesh"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, *, volume: TSDFVolume) -> Mesh:
         """Returns the mesh with vertex colours, world frame."""

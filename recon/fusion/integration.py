@@ -6,121 +6,236 @@ import numpy as np
 
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE
 from recon.fusion.jit import compiled
-from recon.fusion.observations import NX, NY, NZ, OFFSET, SUPPORT, TAPER_LENGTH, WEIGHT
+from recon.fusion.observations import COLOR, DIRECTION, FRONT, OFFSET, TAPER_LENGTH, TRUST, VOTE
+from recon.fusion.packing import (
+    HIGH_XY,
+    HIGH_Z,
+    bits_of,
+    chances,
+    float_of,
+    pack_three,
+    unpack_direction,
+    unpack_three,
+    unpack_trust,
+)
 
-COLOR_STEPS = np.float32(256)  # colours are stored in 1/256 of a grey level, so that a mean can creep
+# Words of a voxel; a block keeps 512 of each kind together.
+TSDF, WEIGHT, VARIANCE, GRADIENT, RGB = range(5)
 CELL = 2  # voxels along the side of the cells that count votes for free space
 CELLS = SIDE // CELL
 BLOCK_CELLS = CELLS**3
-FREE_SHARE = np.float32(0.2)  # weight of having seen through a voxel against having seen a surface in it
-FREE_MARGIN_VOXELS = np.float32(1)  # half the diagonal of a cell of votes, rounded up
-VOXEL_SHARE = FREE_SHARE / np.float32(CELL**3)  # of one voxel's vote in its cell's
+GROUP = 64  # voxels that are left alone together if none of them is near the surface
+OTHER_CHANCES = np.uint32(0x5BD1E995)  # so that colours are rounded independently of gradients
+# Behind a surface sure pixels stop at two voxels, or both sides of a thin part would push each other away;
+# unsure ones must weigh alike on both sides, or the mean of their noise would move the surface.
+LESS_1, LESS_2 = np.float32(0.25), np.float32(1.5)
+LEAST_BEHIND, LEAST_VOXELS_BEHIND = np.float32(0.5), np.float32(2)
+TAPER_BEHIND = np.float32(0.25)  # all but voxels in units of the truncation distance
+TINY = np.float32(1e-30)
+LEAST_SHARE = np.float32(1e-4)  # what is left of a weight after taking it away may be rounding
+# Robust update: a voxel that is surer than the pixel gives little weight to what disagrees with it.
+SURER = np.float32(2.0)  # times the pixel's weight
+OUTLIER_SIGMAS2 = np.float32(9.0)  # beyond three sigma (Huber)
+MIN_VARIANCE = np.float32(
+    0.75**2 / 9
+)  # of distances / truncation; planes differ from curved surfaces by less
 
 
 def _lattice(step: int) -> np.ndarray:
-    """Returns the centres of the cells of a block with `step` voxels a side, voxels from the first centre."""
-    along = np.arange(0, SIDE, step, dtype=np.float32) + np.float32((step - 1) / 2)
+    """Returns the centres of the cells of a block with `step` voxels a side, voxels from its corner."""
+    along = np.arange(0, SIDE, step, dtype=np.float32) + np.float32(step / 2)
     z, y, x = np.meshgrid(along, along, along, indexing="ij")
     return np.stack([x.ravel(), y.ravel(), z.ravel()])
 
 
 VOXELS = _lattice(1)
 VOTES = _lattice(CELL)
-CELL_OF_VOXEL = (np.array([1, CELLS, CELLS**2]) @ (VOXELS.astype(np.int64) // CELL)).astype(np.int32)
 
 
 @compiled
 @no_type_check
-def _project(lattice: Any, corner: Any, view: Any, points: Any, pixels: Any) -> None:
-    """Writes camera-frame points of a block's lattice and the numbers of their pixels, -1 outside."""
-    ranges, _, K, _, steps = view
-    height, width = np.float32(ranges.shape[0]), np.float32(ranges.shape[1])
-    row_pixels, zero = np.int32(ranges.shape[1]), np.float32(0)
-    # All of it in scalars and flat arrays and without branches: only so is the loop vectorised.
-    xs, ys, zs, X, Y, Z = lattice[0], lattice[1], lattice[2], points[0], points[1], points[2]
-    first_x, first_y, first_z = corner[0], corner[1], corner[2]
-    xx, xy, xz, yx, yy, yz = steps[0, 0], steps[0, 1], steps[0, 2], steps[1, 0], steps[1, 1], steps[1, 2]
-    zx, zy, zz = steps[2, 0], steps[2, 1], steps[2, 2]
-    uu, uv, u0, vu, vv, v0 = K[0, 0], K[0, 1], K[0, 2], K[1, 0], K[1, 1], K[1, 2]
-    for i in range(len(xs)):
-        x = first_x + xs[i] * xx + ys[i] * yx + zs[i] * zx
-        y = first_y + xs[i] * xy + ys[i] * yy + zs[i] * zy
-        z = first_z + xs[i] * xz + ys[i] * yz + zs[i] * zz
-        inverse = np.float32(1) / z
-        u = (uu * x + uv * y) * inverse + u0
-        v = (vu * x + vv * y) * inverse + v0
+def _project(corner: Any, view: Any, lattice: Any, pixels: Any, depths: Any) -> None:
+    """Writes the numbers of the pixels of a block's lattice, in a padded picture, 0 outside, and depths.
+
+    Args:
+        corner: Of the block, frame of the view, voxels.
+        view: (3, 4) from the frame to pixels times depth; width and height.
+        lattice: (3, n) the same for steps from the corner.
+        pixels: (n,) written.
+        depths: (n,) written.
+    """
+    P, width, height = view
+    u0 = np.float32(P[0, 0] * corner[0] + P[0, 1] * corner[1] + P[0, 2] * corner[2] + P[0, 3])
+    v0 = np.float32(P[1, 0] * corner[0] + P[1, 1] * corner[1] + P[1, 2] * corner[2] + P[1, 3])
+    z0 = np.float32(P[2, 0] * corner[0] + P[2, 1] * corner[1] + P[2, 2] * corner[2] + P[2, 3])
+    U, V, Z = lattice[0], lattice[1], lattice[2]
+    zero, one, row = np.float32(0), np.float32(1), np.int32(np.int32(width) + np.int32(2))
+    for i in range(len(pixels)):  # without branches, so that it is vectorised
+        z = z0 + Z[i]
+        inverse = one / z
+        u, v = (u0 + U[i]) * inverse, (v0 + V[i]) * inverse
         inside = (z > zero) & (u >= zero) & (u < width) & (v >= zero) & (v < height)
-        pixels[i] = np.int32(v) * row_pixels + np.int32(u) if inside else np.int32(-1)
-        X[i], Y[i], Z[i] = x, y, z
+        pixel = np.int32(np.int32(np.int32(v) + np.int32(1)) * row)
+        pixels[i] = np.int32(np.int32(pixel + np.int32(u)) + np.int32(1)) if inside else np.int32(0)
+        depths[i] = z
 
 
 @compiled
 @no_type_check
-def fuse_blocks(start: int, stop: int, rows: Any, view: Any, photo: Any, channels: Any) -> None:
+def _gather(records: Any, pixels: Any, near: Any) -> None:
+    """Copies the records of pixels."""
+    for i in range(BLOCK_VOXELS):
+        pixel, j = np.uint32(pixels[i]), np.uint32(i) * np.uint32(4)
+        a, b, c, d = records[pixel, 0], records[pixel, 1], records[pixel, 2], records[pixel, 3]
+        near[j], near[j + np.uint32(1)] = a, b
+        near[j + np.uint32(2)], near[j + np.uint32(3)] = c, d
+
+
+@compiled
+@no_type_check
+def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, colors: Any) -> None:
+    """Writes distances / truncation of a block's voxels to their planes, weights, normals, colours."""
+    zero, one, per_taper = np.float32(0), np.float32(1), np.float32(1) / TAPER_LENGTH
+    per_taper_behind = one / TAPER_BEHIND
+    least = max(LEAST_BEHIND, LEAST_VOXELS_BEHIND * per_truncation)
+    first_x, first_y, first_z = np.float32(corner[0]), np.float32(corner[1]), np.float32(corner[2])
+    for i in range(BLOCK_VOXELS):
+        nx, ny, nz = unpack_direction(np.uint32(near[4 * i + DIRECTION]))
+        weight, support = unpack_trust(np.uint32(near[4 * i + TRUST]))
+        x, y, z = first_x + scratch[i], first_y + scratch[i + 512], first_z + scratch[i + 1024]
+        distance = nx * x + ny * y + nz * z - float_of(near[4 * i + OFFSET])
+        distance *= per_truncation
+        scratch[i + 1536] = distance
+        behind = max(min(support + support - LESS_2, support - LESS_1), min(support, least))
+        taper = min((support - distance) * per_taper, (behind + distance) * per_taper_behind)
+        scratch[i + 2048] = weight * min(max(taper, zero), one)
+        scratch[i + 3072], scratch[i + 3584], scratch[i + 4096] = nx, ny, nz
+        colors[i] = near[4 * i + COLOR]
+
+
+@compiled
+@no_type_check
+def _fuse(sign: Any, scratch: Any, state: Any) -> None:
+    """Updates means, variances and gradients of a group of voxels, whose numbers start the arrays given."""
+    zero, one, half_xy, half_z = np.float32(0), np.float32(1), HIGH_XY / 2, HIGH_Z / 2
+    half_xy, half_z = np.float32(half_xy), np.float32(half_z)
+    for i in range(GROUP):
+        weight = scratch[i + 2048]
+        mean, old, variance = state[i], state[i + 512], state[i + 1024]
+        change = min(max(scratch[i + 1536], -one), one) - mean
+        squared = change * change
+        limit = OUTLIER_SIGMAS2 * max(variance, MIN_VARIANCE)
+        robust = weight * np.sqrt(
+            limit / max(squared, limit)
+        )  # before the choice: branches are not vectorised
+        weight = robust if old > SURER * weight else weight
+        total = old + sign * weight
+        total = total if total > LEAST_SHARE * weight else zero
+        share = sign * weight / max(total, TINY)
+        share = share if total > zero else zero
+        scratch[i + 2560] = share
+        state[i] = mean + share * change
+        state[i + 512] = total
+        state[i + 1024] = max((one - share) * (variance + share * squared), zero)
+    for i in range(GROUP):
+        share = scratch[i + 2560]
+        nx, ny, nz = scratch[i + 3072], scratch[i + 3584], scratch[i + 4096]
+        x, y, z = unpack_three(bits_of(state[i + 1536]))
+        a, b, c = chances(bits_of(state[i + 512]))
+        x += share * ((nx + one) * half_xy - x) + a
+        y += share * ((ny + one) * half_xy - y) + b
+        z += share * ((nz + one) * half_z - z) + c
+        state[i + 1536] = float_of(pack_three(x, y, z))
+
+
+@compiled
+@no_type_check
+def _paint(colors: Any, scratch: Any, state: Any) -> None:
+    """Updates the colours of a group of voxels."""
+    for i in range(GROUP):
+        share = scratch[i + 2560]
+        red, green, blue = unpack_three(np.uint32(colors[i]))
+        x, y, z = unpack_three(bits_of(state[i + 2048]))
+        a, b, c = chances(np.uint32(bits_of(state[i + 512]) ^ OTHER_CHANCES))
+        x, y, z = x + share * (red - x) + a, y + share * (green - y) + b, z + share * (blue - z) + c
+        state[i + 2048] = float_of(pack_three(x, y, z))
+
+
+@compiled
+@no_type_check
+def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, words: Any) -> None:
     """Updates the voxels of some blocks with the planes of one view.
 
     Args:
-        start: First block of `rows` to do.
+        start: First block of `blocks` to do.
         stop: One past the last.
-        rows: Blocks that the view touches, rows of the volume's arrays.
-        view: Ranges and planes of `observations.Observations`; intrinsics, px; centre of the first voxel of
-            each block of the volume, camera frame; steps to the next voxel along x, y, z as rows, camera
-            frame; all float32.
-        photo: Colours of the pixels; no rows where there are none.
-        channels: tsdf (mean signed distance / truncation), weights, votes for free space and colours (in
-            1/256); changed in place.
+        blocks: Rows of `words`; corners in the frame of the view, voxels, float64.
+        view: Of `_project`; its lattice; 1 / truncation, voxels; 1 to add the view, -1 to take it away.
+        records: Of `observations.Observations`, flat.
+        words: (n, 4 or 5, 512) the voxels; changed in place.
     """
-    ranges, planes, photo = view[0].reshape(-1, 2), view[1].reshape(-1, 6), photo.reshape(-1, 3)
-    tsdf, weights, free, colors = channels
-    one, half, per_taper = np.float32(1), np.float32(0.5), np.float32(1) / TAPER_LENGTH
-    points, pixels = np.empty((3, BLOCK_VOXELS), np.float32), np.empty(BLOCK_VOXELS, np.int32)
-    near = np.empty(BLOCK_VOXELS, np.int32)
-    for i in range(start, stop):
-        row, count = rows[i], 0
-        _project(VOXELS, view[3][row], view, points, pixels)
-        for voxel in range(BLOCK_VOXELS):  # picks without branches, which would often be predicted wrong
-            pixel, z = np.uint32(max(pixels[voxel], np.int32(0))), points[2, voxel]
-            near[count] = voxel
-            count += (pixels[voxel] >= 0) & (ranges[pixel, 0] <= z) & (z <= ranges[pixel, 1])
-        for k in range(count):
-            voxel = np.uint32(near[k])
-            pixel = np.uint32(pixels[voxel])
-            distance = planes[pixel, NX] * points[0, voxel] + planes[pixel, NY] * points[1, voxel]
-            distance += planes[pixel, NZ] * points[2, voxel] - planes[pixel, OFFSET]
-            left = planes[pixel, SUPPORT] - abs(distance)
-            if left <= 0:
-                if distance > 0:
-                    free[row, CELL_OF_VOXEL[voxel]] += VOXEL_SHARE * planes[pixel, WEIGHT]
-                continue
-            weight = planes[pixel, WEIGHT] * min(left * per_taper, one)
-            total = weights[row, voxel] + weight
-            share = weight / total
-            weights[row, voxel] = total
-            tsdf[row, voxel] += share * (min(max(distance, -one), one) - tsdf[row, voxel])
-            if len(photo):
-                for channel in range(3):
-                    new = np.float32(photo[pixel, channel]) * COLOR_STEPS
-                    old = np.float32(colors[row, voxel, channel])
-                    colors[row, voxel, channel] = np.uint16(np.int32(old + share * (new - old) + half))
+    rows, corners = blocks
+    camera, lattice, per_truncation, sign = view
+    pixels, depths = np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
+    near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty(9 * BLOCK_VOXELS, np.float32)
+    colors = np.empty(BLOCK_VOXELS, np.uint32)
+    scratch[: 3 * BLOCK_VOXELS] = VOXELS.reshape(-1)
+    zero, colored = np.float32(0), words.shape[1] > RGB
+    for k in range(start, stop):
+        _project(corners[k], camera, lattice, pixels, depths)
+        _gather(records, pixels, near)
+        _weigh(corners[k], per_truncation, near, scratch, colors)
+        state = words[rows[k]].reshape(-1)
+        for first in range(0, BLOCK_VOXELS, GROUP):
+            most = zero
+            for i in range(GROUP):
+                most = max(most, scratch[2048 + first + i])
+            if most > zero:
+                _fuse(sign, scratch[first:], state[first:])
+                if colored:
+                    _paint(colors[first:], scratch[first:], state[first:])
 
 
 @compiled
 @no_type_check
-def carve_blocks(start: int, stop: int, view: Any, margin: Any, free: Any) -> None:
+def _may_see(x: Any, y: Any, z: Any, planes: Any) -> Any:
+    """True where a ball around a point may be in the view and before what it sees."""
+    for k in range(len(planes)):
+        if planes[k, 0] * x + planes[k, 1] * y + planes[k, 2] * z + planes[k, 3] < 0:
+            return False
+    return True
+
+
+@compiled
+@no_type_check
+def carve_blocks(start: int, stop: int, blocks: Any, view: Any, fronts: Any, free: Any) -> None:
     """Adds the votes for free space of one view: cells that its rays cross well before they meet a surface.
 
     Args:
-        start: First block to do, a row of `free`.
+        start: First block to do.
         stop: One past the last.
-        view: As for `fuse_blocks`.
-        margin: How far before the range of the pixel's plane a cell must be, scene units, float32.
-        free: Sum of votes per cell; changed in place.
+        blocks: Coordinates of all blocks; block at the origin of the view's frame.
+        view: Of `_project`; its lattice; half spaces that a block's corner lies in if the view may see it;
+            1 to add the votes, -1 to take them away.
+        fronts: Of `observations.Observations`, flat.
+        free: (n, 64) sums of votes per cell; changed in place.
     """
-    ranges, planes = view[0].reshape(-1, 2), view[1].reshape(-1, 6)
-    points, pixels = np.empty((3, BLOCK_CELLS), np.float32), np.empty(BLOCK_CELLS, np.int32)
+    coords, origin = blocks
+    camera, lattice, planes, sign = view
+    pixels, depths = np.empty(BLOCK_CELLS, np.int32), np.empty(BLOCK_CELLS, np.float32)
+    corner, zero = np.empty(3), np.float32(0)
+    near = np.empty(2 * BLOCK_CELLS, np.float32)
     for row in range(start, stop):
-        _project(VOTES, view[3][row], view, points, pixels)
-        for cell in range(BLOCK_CELLS):
-            pixel = np.uint32(max(pixels[cell], np.int32(0)))
-            if pixels[cell] >= 0 and points[2, cell] < ranges[pixel, 0] - margin:
-                free[row, cell] += FREE_SHARE * planes[pixel, WEIGHT]
+        for a in range(3):
+            corner[a] = SIDE * (coords[row, a] - origin[a])
+        if not _may_see(corner[0], corner[1], corner[2], planes):
+            continue
+        _project(corner, camera, lattice, pixels, depths)
+        for i in range(BLOCK_CELLS):
+            pixel, j = np.uint32(pixels[i]), np.uint32(i) * np.uint32(2)
+            a, b = fronts[pixel, FRONT], fronts[pixel, VOTE]
+            near[j], near[j + np.uint32(1)] = a, b
+        votes = free[row]
+        for i in range(BLOCK_CELLS):
+            vote = near[2 * i + 1] if depths[i] < near[2 * i] else zero
+            votes[i] = max(votes[i] + sign * vote, zero)

@@ -4,51 +4,70 @@ from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8, UInt32
 
-from recon.fusion.jit import compiled, run_pieces
-from recon.geometry import RELATIVE_DEPTH_JUMP
+from recon.fusion.edges import edge_distances
+from recon.fusion.jit import Workers, compiled
+from recon.fusion.packing import pack_direction, pack_three, pack_trust, unpack_direction
 from recon.scene import DepthMap
 
-NX, NY, NZ, OFFSET, WEIGHT, SUPPORT = range(6)
+DIRECTION, TRUST, OFFSET, COLOR = range(4)  # words of a record
+FRONT, VOTE = range(2)
 MIN_COSINE = np.float32(np.cos(np.radians(85.0)))  # beyond 85 degrees depth says nothing about the surface
 COSINE_WITHOUT_NORMAL = np.float32(0.5)  # a pixel without normal counts like one seen at 60 degrees
 MAX_PRECISION = np.float32(4.0)  # no pixel is trusted to better than half a voxel, whatever it says
 EDGE_SIGMA_PX = 3.0  # depth is mixed over about this distance from a depth edge
-EDGE_RADIUS_PX = 8  # the weight is within 0.1 % of 1 from here on
-JUMP_SIGMAS = np.float32(5.0)  # smaller steps may be noise; at 3, noise alone marks one pixel in 90
+MAX_EDGE_PX2 = 64  # the weight is within 0.1 % of 1 from here on
 MIN_REACH_VOXELS = np.float32(2.0)  # both corners of a cell that the surface cuts are closer than this
 REACH_TRUNCATIONS = np.float32(2.0)  # how far a plane is extrapolated along the ray (Voxfield, Pan 2022)
 REACH_SIGMAS = np.float32(3.0)
 SMOOTH_SIGMAS = np.float32(3.0)  # neighbours that differ by more are another surface
 FULL_SIGMAS = np.float32(2.0)  # deviations that noise explains do not cost weight
 TAPER_LENGTH = np.float32(0.75)  # of the truncation distance: sure pixels taper from one voxel to four
+FREE_SHARE = np.float32(0.2)  # weight of having seen through a voxel against having seen a surface in it
+FREE_MARGIN_VOXELS = np.float32(1)  # half the diagonal of a cell of votes, rounded up
+CHUNK = 256  # pixels done at once: a constant size of the scratch space lets the loops be vectorised
+LEVEL_XY, LEVEL_Z = np.float32(2047 / 255), np.float32(1023 / 255)
 
-EDGE_WEIGHTS = (1 - np.exp(-np.arange(EDGE_RADIUS_PX**2 + 1) / EDGE_SIGMA_PX**2)).astype(np.float32)
+EDGE_WEIGHTS = (1 - np.exp(-np.arange(MAX_EDGE_PX2 + 1) / EDGE_SIGMA_PX**2)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where one view is in the grid, in voxels: axes of the grid, origin at the corner of a block near it."""
+
+    K: Float64[np.ndarray, "3 3"]
+    rotation: Float64[np.ndarray, "3 3"]
+    """Camera from grid."""
+
+    center: Float64[np.ndarray, "3"]
+    """Of the camera, voxels."""
+
+    voxel_size: float
+    truncation: float
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """The planes of one view, laid out for the kernels: most voxels need only the small array."""
+    """The planes of one view, laid out for the kernels, with a border of pixels that say nothing."""
 
-    ranges: Float32[np.ndarray, "h w 2"]
-    """Smallest and largest z at which the pixel's plane counts, camera frame; NaN where it says nothing."""
+    records: UInt32[np.ndarray, "h2 w2 4"]
+    """DIRECTION: the plane's normal n, grid's axes. OFFSET: n . x - offset is the signed distance of x, in
+    voxels, in the frame of the view; a float32. TRUST: weight and support, the distance / truncation at which
+    the weight has fallen to nothing. COLOR: levels / 255. All as in `packing`."""
 
-    planes: Float32[np.ndarray, "h w 6"]
-    """NX, NY, NZ, OFFSET: n . x - offset is the signed distance / truncation of x, camera frame. WEIGHT.
-    SUPPORT: distance / truncation at which the weight has fallen to nothing."""
-
-    colors: UInt8[np.ndarray, "rows w 3"]
-    """The photo; no rows where there is none."""
+    fronts: Float32[np.ndarray, "h2 w2 2"]
+    """FRONT: smallest z, camera frame, voxels, of what may not be free. VOTE: weight of free space there."""
 
 
 def observe(
     depth_map: DepthMap,
     color: UInt8[np.ndarray, "h w 3"] | None,
+    frame: Frame,
     *,
-    voxel_size: float,
-    truncation: float,
-    threads: int | None,
+    gains: Float64[np.ndarray, "3"],
+    trust: float,
+    workers: Workers,
 ) -> Observations:
     """Returns plane and weight of every pixel.
 
@@ -57,199 +76,224 @@ def observe(
 
     - precision: min(voxel_size^2 / sigma^2, 4);
     - incidence: (cos(theta) - cos(85 deg)) / (1 - cos(85 deg)), at least 0, theta between ray and normal;
-    - distance d to the next depth edge or hole: 1 - exp(-(d / 3 px)^2), which removes flying pixels.
+    - distance d to the next depth edge or hole: 1 - exp(-(d / 3 px)^2), which removes flying pixels;
+    - `trust`.
 
     The support is max(1, 3/4 + 2 sigma / truncation): with the taper of `integration`, distances up to two
     sigma keep their full weight; sure pixels let go of voxels behind them soon, for the sake of thin parts.
+    It is cut to what the plane has within max(2 truncation, 3 sigma, 2 voxels / cos) along the pixel's ray: a
+    plane seen at a grazing angle is not extrapolated far.
+
+    Args:
+        depth_map: Of the view.
+        color: Its photo, if it has one.
+        frame: Where it is.
+        gains: Factor of the photo's red, green and blue.
+        trust: Of the whole view, at most 1.
+        workers: Threads.
     """
     height, width = depth_map.depth.shape
-    rays_from_pixels = np.linalg.inv(depth_map.camera.K)[:2].astype(np.float32)
-    maps = tuple(
-        np.ascontiguousarray(values)
-        for values in (depth_map.depth, depth_map.normals, depth_map.sigma, rays_from_pixels)
-    )
-    distances = np.empty((height, width), np.uint8)
-    run_pieces(_row_distances, height, threads, maps, np.float32(truncation) ** 2, distances)
+    maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
+    distances = edge_distances(depth_map, frame.truncation, workers)
+    photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
     seen = Observations(
-        ranges=np.empty((height, width, 2), np.float32),
-        planes=np.empty((height, width, 6), np.float32),
-        colors=np.empty((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color),
+        records=np.empty((height + 2, width + 2, 4), np.uint32),
+        fronts=np.empty((height + 2, width + 2, 2), np.float32),
     )
-    lengths = np.array([voxel_size, truncation], np.float32)
-    pixels = (*maps, distances)
-    run_pieces(_observe_rows, height, threads, pixels, lengths, (seen.ranges, seen.planes))
+    for padded in (seen.records, seen.fronts):
+        padded[[0, -1]], padded[:, [0, -1]] = 0, 0
+    rays_from_pixels = np.linalg.inv(frame.K)[:2].astype(np.float32)
+    turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
+    lengths = np.array([frame.voxel_size, frame.truncation, trust], np.float32)
+    lens = (rays_from_pixels, turn, frame.center.astype(np.float32), lengths, gains.astype(np.float32))
+    workers.run(_observe_rows, height, (*maps, photo, distances), lens, (seen.records, seen.fronts))
     return seen
 
 
-@compiled
-@no_type_check
-def _plane_depth(normal: Any, z: Any, ray_u: Any, ray_v: Any, step_u: Any, step_v: Any) -> Any:
-    """Depth that a pixel's tangent plane has at a neighbour's ray; infinite where the plane turns away."""
-    here = normal[0] * ray_u + normal[1] * ray_v + normal[2]
-    there = here + normal[0] * step_u + normal[1] * step_v
-    if there > np.float32(-1e-6):
-        return np.float32(np.inf)
-    return z * here / there
+# Rows of the scratch space, CHUNK numbers each.
+NX, NY, NZ, TOWARD, COSINE, MOVED, COUNT, NEAREST = range(8)
 
 
 @compiled
 @no_type_check
-def _planes_meet(maps: Any, pixel: Any, step: Any, tolerance2: Any) -> Any:
-    """True where the tangent plane of a pixel or of its neighbour meets the other's point."""
-    depth, normals, _, rays = maps
-    v, u = pixel
-    v2, u2 = v + step[0], u + step[1]
-    z, z2 = depth[v, u], depth[v2, u2]
-    n, n2 = normals[v, u], normals[v2, u2]
-    if n[2] == 0 or n2[2] == 0:
-        return abs(z - z2) <= np.float32(RELATIVE_DEPTH_JUMP) * min(z, z2)
-    x, y = np.float32(u) + np.float32(0.5), np.float32(v) + np.float32(0.5)
-    ray_u = rays[0, 0] * x + rays[0, 1] * y + rays[0, 2]
-    ray_v = rays[1, 0] * x + rays[1, 1] * y + rays[1, 2]
-    step_u = rays[0, 0] * step[1] + rays[0, 1] * step[0]
-    step_v = rays[1, 0] * step[1] + rays[1, 1] * step[0]
-    miss = _plane_depth(n, z, ray_u, ray_v, step_u, step_v) - z2
-    miss2 = _plane_depth(n2, z2, ray_u + step_u, ray_v + step_v, -step_u, -step_v) - z
-    return miss * miss <= tolerance2 or miss2 * miss2 <= tolerance2
+def _face(v: int, first: int, count: int, maps: Any, rays: Any, scratch: Any) -> None:
+    """Writes the unit normals of pixels, n . ray, and the cosine of the angle."""
+    normals = maps[1].reshape(-1)[(v * maps[1].shape[1] + first) * 3 :]
+    one, half = np.float32(1), np.float32(0.5)
+    y = np.float32(v) + half
+    first_u = rays[0, 1] * y + rays[0, 2]
+    first_v = rays[1, 1] * y + rays[1, 2]
+    du, dv, left = rays[0, 0], rays[1, 0], np.float32(first) + half
+    for i in range(count):
+        x = np.float32(np.int32(i)) + left
+        ray_u, ray_v = du * x + first_u, dv * x + first_v
+        nx, ny, nz = normals[3 * i], normals[3 * i + 1], normals[3 * i + 2]
+        squared = nx * nx + ny * ny + nz * nz
+        none = squared == np.float32(0)
+        scale = one / np.sqrt(one if none else squared)
+        nx, ny, nz = nx * scale, ny * scale, (-one if none else nz * scale)
+        toward = nx * ray_u + ny * ray_v + nz
+        cosine = -toward / np.sqrt(ray_u * ray_u + ray_v * ray_v + one)
+        scratch[NX * CHUNK + i], scratch[NY * CHUNK + i], scratch[NZ * CHUNK + i] = nx, ny, nz
+        scratch[TOWARD * CHUNK + i] = toward
+        scratch[COSINE * CHUNK + i] = COSINE_WITHOUT_NORMAL if none else cosine
 
 
 @compiled
 @no_type_check
-def _row_distances(start: int, stop: int, maps: Any, truncation2: Any, distances: Any) -> None:
-    """Writes the distance of each pixel to the next edge in its row, px, at most EDGE_RADIUS_PX.
-
-    An edge is a pixel without depth or with a neighbour that is not on its surface. Neighbours are if their
-    depths differ by less than the truncation distance or than what noise explains; or if the tangent plane of
-    either meets the other: a floor at a grazing angle has large steps but no edges.
-    """
-    depth, _, sigma, _ = maps
+def _halo(v: int, first: int, count: int, maps: Any, around: Any) -> None:
+    """Writes depths and variances of pixels and those around, zero outside the picture; 3 rows."""
+    depth, sigma = maps[0], maps[2]
     height, width = depth.shape
-    edge = np.empty(width, np.bool_)
-    for v in range(start, stop):
-        edge[:] = depth[v] <= 0
-        for dv, du in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-            if not 0 <= v + dv < height:
-                continue
-            for u in range(max(0, -du), width - max(0, du)):
-                z, z2 = depth[v, u], depth[v + dv, u + du]
-                s, s2 = sigma[v, u], sigma[v + dv, u + du]
-                tolerance2 = max(truncation2, JUMP_SIGMAS * JUMP_SIGMAS * (s * s + s2 * s2))
-                if (z - z2) * (z - z2) > tolerance2 or z2 <= 0:
-                    edge[u] |= z2 <= 0 or not _planes_meet(maps, (v, u), (dv, du), tolerance2)
-        last = -EDGE_RADIUS_PX
-        for u in range(width):
-            last = u if edge[u] else last
-            distances[v, u] = min(u - last, EDGE_RADIUS_PX)
-        last = width - 1 + EDGE_RADIUS_PX
-        for u in range(width - 1, -1, -1):
-            last = u if edge[u] else last
-            distances[v, u] = min(distances[v, u], last - u)
+    row = CHUNK + 2
+    for dv in range(-1, 2):
+        z, s = (dv + 1) * row, (dv + 4) * row
+        around[z : z + count + 2] = np.float32(0)
+        if 0 <= v + dv < height:
+            skip, stop = (1 if first == 0 else 0), min(first + count + 1, width)
+            depths, sigmas = depth[v + dv, first - 1 + skip : stop], sigma[v + dv, first - 1 + skip : stop]
+            into, variances = around[z + skip :], around[s + skip :]
+            for i in range(len(depths)):
+                into[i] = depths[i]
+            for i in range(len(sigmas)):
+                variances[i] = sigmas[i] * sigmas[i]
 
 
 @compiled
 @no_type_check
-def _squared_distances(v: int, distances: Any, nearest: Any) -> None:
-    """Writes the squared distance of each pixel of row v to the next edge, px^2, from those along rows."""
-    height, width = distances.shape
-    nearest[:] = EDGE_RADIUS_PX * EDGE_RADIUS_PX
-    for row in range(max(0, v - EDGE_RADIUS_PX), min(height, v + EDGE_RADIUS_PX + 1)):
-        rise = np.int16((row - v) * (row - v))
-        for u in range(width):
-            across = np.int16(distances[row, u])
-            nearest[u] = min(nearest[u], np.int16(across * across + rise))
-
-
-@compiled
-@no_type_check
-def _smoothing(v: int, maps: Any, normal_row: Any, sums: Any) -> None:
-    """Writes how far the surface around each pixel of row v is from it, along its normal, scene units.
+def _smooth(count: int, rays: Any, around: Any, scratch: Any) -> None:
+    """Writes how far the surface around each pixel is from it, along its normal, scene units.
 
     A mean over 3 x 3 pixels, weights 1 2 1 both ways, of n . (X_q - X_p), without those neighbours q that
     noise does not explain. Zero on planes; it takes half of independent noise away and leaves edges.
-
-    Args:
-        v: Row.
-        maps: Depth, normals, sigma, rays from pixels.
-        normal_row: Of `_face_row`.
-        sums: (2, w): the mean is written to the first row.
     """
-    depth, _, sigma, rays = maps
-    height, width = depth.shape
-    zero = np.float32(0)
-    sums[:, :] = zero
-    for dv in range(max(-1, -v), min(2, height - v)):
-        for du in range(-1, 2):
-            weight = np.float32((2 - abs(du)) * (2 - abs(dv)))
-            step_u = rays[0, 0] * np.float32(du) + rays[0, 1] * np.float32(dv)
-            step_v = rays[1, 0] * np.float32(du) + rays[1, 1] * np.float32(dv)
-            low, high = max(0, -du), width - max(0, du)
-            z, z2 = depth[v, low:high], depth[v + dv, low + du : high + du]
-            s, s2 = sigma[v, low:high], sigma[v + dv, low + du : high + du]
-            nx, ny, toward = normal_row[0, low:high], normal_row[1, low:high], normal_row[2, low:high]
-            total, count = sums[0, low:high], sums[1, low:high]
-            for i in range(high - low):  # without branches and with flat arrays, so that it is vectorised
-                above = z2[i] * (toward[i] + nx[i] * step_u + ny[i] * step_v) - z[i] * toward[i]
-                variance = s[i] * s[i] + s2[i] * s2[i]
-                alike = (z2[i] > zero) & (above * above <= SMOOTH_SIGMAS * SMOOTH_SIGMAS * variance)
-                total[i] += weight * above if alike else zero
-                count[i] += weight if alike else zero
-    for u in range(width):
-        sums[0, u] /= max(sums[1, u], np.float32(1))
+    zero, four, row = np.float32(0), np.float32(4), CHUNK + 2
+    limit = SMOOTH_SIGMAS * SMOOTH_SIGMAS
+    for i in range(count):
+        scratch[MOVED * CHUNK + i] = zero
+        scratch[COUNT * CHUNK + i] = four
+    for k in range(9):
+        if k == 4:
+            continue
+        du, dv = k % 3 - 1, k // 3 - 1
+        weight = np.float32((2 - abs(du)) * (2 - abs(dv)))
+        step_u = rays[0, 0] * np.float32(du) + rays[0, 1] * np.float32(dv)
+        step_v = rays[1, 0] * np.float32(du) + rays[1, 1] * np.float32(dv)
+        other = around[(dv + 1) * row + du + 1 :]
+        for i in range(count):
+            z, z2 = around[row + 1 + i], other[i]
+            variance = around[4 * row + 1 + i] + other[3 * row + i]
+            toward = scratch[TOWARD * CHUNK + i]
+            slope = scratch[NX * CHUNK + i] * step_u + scratch[NY * CHUNK + i] * step_v
+            above = z2 * (toward + slope) - z * toward
+            alike = (z2 > zero) & (above * above <= limit * variance)
+            scratch[MOVED * CHUNK + i] += weight * above if alike else zero
+            scratch[COUNT * CHUNK + i] += weight if alike else zero
 
 
 @compiled
 @no_type_check
-def _face_row(v: int, maps: Any, normal_row: Any) -> None:
-    """Writes x, y of row v's unit normals, n . ray, z, and the cosine of the angle; zeros without normal."""
-    _, normals, _, rays = maps
-    one, y = np.float32(1), np.float32(v) + np.float32(0.5)
-    for u in range(normals.shape[1]):
-        x = np.float32(u) + np.float32(0.5)
-        ray_u = rays[0, 0] * x + rays[0, 1] * y + rays[0, 2]
-        ray_v = rays[1, 0] * x + rays[1, 1] * y + rays[1, 2]
-        nx, ny, nz = normals[v, u, 0], normals[v, u, 1], normals[v, u, 2]
-        scale = one / max(np.sqrt(nx * nx + ny * ny + nz * nz), np.float32(1e-12))
-        toward = (nx * ray_u + ny * ray_v + nz) * scale
-        normal_row[0, u], normal_row[1, u], normal_row[2, u] = nx * scale, ny * scale, toward
-        normal_row[3, u], normal_row[4, u] = (
-            nz * scale,
-            -toward / np.sqrt(ray_u * ray_u + ray_v * ray_v + one),
+def _nearest_edges(v: int, first: int, count: int, distances: Any, nearest: Any, scratch: Any) -> None:
+    """Writes the weights for the distance to the next edge, from the squared distances along rows."""
+    height, width = distances.shape
+    flat = distances.reshape(-1)
+    for i in range(count):
+        nearest[i] = np.uint8(MAX_EDGE_PX2)
+    for row in range(max(0, v - 7), min(height, v + 8)):
+        rise, along = np.uint8((row - v) * (row - v)), flat[row * width + first :]
+        for i in range(count):
+            nearest[i] = min(nearest[i], np.uint8(along[i] + rise))
+    for i in range(count):
+        scratch[NEAREST * CHUNK + i] = EDGE_WEIGHTS[nearest[i]]
+
+
+@compiled
+@no_type_check
+def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out: Any) -> None:
+    """Writes the records of a row of pixels, except for colours, and the space before them."""
+    v, first, start = place
+    rays, turn, center, lengths, _ = lens
+    records, fronts = out[0][start:], out[1][start // 2 :]
+    one, half, zero, tiny = np.float32(1), np.float32(0.5), np.float32(0), np.float32(1e-6)
+    voxel, truncation, trust = lengths[0], lengths[1], lengths[2]
+    per_voxel, per_truncation, voxel2 = one / voxel, one / truncation, voxel * voxel
+    xx, xy, xz, yx, yy, yz = turn[0, 0], turn[0, 1], turn[0, 2], turn[1, 0], turn[1, 1], turn[1, 2]
+    zx, zy, zz = turn[2, 0], turn[2, 1], turn[2, 2]
+    cx, cy, cz = center[0], center[1], center[2]
+    y, left, row = np.float32(v) + half, np.float32(first) + half, CHUNK + 2
+    first_u, first_v, du, dv = (
+        rays[0, 1] * y + rays[0, 2],
+        rays[1, 1] * y + rays[1, 2],
+        rays[0, 0],
+        rays[1, 0],
+    )
+    for i in range(count):
+        x = np.float32(np.int32(i)) + left
+        ray_u, ray_v = du * x + first_u, dv * x + first_v
+        z, variance = variances[row + 1 + i], variances[4 * row + 1 + i]
+        nx, ny, nz = scratch[NX * CHUNK + i], scratch[NY * CHUNK + i], scratch[NZ * CHUNK + i]
+        toward, cosine = scratch[TOWARD * CHUNK + i], scratch[COSINE * CHUNK + i]
+        gx, gy, gz = xx * nx + xy * ny + xz * nz, yx * nx + yy * ny + yz * nz, zx * nx + zy * ny + zz * nz
+        direction = pack_direction(gx, gy, gz)
+        gx, gy, gz = unpack_direction(direction)  # so that rounding turns the plane about the observed point
+        rx, ry, rz = (
+            xx * ray_u + xy * ray_v + xz,
+            yx * ray_u + yy * ray_v + yz,
+            zx * ray_u + zy * ray_v + zz,
         )
+        along = gx * rx + gy * ry + gz * rz
+        moved = scratch[MOVED * CHUNK + i] / scratch[COUNT * CHUNK + i]
+        offset = gx * cx + gy * cy + gz * cz + (z * along + moved) * per_voxel
+        sigma = np.sqrt(variance)
+        weight = min(voxel2 / max(variance, tiny * voxel2), MAX_PRECISION) * trust
+        weight *= scratch[NEAREST * CHUNK + i] * (cosine - MIN_COSINE) / (one - MIN_COSINE)
+        usable = (z > zero) & (cosine > MIN_COSINE) & (toward < -tiny)
+        weight = weight if usable else zero
+        reach = max(REACH_TRUNCATIONS * truncation, REACH_SIGMAS * sigma)
+        reach = max(reach, MIN_REACH_VOXELS * voxel / cosine)
+        support = max(TAPER_LENGTH + FULL_SIGMAS * sigma * per_truncation, one)
+        support = min(support, -reach * toward * per_truncation)
+        front = z + (support * truncation + FREE_MARGIN_VOXELS * voxel) / min(toward, -tiny)
+        support = support if weight > zero else zero
+        records[4 * i] = direction
+        records[4 * i + 1] = pack_trust(weight, support)
+        records[4 * i + 2] = np.float32(offset if usable else zero).view(np.uint32)
+        fronts[2 * i] = front * per_voxel if usable else zero
+        fronts[2 * i + 1] = weight * FREE_SHARE
 
 
 @compiled
 @no_type_check
-def _observe_rows(start: int, stop: int, pixels: Any, lengths: Any, out: Any) -> None:
-    depth, normals, sigma, rays, distances = pixels
-    maps = (depth, normals, sigma, rays)
-    ranges, planes = out
-    width = depth.shape[1]
-    voxel_size, truncation = lengths
-    nearest, normal_row = np.empty(width, np.int16), np.empty((5, width), np.float32)
-    sums, one = np.empty((2, width), np.float32), np.float32(1)
+def _write_colors(place: Any, count: int, photo: Any, gains: Any, records: Any) -> None:
+    v, first, start = place
+    levels, into = photo.reshape(-1)[(v * photo.shape[1] + first) * 3 :], records[start:]
+    half, most = np.float32(0.5), np.float32(255)
+    red, green, blue = gains[0], gains[1], gains[2]
+    for i in range(count):
+        j = 3 * i
+        r = min(np.float32(levels[j]) * red, most) * LEVEL_XY + half
+        g = min(np.float32(levels[j + 1]) * green, most) * LEVEL_XY + half
+        b = min(np.float32(levels[j + 2]) * blue, most) * LEVEL_Z + half
+        into[4 * i + COLOR] = pack_three(r, g, b)
+
+
+@compiled
+@no_type_check
+def _observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> None:
+    depth, normals, sigma, photo, distances = pixels
+    maps = (depth, normals, sigma)
+    width, padded = depth.shape[1], out[0].shape[1]
+    flat = (out[0].reshape(-1), out[1].reshape(-1))
+    scratch, around = np.empty(8 * CHUNK, np.float32), np.zeros(6 * (CHUNK + 2), np.float32)
+    nearest = np.empty(CHUNK, np.uint8)
     for v in range(start, stop):
-        _squared_distances(v, distances, nearest)
-        _face_row(v, maps, normal_row)
-        _smoothing(v, maps, normal_row, sums)
-        for u in range(width):
-            z, weight = depth[v, u], EDGE_WEIGHTS[nearest[u]]
-            nx, ny, nz = normal_row[0, u], normal_row[1, u], normal_row[3, u]
-            toward, cosine = normal_row[2, u], normal_row[4, u]
-            offset = z * toward + sums[0, u]
-            if nx == 0 and ny == 0 and nz == 0:
-                nz, offset, cosine = -one, -z, COSINE_WITHOUT_NORMAL
-            if z <= 0 or nearest[u] == 0 or cosine <= MIN_COSINE:
-                ranges[v, u, 0] = ranges[v, u, 1] = np.nan
-                planes[v, u, WEIGHT] = np.float32(0)
-                continue
-            spread = sigma[v, u] / voxel_size
-            weight *= min(one / (spread * spread), MAX_PRECISION) * (cosine - MIN_COSINE) / (one - MIN_COSINE)
-            reach = max(REACH_TRUNCATIONS * truncation, REACH_SIGMAS * sigma[v, u])
-            reach = max(reach, MIN_REACH_VOXELS * voxel_size / cosine)
-            ranges[v, u, 0], ranges[v, u, 1] = z - reach, z + reach
-            planes[v, u, NX], planes[v, u, NY], planes[v, u, NZ] = nx, ny, nz
-            planes[v, u, OFFSET] = offset
-            for i in range(4):
-                planes[v, u, i] /= truncation
-            planes[v, u, WEIGHT] = weight
-            planes[v, u, SUPPORT] = max(TAPER_LENGTH + FULL_SIGMAS * sigma[v, u] / truncation, one)
+        for first in range(0, width, CHUNK):
+            count = min(CHUNK, width - first)
+            begin = ((v + 1) * padded + first + 1) * 4
+            _face(v, first, count, maps, lens[0], scratch)
+            _halo(v, first, count, maps, around)
+            _smooth(count, lens[0], around, scratch)
+            _nearest_edges(v, first, count, distances, nearest, scratch)
+            _write((v, first, begin), count, lens, scratch, around, flat)
+            if len(photo):
+                _write_colors((v, first, begin), count, photo, lens[4], flat[0])

@@ -1,90 +1,154 @@
 """What the integration kernels compute, in plain numpy: the reference that they are tested against.
 
-One view updates a voxel x (camera frame) that projects to a pixel with plane n, point p, weight w, support T:
+One view updates a voxel x that projects to a pixel with plane n, point p, weight w, support T:
 
     phi = n . (x - p) / truncation                               signed point-to-plane distance
-    used if |phi| < T and z_x within the range of the pixel
-    w'  = w min(1, (T - |phi|) / (3/4))                          taper
-    tsdf <- (W tsdf + w' clip(phi, -1, 1)) / (W + w'),  W <- W + w'      weighted mean, colour alike
+    B = max(min(2 T - 3/2, T - 1/4), min(T, 1/2 or 2 voxels))    support behind the surface
+    w'  = w clip(min((T - phi) / (3/4), (B + phi) / (1/4)), 0, 1)                                taper
+    w'' = w' min(1, 3 s / |phi - tsdf|)  if W > 2 w'             robust: s^2 = max(variance, (1/4)^2)
+    d = clip(phi, -1, 1) - tsdf,  W <- W + w'',  r = w'' / W
+    tsdf <- tsdf + r d,  variance <- (1 - r) (variance + r d^2)  weighted mean and variance (West, 1979)
+    gradient, colour <- mean + r (new - mean), rounded by chance
 
 Point to plane (Voxfield, Pan et al. 2022, in its plane form): the projective distance is too large by
 1 / cos(theta), so that views from different sides pull the surface and round its edges. The taper acts on
 both sides of the surface. One-sided drop-off behind it (Voxblox, Oleynikova et al. 2017) would leave the mean
 of noisy distances positive at the true surface, which moves it away from the cameras; with both sides the
 zero crossing is that of a redescending M-estimator, sum w psi(phi) = 0, and disagreeing views count little.
+Where noise is small the far side ends after two voxels, so that the two sides of a thin part do not meet.
 
 Space that a view sees through is not averaged in, which would shift surfaces nearby. It is counted apart as
 votes, and a voxel is taken as unknown where the votes for free space outweigh the surface behind it.
 """
 
-import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt16
+from dataclasses import dataclass
 
-from recon.fusion.integration import COLOR_STEPS, FREE_SHARE, VOXEL_SHARE
-from recon.fusion.observations import NZ, OFFSET, SUPPORT, TAPER_LENGTH, WEIGHT, Observations
+import numpy as np
+from jaxtyping import Float32, Float64, Int64, UInt32
+
+from recon.fusion.integration import (
+    LEAST_BEHIND,
+    LEAST_SHARE,
+    LEAST_VOXELS_BEHIND,
+    LESS_1,
+    LESS_2,
+    MIN_VARIANCE,
+    OUTLIER_SIGMAS2,
+    SURER,
+    TAPER_BEHIND,
+)
+from recon.fusion.observations import (
+    COLOR,
+    DIRECTION,
+    FRONT,
+    OFFSET,
+    TAPER_LENGTH,
+    TRUST,
+    VOTE,
+    Frame,
+    Observations,
+)
 from recon.geometry import project
 
+STEPS = np.array([2047.0, 2047.0, 1023.0])
 
-def _pixels(
-    points_cam: Float64[np.ndarray, "n 3"], K: Float64[np.ndarray, "3 3"], seen: Observations
-) -> tuple[Int64[np.ndarray, "m"], tuple[np.ndarray, np.ndarray]]:
-    """Returns which points project into the picture, and rows and columns of their pixels."""
-    height, width = seen.ranges.shape[:2]
-    uv = np.nan_to_num(project(K, points_cam), nan=-1.0)
+
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """What some voxels hold; gradients and colours unpacked, in the steps that they are packed in."""
+
+    tsdf: Float64[np.ndarray, "n"]
+    weight: Float64[np.ndarray, "n"]
+    variance: Float64[np.ndarray, "n"]
+    gradient: Float64[np.ndarray, "n 3"]
+    color: Float64[np.ndarray, "n 3"]
+
+
+def three(words: UInt32[np.ndarray, "n"]) -> Float64[np.ndarray, "n 3"]:
+    """Returns the three numbers in each word."""
+    return np.stack([words & 2047, words >> 11 & 2047, words >> 22], axis=-1).astype(np.float64)
+
+
+def directions(words: UInt32[np.ndarray, "n"]) -> Float64[np.ndarray, "n 3"]:
+    """Returns the unit vector in each word (octahedral: Meyer et al. 2010)."""
+    a, b = words.view(np.int16).reshape(-1, 2).T / 32767.0
+    z = 1 - np.abs(a) - np.abs(b)
+    fold = np.maximum(-z, 0)
+    x, y = a - np.where(a >= 0, fold, -fold), b - np.where(b >= 0, fold, -fold)
+    vectors = np.stack([x, y, z], axis=-1)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def pixels_of(
+    points: Float64[np.ndarray, "n 3"], frame: Frame, seen: Observations
+) -> tuple[Int64[np.ndarray, "m"], tuple[np.ndarray, np.ndarray], Float64[np.ndarray, "n"]]:
+    """Returns which points project into the picture, rows and columns of their records, and all depths.
+
+    Args:
+        points: Frame of the view, voxels.
+        frame: Of the view.
+        seen: What it sees.
+    """
+    height, width = seen.records.shape[0] - 2, seen.records.shape[1] - 2
+    points_cam = (points - frame.center) @ frame.rotation.T
+    uv = np.nan_to_num(project(frame.K, points_cam), nan=-1.0)
     inside = np.flatnonzero(((uv >= 0) & (uv < [width, height])).all(axis=1))
     u, v = uv[inside].astype(np.int64).T
-    return inside, (v, u)
+    return inside, (v + 1, u + 1), points_cam[:, 2]
 
 
 def fuse_voxels(
-    points_cam: Float64[np.ndarray, "n 3"],
-    K: Float64[np.ndarray, "3 3"],
-    seen: Observations,
-    voxels: tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "n"], UInt16[np.ndarray, "n 3"]],
-) -> tuple[
-    Float32[np.ndarray, "n"], Float32[np.ndarray, "n"], UInt16[np.ndarray, "n 3"], Float64[np.ndarray, "n"]
-]:
-    """Returns tsdf, weights and colours of voxels after one more view, and its votes that they are free.
+    points: Float64[np.ndarray, "n 3"], frame: Frame, seen: Observations, before: Voxels, sign: float = 1.0
+) -> Voxels:
+    """Returns what voxels hold after one more view, or one less.
 
     Args:
-        points_cam: Centres of the voxels.
-        K: Intrinsics, px.
+        points: Centres of the voxels, frame of the view, voxels.
+        frame: Of the view.
         seen: Of `observations.observe`, with colours.
-        voxels: tsdf, weights and colours before it.
+        before: What they hold before.
+        sign: 1 to add the view, -1 to take it away.
     """
-    tsdf, weights, colors = (values.copy() for values in voxels)
-    inside, pixels = _pixels(points_cam, K, seen)
-    ranges, planes, points = seen.ranges[pixels], seen.planes[pixels], points_cam[inside]
-    near = (ranges[:, 0] <= points[:, 2]) & (points[:, 2] <= ranges[:, 1])
-    distance = np.einsum("nc,nc->n", planes[:, : NZ + 1], points) - planes[:, OFFSET]
-    left = planes[:, SUPPORT] - np.abs(distance)
-    votes = np.zeros(len(points_cam))
-    votes[inside] = np.where(near & (left <= 0) & (distance > 0), VOXEL_SHARE * planes[:, WEIGHT], 0)
-    used = near & (left > 0)
-    inside, distance = inside[used], np.clip(distance[used], -1, 1)
-    weight = planes[used, WEIGHT] * np.minimum(left[used] / TAPER_LENGTH, 1)
-    weights[inside] += weight.astype(np.float32)
-    share = weight / weights[inside]
-    tsdf[inside] += (share * (distance - tsdf[inside])).astype(np.float32)
-    new = seen.colors[pixels][used]
-    mixed = colors[inside] + share[:, None] * (new * float(COLOR_STEPS) - colors[inside]) + 0.5
-    colors[inside] = mixed
-    return tsdf, weights, colors, votes
+    inside, pixels, _ = pixels_of(points, frame, seen)
+    records = seen.records[pixels]
+    normals = directions(np.ascontiguousarray(records[:, DIRECTION]))
+    offset = np.ascontiguousarray(records[:, OFFSET]).view(np.float32).astype(np.float64)
+    base = (records[:, TRUST] & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+    support = (records[:, TRUST] & 0xFFFF) / 4096.0
+    phi = (np.einsum("nc,nc->n", normals, points[inside]) - offset) * frame.voxel_size / frame.truncation
+    least = max(LEAST_BEHIND, LEAST_VOXELS_BEHIND * frame.voxel_size / frame.truncation)
+    behind = np.maximum(np.minimum(2 * support - LESS_2, support - LESS_1), np.minimum(support, least))
+    taper = np.minimum((support - phi) / TAPER_LENGTH, (behind + phi) / TAPER_BEHIND)
+    weight = base * np.clip(taper, 0, 1)
+    mean, old, variance = before.tsdf[inside], before.weight[inside], before.variance[inside]
+    change = np.clip(phi, -1, 1) - mean
+    limit = OUTLIER_SIGMAS2 * np.maximum(variance, MIN_VARIANCE)
+    weight = np.where(old > SURER * weight, weight * np.sqrt(limit / np.maximum(change**2, limit)), weight)
+    total = old + sign * weight
+    total = np.where(total > LEAST_SHARE * weight, total, 0)
+    share = np.divide(sign * weight, total, out=np.zeros(len(total)), where=total > 0)
+    after = Voxels(*(getattr(before, name).copy() for name in Voxels.__dataclass_fields__))
+    after.tsdf[inside] += share * change
+    after.weight[inside] = total
+    after.variance[inside] = np.maximum((1 - share) * (variance + share * change**2), 0)
+    after.gradient[inside] += share[:, None] * ((normals + 1) * STEPS / 2 - after.gradient[inside])
+    colors = three(np.ascontiguousarray(records[:, COLOR]))
+    after.color[inside] += share[:, None] * (colors - after.color[inside])
+    return after
 
 
 def free_votes(
-    points_cam: Float64[np.ndarray, "n 3"], K: Float64[np.ndarray, "3 3"], seen: Observations, margin: float
-) -> Float64[np.ndarray, "n"]:
+    points: Float64[np.ndarray, "n 3"], frame: Frame, seen: Observations
+) -> Float32[np.ndarray, "n"]:
     """Returns the votes of one view that these centres of cells are free.
 
     Args:
-        points_cam: Centres of the cells.
-        K: Intrinsics, px.
+        points: Centres of the cells, frame of the view, voxels.
+        frame: Of the view.
         seen: Of `observations.observe`.
-        margin: How far before the range of the pixel's plane a cell must be, scene units.
     """
-    inside, pixels = _pixels(points_cam, K, seen)
-    before = points_cam[inside, 2] < seen.ranges[pixels][:, 0] - margin
-    votes = np.zeros(len(points_cam))
-    votes[inside] = np.where(before, FREE_SHARE * seen.planes[pixels][:, WEIGHT], 0)
+    inside, pixels, depths = pixels_of(points, frame, seen)
+    fronts = seen.fronts[pixels]
+    votes = np.zeros(len(points), np.float32)
+    votes[inside] = np.where(depths[inside] < fronts[:, FRONT], fronts[:, VOTE], 0)
     return votes

@@ -1,27 +1,27 @@
 """The sparse volume that depth maps are fused into; the only object of the project that changes."""
 
-import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 
 from recon.errors import InputError, PipelineError, ViewError
-from recon.geometry import invert, transform, unproject
+from recon.geometry import invert, unproject
 from recon.scene import DepthMap, Mesh
 
 if TYPE_CHECKING:
-    from recon.fusion.observations import Observations
+    from recon.fusion.jit import Workers
+    from recon.fusion.pages import Pages
+    from recon.fusion.seen_views import SeenView
 
 TRUNCATION_VOXELS = 4.0  # narrower bands lose noisy depth, wider ones thin parts
-GROWTH = 2.0  # of the arrays, when they are full
 MIN_WEIGHT = 0.02  # one pixel with a sigma of seven voxels, or one near a depth edge
+SURE_WEIGHT = 0.1  # one pixel with a sigma of three voxels
 ROTATION_TOLERANCE = 1e-5
-CHANNELS = ("tsdf", "weight", "free", "color")
+SIDE = 8
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,29 @@ class VolumeSize:
     blocks: int
     voxels: int
     bytes: int
-    """Of the blocks' arrays in use; the process may have reserved up to as much again."""
+    """Of the blocks' arrays, in memory or on disk; the process may have reserved up to as much again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A mesh with what the volume knows about each vertex."""
+
+    mesh: Mesh
+    weights: Float32[np.ndarray, "n"]
+    """Sum of the weights of the pixels that saw it; one seen head-on with a sigma of one voxel weighs 1."""
 
 
 class TSDFVolume:
     """A truncated signed distance field on hashed blocks of 8 x 8 x 8 voxels.
 
     Each voxel has the mean signed distance to the surface, in units of the truncation distance and positive
-    in front of it, its weight, and a mean colour where the views come with photos; each cell of 2 x 2 x 2
-    voxels has votes of views that saw through it. `recon/fusion/reference.py` has the formulas.
+    in front of it, its weight and variance, the mean of the normals seen, and a mean colour where the views
+    come with photos; each cell of 2 x 2 x 2 voxels has votes of views that saw through it.
+    `recon/fusion/reference.py` has the formulas.
 
-    The same views in the same order give the same bytes, whatever the number of threads. Another order of
-    views gives the same surface up to rounding, but votes for free space count only in blocks that exist when
-    they are cast.
+    The same views in the same order give the same bytes, whatever the number of threads and the memory.
+    Another order of views gives the same surface up to rounding where no pixel is an outlier, but votes for
+    free space count only in blocks that exist when they are cast.
 
     Example:
         volume = TSDFVolume(voxel_size=choose_voxel_size(depth_maps))
@@ -53,7 +63,13 @@ class TSDFVolume:
     """
 
     def __init__(
-        self, voxel_size: float, truncation: float | None = None, *, threads: int | None = None
+        self,
+        voxel_size: float,
+        truncation: float | None = None,
+        *,
+        threads: int | None = None,
+        memory: float | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Makes an empty volume.
 
@@ -61,6 +77,9 @@ class TSDFVolume:
             voxel_size: Scene units.
             truncation: Scene units; None means four voxels.
             threads: Of the kernels; None means one per processor.
+            memory: Most bytes of voxels in memory; blocks beyond are kept in a temporary file.
+                None means any.
+            folder: Where that file is; None means the system's folder for temporary files.
 
         Raises:
             InputError: A size is not positive, or the truncation distance is below two voxels.
@@ -70,21 +89,48 @@ class TSDFVolume:
         truncation = TRUNCATION_VOXELS * voxel_size if truncation is None else truncation
         if not (np.isfinite(truncation) and truncation >= 2 * voxel_size):
             raise InputError(f"truncation distance {truncation}, wanted at least two voxels of {voxel_size}")
+        if memory is not None and not memory > 0:
+            raise InputError(f"memory of {memory} bytes, wanted a positive number")
         from recon.fusion.blocks import BlockIndex
 
         self.voxel_size = float(voxel_size)
         self.truncation = float(truncation)
         self.threads = threads
-        self._origin: np.ndarray | None = None  # blocks, (3,) int64; makes far-away scenes exact in float32
-        self._index = BlockIndex()
-        self._channels: dict[str, np.ndarray] = {}  # name -> (capacity, ...), rows in use first
+        self.memory, self.folder = memory, folder
+        self.index: BlockIndex = BlockIndex()
+        self.origin: Int64[np.ndarray, 3] | None = None
+        """Of the index's coordinates, blocks of the world; so that scenes far from its origin have keys."""
+        self.views: list[SeenView] = []
+        self._pages: Pages | None = None
+        self._free = np.zeros((0, 64), np.float32)
 
     @property
     def size(self) -> VolumeSize:
-        """Blocks, voxels and memory in use."""
-        blocks = len(self._index.keys)
-        used = sum(channel[:blocks].nbytes for channel in self._channels.values())
-        return VolumeSize(blocks=blocks, voxels=512 * blocks, bytes=used)
+        """Blocks, voxels and bytes in use."""
+        blocks = len(self.index)
+        block_bytes = self._pages.block_bytes + 256 if self._pages else 0
+        return VolumeSize(blocks=blocks, voxels=512 * blocks, bytes=blocks * block_bytes)
+
+    @property
+    def colored(self) -> bool | None:
+        """Whether the views came with photos; None before the first."""
+        return None if self._pages is None else self._pages.channels > 4
+
+    @property
+    def pages(self) -> "Pages":
+        """The voxels.
+
+        Raises:
+            PipelineError: Nothing was brought into the volume.
+        """
+        if self._pages is None:
+            raise PipelineError("the volume is empty: no view brought usable depth into it")
+        return self._pages
+
+    @property
+    def free_votes(self) -> Float32[np.ndarray, "n 64"]:
+        """Sum of the weights of views that saw through cells of 2 x 2 x 2 voxels, by block."""
+        return self._free[: len(self.index)]
 
     def integrate(
         self,
@@ -104,105 +150,155 @@ class TSDFVolume:
                 photos.
             ViewError: The map reaches too far for a grid of this voxel size.
         """
-        from recon.fusion.blocks import touched_keys
-        from recon.fusion.observations import observe
+        from recon.fusion.seen_views import look_back
+        from recon.fusion.updates import add_view
 
         self._check_view(depth_map, cam_from_world, color)
-        seen = observe(
-            depth_map,
-            color,
-            voxel_size=self.voxel_size,
-            truncation=self.truncation,
-            threads=self.threads,
-        )
-        cam_from_grid = self._cam_from_grid(cam_from_world)
-        self._check_reach(depth_map, cam_from_grid)
-        K = depth_map.camera.K
-        keys = touched_keys(
-            seen,
-            K,
-            invert(cam_from_grid),
-            voxel_size=self.voxel_size,
-            truncation=self.truncation,
-            threads=self.threads,
-        )
-        rows = self._rows_of(keys, colored=color is not None)
-        if len(self._index.keys):
-            self._update(seen, rows, K, cam_from_grid)
+        if self.origin is None:
+            center = invert(cam_from_world)[:3, 3]
+            self.origin = np.floor(center / (SIDE * self.voxel_size)).astype(np.int64)
+        self._check_reach(depth_map, cam_from_world)
+        self.prepare(colored=color is not None)
+        view = look_back(self, depth_map, cam_from_world, color)
+        add_view(self, depth_map, color, view)
+        self.views.append(view)
 
-    def extract(self, min_weight: float = MIN_WEIGHT) -> Mesh:
+    def remove(
+        self,
+        depth_map: DepthMap,
+        cam_from_world: Float64[np.ndarray, "4 4"],
+        color: UInt8[np.ndarray, "h w 3"] | None = None,
+    ) -> None:
+        """Takes away what a view brought; the volume is then, to rounding, as if it had not been there.
+
+        Exact where the view's pixels were no outliers, and but for votes for free space in blocks that later
+        views made.
+
+        Args:
+            depth_map: As it was integrated.
+            cam_from_world: As it was.
+            color: As it was.
+
+        Raises:
+            InputError: No view was integrated with this pose.
+        """
+        from recon.fusion.seen_views import same_pose
+        from recon.fusion.updates import remove_view
+
+        self._check_view(depth_map, cam_from_world, color)
+        found = [i for i, view in enumerate(self.views) if same_pose(view, cam_from_world)]
+        if not found:
+            raise InputError("no view was integrated with this pose, so none can be taken away")
+        remove_view(self, depth_map, color, self.views.pop(found[-1]))
+
+    def reintegrate(
+        self,
+        depth_map: DepthMap,
+        old_cam_from_world: Float64[np.ndarray, "4 4"],
+        cam_from_world: Float64[np.ndarray, "4 4"],
+        color: UInt8[np.ndarray, "h w 3"] | None = None,
+    ) -> None:
+        """Moves what a view brought to where it belongs after its pose has changed.
+
+        Args:
+            depth_map: As it was integrated.
+            old_cam_from_world: The pose that it was integrated with.
+            cam_from_world: The new pose.
+            color: As it was integrated.
+
+        Raises:
+            InputError: No view was integrated with the old pose, or the new one is not rigid.
+            ViewError: The map reaches too far for a grid of this voxel size.
+        """
+        self._check_view(depth_map, cam_from_world, color)
+        self._check_reach(depth_map, cam_from_world)
+        self.remove(depth_map, old_cam_from_world, color)
+        self.integrate(depth_map, cam_from_world, color)
+
+    def merge(self, other: "TSDFVolume") -> None:
+        """Adds what another volume holds, as if its views had been integrated here.
+
+        Raises:
+            InputError: The voxel sizes or truncation distances differ, or only one volume has colours.
+        """
+        from recon.fusion.merging import merge_into
+
+        merge_into(self, other)
+
+    def extract(self, min_weight: float = MIN_WEIGHT, sure_weight: float = SURE_WEIGHT) -> Mesh:
         """Returns the surface as triangles, world frame, counter-clockwise seen from the free side.
 
-        Blocks share their vertices. Vertices have unit normals, the gradient of the signed distance, and
-        colours where the views came with photos. Triangles need eight known voxels around: unseen space makes
-        no surface.
+        Blocks share their vertices. Vertices have unit normals, the gradient of the signed distance mixed
+        with the mean of the normals seen, and colours where the views came with photos. Triangles need eight
+        known voxels around: unseen space makes no surface.
 
         Args:
             min_weight: Voxels with less are unknown. A pixel seen head-on whose sigma is one voxel weighs 1.
+            sure_weight: Connected pieces that have it nowhere are left out.
 
         Raises:
             PipelineError: There is no surface.
         """
-        from recon.fusion.marching_cubes import extract_triangles
+        return self.extract_surface(min_weight, sure_weight).mesh
 
-        if self._origin is None or not len(self._index.keys):
-            raise PipelineError("the volume is empty: no view brought usable depth into it")
-        channels = tuple(self._channels.get(name, np.empty((0, 512, 3), np.uint16)) for name in CHANNELS)
-        triangles = extract_triangles(self._index, channels, min_weight, self.threads)
-        if not len(triangles.faces):
-            raise PipelineError(
-                f"no surface among {self.size.voxels} voxels with a weight of at least {min_weight:g}"
-            )
-        colored = "color" in self._channels
-        return Mesh(
-            vertices=(triangles.vertices + 8 * self._origin) * self.voxel_size,
-            faces=triangles.faces,
-            normals=triangles.normals,
-            colors=triangles.colors if colored else None,
-        )
+    def extract_surface(self, min_weight: float = MIN_WEIGHT, sure_weight: float = SURE_WEIGHT) -> Surface:
+        """Returns what `extract` returns, with the weights of its vertices.
+
+        Raises:
+            PipelineError: There is no surface.
+        """
+        from recon.fusion.extraction import extract_surface
+
+        return extract_surface(self, min_weight, sure_weight)
+
+    def weights_at(self, points: Float64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
+        """Returns the signed distance / truncation, the weight and the votes for free space at world points.
+
+        Of the voxels and cells that they are in; zero where there is no block.
+        """
+        from recon.fusion.queries import look_up
+
+        return look_up(self, points)
+
+    def observed(self, points: Float64[np.ndarray, "n 3"], min_weight: float = MIN_WEIGHT) -> np.ndarray:
+        """Returns whether world points are known to be free or occupied, (n,) bool."""
+        return self.free(points, min_weight) | self.occupied(points, min_weight)
+
+    def free(self, points: Float64[np.ndarray, "n 3"], min_weight: float = MIN_WEIGHT) -> np.ndarray:
+        """Returns whether world points are known to be free, (n,) bool: seen through, or before a surface.
+
+        Only space in the blocks near surfaces is remembered; everything else is unknown.
+        """
+        distance, weight, votes = self.weights_at(points).T
+        return ((weight >= min_weight) & (distance > 0)) | (votes > np.maximum(weight, min_weight))
+
+    def occupied(self, points: Float64[np.ndarray, "n 3"], min_weight: float = MIN_WEIGHT) -> np.ndarray:
+        """Returns whether world points are known to be behind a surface, within the truncation distance."""
+        distance, weight, votes = self.weights_at(points).T
+        return (weight >= min_weight) & (distance <= 0) & (votes <= weight)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the state as arrays, read-only views that the next `integrate` may change."""
-        from recon.fusion.blocks import unpack
+        from recon.fusion.state import arrays_of
 
-        used = {name: channel[: len(self._index.keys)] for name, channel in self._channels.items()}
-        for channel in used.values():
-            channel.flags.writeable = False
-        return {
-            "voxel_size": np.array(self.voxel_size),
-            "truncation": np.array(self.truncation),
-            "origin": np.zeros(0, np.int64) if self._origin is None else self._origin.copy(),
-            "blocks": unpack(self._index.keys),
-            **used,
-        }
+        return arrays_of(self)
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], threads: int | None = None) -> "TSDFVolume":
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray], threads: int | None = None, memory: float | None = None
+    ) -> "TSDFVolume":
         """Returns the volume whose state `arrays()` gave; integrating goes on as if it had not stopped.
 
         Raises:
             InputError: An array is missing or does not fit the others.
         """
-        from recon.fusion.blocks import pack
+        from recon.fusion.state import fill_from_arrays
 
-        missing = {"voxel_size", "truncation", "origin", "blocks"} - set(arrays)
+        missing = {"voxel_size", "truncation", "origin", "blocks", "views"} - set(arrays)
         if missing:
             raise InputError(f"TSDF volume: no array {', '.join(sorted(missing))}")
-        volume = cls(float(arrays["voxel_size"]), float(arrays["truncation"]), threads=threads)
-        blocks = np.asarray(arrays["blocks"])
-        if blocks.ndim != 2 or blocks.shape[1] != 3 or blocks.dtype != np.int32:
-            raise InputError(f"TSDF volume: blocks are {blocks.dtype} {blocks.shape}, wanted int32 (n, 3)")
-        volume._origin = np.asarray(arrays["origin"], np.int64).copy() if len(arrays["origin"]) else None
-        volume._index.insert(pack(blocks))
-        empty = _empty_channels(len(blocks), colored="color" in arrays)
-        for name, channel in empty.items():
-            given = arrays.get(name)
-            if len(blocks) and (
-                given is None or given.shape != channel.shape or given.dtype != channel.dtype
-            ):
-                found = "missing" if given is None else f"{given.dtype} {given.shape}"
-                raise InputError(f"TSDF volume: {name} is {found}, wanted {channel.dtype} {channel.shape}")
-            volume._channels[name] = channel if given is None else given.copy()
+        volume = cls(float(arrays["voxel_size"]), float(arrays["truncation"]), threads=threads, memory=memory)
+        fill_from_arrays(volume, arrays)
         return volume
 
     def save(self, path: Path) -> None:
@@ -211,31 +307,50 @@ class TSDFVolume:
         Raises:
             InputError: The folder is not there or not writable.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **self.arrays())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        from recon.fusion.state import write
+
+        write(self, Path(path))
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None) -> "TSDFVolume":
+    def load(cls, path: Path, threads: int | None = None, memory: float | None = None) -> "TSDFVolume":
         """Reads a volume that `save` wrote.
 
         Raises:
             InputError: The file is missing, damaged or not a volume.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not a TSDF volume: {error}") from error
-        return cls.from_arrays(arrays, threads)
+        from recon.fusion.state import read
+
+        return cls.from_arrays(read(Path(path)), threads, memory)
+
+    def prepare(self, colored: bool) -> None:
+        """Makes room for voxels with or without colours, if that was not done before."""
+        from recon.fusion.pages import Pages
+
+        if self._pages is None:
+            budget = None if self.memory is None else int(self.memory)
+            self._pages = Pages(5 if colored else 4, budget, self.folder)
+
+    def extend(self) -> None:
+        """Makes voxels for the blocks that are new in the index."""
+        from recon.fusion.blocks import GROWTH
+
+        self.pages.extend(len(self.index))
+        if len(self.index) > len(self._free):
+            larger = np.zeros((max(len(self.index), int(GROWTH * len(self._free))), 64), np.float32)
+            larger[: len(self._free)] = self._free
+            self._free = larger
+
+    def parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields the rows in as many as fit into memory at once."""
+        size = max(min(self.pages.most or len(rows), len(rows)), 1)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+    def workers(self) -> "Workers":
+        """Returns the threads of one operation."""
+        from recon.fusion.jit import Workers
+
+        return Workers(self.threads)
 
     def _check_view(
         self,
@@ -252,79 +367,21 @@ class TSDFVolume:
                 f"photo of {color.shape[1]}x{color.shape[0]} pixels, "
                 f"its depth map has {depth_map.camera.width}x{depth_map.camera.height}"
             )
-        if self._channels and ("color" in self._channels) != (color is not None):
+        if self.colored is not None and self.colored != (color is not None):
             raise InputError("some views have a photo and some have none, wanted all or none")
 
-    def _check_reach(self, depth_map: DepthMap, cam_from_grid: Float64[np.ndarray, "4 4"]) -> None:
-        from recon.fusion.blocks import MAX_COORDINATE, SIDE
+    def _check_reach(self, depth_map: DepthMap, cam_from_world: Float64[np.ndarray, "4 4"]) -> None:
+        from recon.fusion.blocks import MAX_COORDINATE
 
         camera = depth_map.camera
         corners = np.array([[0, 0], [camera.width, 0], [0, camera.height], [camera.width, camera.height]])
         ray_length = np.linalg.norm(unproject(camera.K, corners.astype(np.float64), np.ones(4)), axis=1).max()
         depth = float(depth_map.depth.max())
-        farthest = np.linalg.norm(cam_from_grid[:3, 3]) + 2 * (depth * ray_length + self.truncation)
+        assert self.origin is not None
+        from_origin = invert(cam_from_world)[:3, 3] - self.origin * (SIDE * self.voxel_size)
+        farthest = np.linalg.norm(from_origin) + 2 * (depth * ray_length + self.truncation)
         if farthest > MAX_COORDINATE * SIDE * self.voxel_size:
             raise ViewError(
                 f"depth up to {depth:g} with voxels of {self.voxel_size:g}: the grid has room for "
                 f"{MAX_COORDINATE * SIDE:.2g} voxels to each side of the first camera"
             )
-
-    def _cam_from_grid(self, cam_from_world: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
-        """Returns the pose in the grid's frame: moved so that the first camera is near the origin."""
-        if self._origin is None:
-            center = invert(cam_from_world)[:3, 3]
-            self._origin = np.floor(center / (8 * self.voxel_size)).astype(np.int64)
-        world_from_grid = np.eye(4)
-        world_from_grid[:3, 3] = self._origin * (8 * self.voxel_size)
-        return cam_from_world @ world_from_grid
-
-    def _rows_of(self, keys: Int64[np.ndarray, "n"], colored: bool) -> Int32[np.ndarray, "n"]:
-        """Returns the rows of blocks, new ones at the end."""
-        rows = self._index.find(keys, self.threads)
-        new = keys[rows < 0]
-        if len(new):
-            used = len(self._index.keys)
-            self._reserve(used + len(new), colored)
-            self._index.insert(new)
-            rows[rows < 0] = np.arange(used, used + len(new), dtype=np.int32)
-        return rows
-
-    def _reserve(self, blocks: int, colored: bool) -> None:
-        capacity = len(self._channels["tsdf"]) if self._channels else 0
-        if blocks <= capacity:
-            return
-        used = len(self._index.keys)
-        for name, larger in _empty_channels(max(blocks, int(GROWTH * capacity)), colored).items():
-            if used:
-                larger[:used] = self._channels[name][:used]
-            self._channels[name] = larger
-
-    def _update(
-        self,
-        seen: "Observations",
-        rows: Int32[np.ndarray, "n"],
-        K: Float64[np.ndarray, "3 3"],
-        cam_from_grid: Float64[np.ndarray, "4 4"],
-    ) -> None:
-        from recon.fusion.blocks import unpack
-        from recon.fusion.integration import FREE_MARGIN_VOXELS, carve_blocks, fuse_blocks
-        from recon.fusion.jit import run_pieces
-
-        first_voxels = (8 * unpack(self._index.keys) + 0.5) * self.voxel_size
-        corners = transform(cam_from_grid, first_voxels).astype(np.float32)
-        steps = (cam_from_grid[:3, :3].T * self.voxel_size).astype(np.float32)
-        view = (seen.ranges, seen.planes, K.astype(np.float32), corners, steps)
-        tsdf, weight, free = (self._channels[name] for name in CHANNELS[:3])
-        color = self._channels.get("color", np.empty((0, 512, 3), np.uint16))
-        run_pieces(fuse_blocks, len(rows), self.threads, rows, view, seen.colors, (tsdf, weight, free, color))
-        margin = np.float32(FREE_MARGIN_VOXELS * self.voxel_size)
-        run_pieces(carve_blocks, len(corners), self.threads, view, margin, free)
-
-
-def _empty_channels(blocks: int, colored: bool) -> dict[str, np.ndarray]:
-    channels = {
-        "tsdf": np.zeros((blocks, 512), np.float32),
-        "weight": np.zeros((blocks, 512), np.float32),
-        "free": np.zeros((blocks, 64), np.float32),
-    }
-    return channels | ({"color": np.zeros((blocks, 512, 3), np.uint16)} if colored else {})

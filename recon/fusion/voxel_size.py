@@ -12,8 +12,8 @@ PIXELS_PER_VOXEL = 1.5  # finer voxels would only copy the pixels' noise
 SIGMAS_PER_VOXEL = 0.75  # then three sigma fit into the truncation distance of four voxels
 MIN_COSINE = 0.17  # of 80 degrees
 BLOCK_SIDE = 8  # voxels
-BYTES_PER_VOXEL = 14.5  # tsdf, weight, colour, share of the free votes
-MAX_SURFACE_VOXELS = 4e7  # summed over the views; about 2 GB where each place is seen five times
+BYTES_PER_VOXEL = 20.5  # tsdf, weight, variance, gradient, colour, share of the free votes
+MAX_SURFACE_VOXELS = 4e7  # summed over the views; about 3 GB where each place is seen five times
 
 
 def choose_voxel_size(depth_maps: Sequence[DepthMap]) -> float:

@@ -1,0 +1,89 @@
+"""The surface of a volume, without pieces that nothing makes sure of."""
+
+from typing import TYPE_CHECKING, Any, no_type_check
+
+import numpy as np
+from jaxtyping import Bool
+
+from recon.errors import PipelineError
+from recon.fusion.blocks import SIDE
+from recon.fusion.jit import compiled
+from recon.fusion.marching_cubes import Triangles, extract_triangles
+from recon.fusion.volume import Surface
+from recon.scene import Mesh
+
+if TYPE_CHECKING:
+    from recon.fusion.volume import TSDFVolume
+
+
+def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float) -> Surface:
+    """Returns the surface where the weight is at least `min_weight`, of pieces that reach `sure_weight`.
+
+    Raises:
+        PipelineError: There is no surface.
+    """
+    pages = volume.pages
+    if volume.origin is None or not len(volume.index):
+        raise PipelineError("the volume is empty: no view brought usable depth into it")
+    with volume.workers() as workers:
+        triangles = extract_triangles(volume.index, pages, volume.free_votes, min_weight, workers)
+    triangles = _sure(triangles, sure_weight)
+    if not len(triangles.faces):
+        raise PipelineError(
+            f"no surface among {volume.size.voxels} voxels with a weight of at least {min_weight:g}"
+        )
+    vertices = triangles.vertices
+    vertices += SIDE * volume.origin
+    vertices *= volume.voxel_size
+    mesh = Mesh(
+        vertices=vertices,
+        faces=triangles.faces,
+        normals=triangles.normals,
+        colors=triangles.colors if volume.colored else None,
+    )
+    return Surface(mesh, triangles.weights)
+
+
+def _sure(triangles: Triangles, sure_weight: float) -> Triangles:
+    """Returns the connected pieces with a vertex of at least that weight (hysteresis: Canny, 1986)."""
+    if not len(triangles.faces) or triangles.weights.min() >= sure_weight:
+        return triangles
+    kept = _connected_to(triangles, triangles.weights >= sure_weight)
+    if kept.all():
+        return triangles
+    numbers = np.cumsum(kept) - 1
+    return Triangles(
+        vertices=triangles.vertices[kept],
+        faces=numbers[triangles.faces[kept[triangles.faces[:, 0]]]],
+        normals=triangles.normals[kept],
+        colors=triangles.colors[kept],
+        weights=triangles.weights[kept],
+    )
+
+
+def _connected_to(triangles: Triangles, sure: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    pieces = np.arange(len(sure))
+    join_pieces(triangles.faces, pieces)
+    reached = np.zeros(len(sure), bool)
+    reached[pieces[sure]] = True
+    return reached[pieces]
+
+
+@compiled
+@no_type_check
+def join_pieces(faces: Any, pieces: Any) -> None:
+    """Writes the lowest vertex of each vertex's connected piece (union-find: Tarjan, 1975)."""
+    for k in range(len(faces)):
+        a = faces[k, 0]
+        for j in range(1, 3):
+            b = faces[k, j]
+            while pieces[a] != a:
+                pieces[a] = pieces[pieces[a]]
+                a = pieces[a]
+            while pieces[b] != b:
+                pieces[b] = pieces[pieces[b]]
+                b = pieces[b]
+            a, b = min(a, b), max(a, b)
+            pieces[b] = a
+    for i in range(len(pieces)):
+        pieces[i] = pieces[pieces[i]]  # lower ones are done

@@ -1,0 +1,78 @@
+"""Two volumes of one grid into one."""
+
+from typing import TYPE_CHECKING, Any, no_type_check
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.fusion.blocks import BLOCK_VOXELS, pack
+from recon.fusion.integration import GRADIENT, RGB, TSDF, VARIANCE, WEIGHT
+from recon.fusion.jit import compiled
+from recon.fusion.packing import bits_of, chances, float_of, pack_three, unpack_three
+
+if TYPE_CHECKING:
+    from recon.fusion.volume import TSDFVolume
+
+
+def merge_into(volume: "TSDFVolume", other: "TSDFVolume") -> None:
+    """Adds the voxels of another volume.
+
+    Means by their weights; variances with the distance of the means, sum_k w_k (v_k + (m_k - m)^2) / sum w.
+
+    Raises:
+        InputError: The volumes' grids differ, or only one of them has colours.
+    """
+    if (volume.voxel_size, volume.truncation) != (other.voxel_size, other.truncation):
+        raise InputError(
+            f"volumes with voxels of {volume.voxel_size:g} and {other.voxel_size:g}, truncation distances of "
+            f"{volume.truncation:g} and {other.truncation:g} cannot be merged"
+        )
+    if other.origin is None or other.colored is None:
+        return
+    if volume.colored not in (None, other.colored):
+        raise InputError("one volume has colours and one has none, wanted both or neither")
+    volume.prepare(colored=other.colored)
+    volume.origin = other.origin.copy() if volume.origin is None else volume.origin
+    coords = (other.index.coords + (other.origin - volume.origin)).astype(np.int32)
+    rows = volume.index.rows(pack(coords))
+    volume.extend()
+    volume.free_votes[rows] += other.free_votes
+    with volume.workers() as workers:
+        size = min(volume.pages.most or len(rows), other.pages.most or len(rows), max(len(rows), 1))
+        for start in range(0, len(rows), size):
+            ours = volume.pages.slots(rows[start : start + size], change=True)
+            theirs = other.pages.slots(np.arange(start, start + len(ours)), change=False)
+            workers.run(merge_blocks, len(ours), ours, theirs, volume.pages.words, other.pages.words)
+    volume.views.extend(other.views)
+
+
+@compiled
+@no_type_check
+def _mix(one: Any, two: Any, share: Any, chance: Any) -> Any:
+    x, y, z = unpack_three(bits_of(one))
+    x2, y2, z2 = unpack_three(bits_of(two))
+    a, b, c = chances(chance)
+    return float_of(pack_three(x + share * (x2 - x) + a, y + share * (y2 - y) + b, z + share * (z2 - z) + c))
+
+
+@compiled
+@no_type_check
+def merge_blocks(start: int, stop: int, ours: Any, theirs: Any, words: Any, others: Any) -> None:
+    """Adds the voxels of blocks in `others`, whose slots are `theirs`, to those in `words`, slots `ours`."""
+    one = np.float32(1)
+    for k in range(start, stop):
+        state, other = words[ours[k]], others[theirs[k]]
+        for i in range(BLOCK_VOXELS):
+            weight = other[WEIGHT, i]
+            if weight <= 0:
+                continue
+            total = state[WEIGHT, i] + weight
+            share = weight / total
+            change = other[TSDF, i] - state[TSDF, i]
+            variance = (one - share) * state[VARIANCE, i] + share * other[VARIANCE, i]
+            state[VARIANCE, i] = variance + share * (one - share) * change * change
+            state[TSDF, i] += share * change
+            state[WEIGHT, i] = total
+            state[GRADIENT, i] = _mix(state[GRADIENT, i], other[GRADIENT, i], share, bits_of(total))
+            if words.shape[1] > RGB:
+                state[RGB, i] = _mix(state[RGB, i], other[RGB, i], share, bits_of(change))

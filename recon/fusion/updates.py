@@ -1,0 +1,84 @@
+"""One view into the volume, or out of it again: which blocks it touches, and the kernels on them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from recon.fusion.allocation import touched_keys
+from recon.fusion.blocks import SIDE
+from recon.fusion.integration import carve_blocks, fuse_blocks
+from recon.fusion.jit import Workers
+from recon.fusion.observations import Frame, Observations, observe
+from recon.fusion.seen_views import SeenView
+from recon.fusion.view import frame_of, projection_of, visible_space
+from recon.scene import DepthMap
+
+if TYPE_CHECKING:
+    from recon.fusion.volume import TSDFVolume
+
+ADD, REMOVE = np.float32(1), np.float32(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One view, ready for the kernels."""
+
+    frame: Frame
+    block: Int64[np.ndarray, "3"]
+    """At the frame's origin."""
+
+    seen: Observations
+    farthest: float
+    """Largest depth, voxels."""
+
+
+def add_view(
+    volume: "TSDFVolume", depth_map: DepthMap, color: UInt8[np.ndarray, "h w 3"] | None, view: SeenView
+) -> None:
+    """Makes the blocks that a view touches and updates their voxels."""
+    with volume.workers() as workers:
+        look = _look(volume, depth_map, color, view, workers)
+        rows = volume.index.rows(touched_keys(look.seen, depth_map, look.frame, look.block, workers))
+        volume.extend()
+        _update(volume, look, rows, ADD, workers)
+
+
+def remove_view(
+    volume: "TSDFVolume", depth_map: DepthMap, color: UInt8[np.ndarray, "h w 3"] | None, view: SeenView
+) -> None:
+    """Takes a view out of the voxels that it touched."""
+    with volume.workers() as workers:
+        look = _look(volume, depth_map, color, view, workers)
+        keys = touched_keys(look.seen, depth_map, look.frame, look.block, workers)
+        rows = np.unique(volume.index.find(keys))
+        _update(volume, look, rows[rows >= 0], REMOVE, workers)
+
+
+def _look(
+    volume: "TSDFVolume",
+    depth_map: DepthMap,
+    color: UInt8[np.ndarray, "h w 3"] | None,
+    view: SeenView,
+    workers: Workers,
+) -> _Look:
+    frame, block = frame_of(depth_map, view.cam_from_world, volume)
+    seen = observe(depth_map, color, frame, gains=view.gains, trust=view.trust, workers=workers)
+    return _Look(frame, block, seen, float(depth_map.depth.max()) / volume.voxel_size)
+
+
+def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.float32, workers: Workers) -> None:
+    if not len(volume.index):
+        return
+    height, width = look.seen.fronts.shape[0] - 2, look.seen.fronts.shape[1] - 2
+    projection = projection_of(look.frame, width, height)
+    records, fronts = look.seen.records.reshape(-1, 4), look.seen.fronts.reshape(-1, 2)
+    camera = (projection.camera, projection.voxels, np.float32(volume.voxel_size / volume.truncation), sign)
+    for part in volume.parts(rows):
+        slots = volume.pages.slots(part, change=True)
+        corners = (volume.index.coords[part] - look.block) * float(SIDE)
+        workers.run(fuse_blocks, len(part), (slots, corners), camera, records, volume.pages.words)
+    space = (projection.camera, projection.votes, visible_space(projection, look.farthest), sign)
+    blocks = (volume.index.coords, look.block)
+    workers.run(carve_blocks, len(volume.index), blocks, space, fronts, volume.free_votes)
