@@ -8,7 +8,7 @@ from typing import Any
 
 import numba
 
-PIECES_PER_THREAD = 4  # so that a thread with an easy piece takes the next one
+PIECES = 16  # so that a thread with easy pieces takes more; fixed, so that no result depends on the threads
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,6 +25,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(nogil=True, error_model="numpy")(function)
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function as a part of the kernels that call it; alone it would not be vectorised."""
+    return numba.njit(inline="always", error_model="numpy")(function)
+
+
 def thread_count(threads: int | None) -> int:
     """Returns the number of threads to use; None means one per processor that this process may use."""
     if threads is not None:
@@ -32,17 +37,39 @@ def thread_count(threads: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_pieces(kernel: Callable[..., Any], count: int, threads: int | None, *arguments: Any) -> list[Any]:
-    """Returns what `kernel(start, stop, *arguments)` returns for the pieces of range(count), in their order.
+class Workers:
+    """The threads of one operation; started at the first use, gone at the end of the `with` block."""
 
-    Each piece runs on one thread and may write only what belongs to it, so that the result does not depend
-    on the threads. How many pieces there are does.
-    """
-    workers = thread_count(threads)
-    if workers == 1:
-        return [kernel(0, count, *arguments)]
-    pieces = workers * PIECES_PER_THREAD
-    bounds = [count * i // pieces for i in range(pieces + 1)]
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(kernel, start, stop, *arguments) for start, stop in itertools.pairwise(bounds)]
+    def __init__(self, threads: int | None) -> None:
+        self._count = thread_count(threads)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def run(self, kernel: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
+        """Returns what `kernel(start, stop, *arguments)` returns for the pieces of range(count), in order.
+
+        Each piece runs on one thread and may write only what belongs to it. The pieces are the same for any
+        number of threads, and so is the result.
+        """
+        pieces = min(PIECES, max(count, 1))
+        bounds = [count * i // pieces for i in range(pieces + 1)]
+        if self._count == 1:
+            return [kernel(start, stop, *arguments) for start, stop in itertools.pairwise(bounds)]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._count)
+        futures = [
+            self._pool.submit(kernel, start, stop, *arguments) for start, stop in itertools.pairwise(bounds)
+        ]
         return [future.result() for future in futures]
+
+
+def run_rows(kernel: Callable[..., Any], rows: int, threads: int | None, *arguments: Any) -> None:
+    """Runs `kernel(start, stop, *arguments)` over pieces of range(rows), as `Workers.run` does."""
+    with Workers(threads) as workers:
+        workers.run(kernel, rows, *arguments)

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE, slot_of
-from recon.fusion.jit import Workers, compiled
 from recon.fusion.observations import DIRECTION, TRUST, VOTE, Frame, Observations
 from recon.fusion.packing import unpack_direction, unpack_trust
+from recon.jit import Workers, compiled
 from recon.scene import DepthMap
 
 MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)

@@ -9,7 +9,7 @@ from typing import Any, no_type_check
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from recon.fusion.jit import Workers, compiled
+from recon.jit import Workers, compiled
 
 SIDE = 8  # voxels along the side of a block
 BLOCK_VOXELS = SIDE**3

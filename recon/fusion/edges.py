@@ -5,8 +5,8 @@ from typing import Any, no_type_check
 import numpy as np
 from jaxtyping import UInt8
 
-from recon.fusion.jit import Workers, compiled
 from recon.geometry import RELATIVE_DEPTH_JUMP
+from recon.jit import Workers, compiled
 from recon.scene import DepthMap
 
 EDGE_RADIUS_PX = 8  # edges farther away do not matter

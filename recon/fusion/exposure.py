@@ -7,9 +7,9 @@ from jaxtyping import Float64, UInt8
 
 from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE
 from recon.fusion.integration import RGB, TSDF, WEIGHT
-from recon.fusion.jit import compiled
 from recon.fusion.observations import LEVEL_XY, LEVEL_Z
 from recon.fusion.packing import bits_of, unpack_three
+from recon.jit import compiled
 
 if TYPE_CHECKING:
     from recon.fusion.observations import Frame

@@ -7,9 +7,9 @@ from jaxtyping import Bool
 
 from recon.errors import PipelineError
 from recon.fusion.blocks import SIDE
-from recon.fusion.jit import compiled
 from recon.fusion.marching_cubes import Triangles, extract_triangles
 from recon.fusion.volume import Surface
+from recon.jit import compiled
 from recon.scene import Mesh
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 
 from recon.fusion.blocks import SIDE
 from recon.fusion.integration import CELL, CELLS, TSDF, WEIGHT
-from recon.fusion.jit import compiled
+from recon.jit import compiled
 
 HALO = SIDE + 3  # a block with one voxel before it and two behind it
 HALO_VOXELS = HALO**3

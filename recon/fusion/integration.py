@@ -5,7 +5,6 @@ from typing import Any, no_type_check
 import numpy as np
 
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE
-from recon.fusion.jit import compiled
 from recon.fusion.observations import COLOR, DIRECTION, FRONT, OFFSET, TAPER_LENGTH, TRUST, VOTE
 from recon.fusion.packing import (
     HIGH_XY,
@@ -18,6 +17,7 @@ from recon.fusion.packing import (
     unpack_three,
     unpack_trust,
 )
+from recon.jit import compiled
 
 # Words of a voxel; a block keeps 512 of each kind together.
 TSDF, WEIGHT, VARIANCE, GRADIENT, RGB = range(5)

@@ -16,9 +16,9 @@ from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE, BlockIndex
 from recon.fusion.cube_cases import EDGE_AXIS, EDGE_CORNER, case_table
 from recon.fusion.halo import FREE, HALO, HALO_VOXELS, MIDDLE, SOLID, fill_halo, mark_corners, mix_cubes
-from recon.fusion.jit import Workers, compiled
 from recon.fusion.pages import Pages
 from recon.fusion.vertices import fill_vertices
+from recon.jit import Workers, compiled
 
 EDGES = 3 * BLOCK_VOXELS  # of a block: three from each voxel
 EDGE_WORDS = EDGES // 64

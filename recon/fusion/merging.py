@@ -7,8 +7,8 @@ import numpy as np
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, pack
 from recon.fusion.integration import GRADIENT, RGB, TSDF, VARIANCE, WEIGHT
-from recon.fusion.jit import compiled
 from recon.fusion.packing import bits_of, chances, float_of, pack_three, unpack_three
+from recon.jit import compiled
 
 if TYPE_CHECKING:
     from recon.fusion.volume import TSDFVolume

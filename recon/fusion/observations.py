@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt32
 
 from recon.fusion.edges import edge_distances
-from recon.fusion.jit import Workers, compiled
 from recon.fusion.packing import pack_direction, pack_three, pack_trust, unpack_direction
+from recon.jit import Workers, compiled
 from recon.scene import DepthMap
 
 DIRECTION, TRUST, OFFSET, COLOR = range(4)  # words of a record

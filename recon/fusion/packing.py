@@ -11,7 +11,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.fusion.jit import inlined
+from recon.jit import inlined
 
 OCTAHEDRON = np.float32(32767)
 SUPPORT_STEP = np.float32(1 / 4096)

@@ -9,10 +9,10 @@ from jaxtyping import Int64, UInt8
 from recon.fusion.allocation import touched_keys
 from recon.fusion.blocks import SIDE
 from recon.fusion.integration import carve_blocks, fuse_blocks
-from recon.fusion.jit import Workers
 from recon.fusion.observations import Frame, Observations, observe
 from recon.fusion.seen_views import SeenView
 from recon.fusion.view import frame_of, projection_of, visible_space
+from recon.jit import Workers
 from recon.scene import DepthMap
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE
 from recon.fusion.halo import HALO, MIDDLE
 from recon.fusion.integration import GRADIENT, RGB, VARIANCE, WEIGHT
-from recon.fusion.jit import compiled
 from recon.fusion.packing import HIGH_XY, HIGH_Z, bits_of, unpack_three
+from recon.jit import compiled
 
 END_MARGIN = np.float32(1e-3)  # of an edge: a vertex right on a corner would give triangles without area
 NOISY = np.float32(0.025**2)  # variance of distances / truncation from which the mean of normals counts more

@@ -13,9 +13,9 @@ from recon.geometry import invert, unproject
 from recon.scene import DepthMap, Mesh
 
 if TYPE_CHECKING:
-    from recon.fusion.jit import Workers
     from recon.fusion.pages import Pages
     from recon.fusion.seen_views import SeenView
+    from recon.jit import Workers
 
 TRUNCATION_VOXELS = 4.0  # narrower bands lose noisy depth, wider ones thin parts
 MIN_WEIGHT = 0.02  # one pixel with a sigma of seven voxels, or one near a depth edge
@@ -348,7 +348,7 @@ class TSDFVolume:
 
     def workers(self) -> "Workers":
         """Returns the threads of one operation."""
-        from recon.fusion.jit import Workers
+        from recon.jit import Workers
 
         return Workers(self.threads)
 

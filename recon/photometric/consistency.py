@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from recon.geometry import RELATIVE_DEPTH_JUMP, invert
-from recon.photometric.jit import compiled, run_rows
+from recon.jit import compiled, run_rows
 from recon.photometric.planes import pair_geometry
 from recon.photometric.refinement import Measurement
 from recon.scene import DepthMap

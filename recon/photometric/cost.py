@@ -14,7 +14,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.photometric.jit import compiled
+from recon.jit import compiled
 
 RADIUS, STEP = 4, 2  # taps at every second pixel of 9x9: photos are smoothed, those between say little more
 SPATIAL_PX = 4.0  # standard deviation of the weights over distance

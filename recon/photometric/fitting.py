@@ -13,6 +13,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
+from recon.jit import compiled
 from recon.photometric.cost import (
     COSTS,
     INVALID,
@@ -25,7 +26,6 @@ from recon.photometric.cost import (
     take_patch,
     view_costs,
 )
-from recon.photometric.jit import compiled
 
 STEP_PX = 0.6  # between the samples of the parabola
 ROUNDS = 4

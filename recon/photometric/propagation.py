@@ -11,8 +11,8 @@ from typing import Any, no_type_check
 
 import numpy as np
 
+from recon.jit import compiled
 from recon.photometric.cost import INVALID, make_work, take_patch, view_costs
-from recon.photometric.jit import compiled
 from recon.photometric.sweep import prior_term
 
 NEAR, FAR = (1, 3), (7, 15)  # distances of tried pixels; all odd: the other colour

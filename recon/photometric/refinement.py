@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from recon.errors import InputError
+from recon.jit import run_rows
 from recon.photometric.cost import INVALID
 from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR, measure_rows
-from recon.photometric.jit import run_rows
 from recon.photometric.levels import Level, enlarged, make_levels, parents
 from recon.photometric.pictures import Photo
 from recon.photometric.planes import normals_of

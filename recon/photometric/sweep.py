@@ -14,8 +14,8 @@ from typing import Any, no_type_check
 
 import numpy as np
 
+from recon.jit import compiled
 from recon.photometric.cost import INVALID, PATCH, SPREAD, make_work, take_patch, view_costs
-from recon.photometric.jit import compiled
 
 BAND_SIGMAS = 3.0  # half width of the band around the prior
 PRIOR_WEIGHT = 0.02  # p above: what three standard deviations may cost is a tenth of an NCC

@@ -166,9 +166,9 @@ def test_an_empty_volume_survives_saving(tmp_path):
 
 
 def seen_by(volume, depth_map, pose, colors, trust=1.0):
-    from recon.fusion.jit import Workers
     from recon.fusion.observations import observe
     from recon.fusion.view import frame_of
+    from recon.jit import Workers
 
     frame, block = frame_of(depth_map, pose, volume)
     with Workers(1) as workers:
@@ -377,7 +377,7 @@ def test_size_counts_what_is_in_use(sphere):
 def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):
     import numba
 
-    from recon.fusion.jit import compiled
+    from recon.jit import compiled
 
     njit = numba.njit
 

@@ -234,10 +234,10 @@ def test_a_memory_of_nothing_is_refused():
 def test_ten_thousand_random_updates_equal_a_dense_array():
     """Random planes from random places; every voxel of a dense grid is updated by the reference."""
     from recon.fusion.integration import VOXELS
-    from recon.fusion.jit import Workers
     from recon.fusion.observations import observe
     from recon.fusion.reference import Voxels, fuse_voxels
     from recon.fusion.view import frame_of
+    from recon.jit import Workers
 
     rng = np.random.default_rng(11)
     camera, voxel, blocks = Camera.from_fov(12, 9, 50.0), 0.1, 4
