@@ -164,12 +164,14 @@ def _view_records(outcome: Outcome) -> Iterator[ViewRecord]:
             for name in ("image", "prediction", "photo_prediction", "aligned", "points", "refined", "checked")
         }
         predicted = "prediction" if has["prediction"] else "photo_prediction"
+        aligned = outcome.get("aligned", view.name) if has["aligned"] else None
         yield ViewRecord(
             name=view.name,
             image=outcome.get("image", view.name) if has["image"] else None,
             prediction=outcome.get(predicted, view.name) if has[predicted] else None,
             depth_map=_depth_map_of(outcome, view.name),
-            fit=outcome.get("aligned", view.name).fit if has["aligned"] else None,
+            fit=aligned.fit if aligned else None,
+            note=aligned.note if aligned else "",
             anchors=outcome.get("points", view.name) if has["points"] else None,
             correction=corrections.get(view.name),
             refined=outcome.get("refined", view.name) if has["refined"] else None,

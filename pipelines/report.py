@@ -88,6 +88,7 @@ class ViewRecord:
     correction: Correction | None = None
     refined: Refinement | None = None
     agreement: Agreement | None = None
+    note: str = ""
 
 
 def write_report(  # noqa: PLR0913  everything that a run knows comes together here
@@ -153,6 +154,7 @@ def _view_record(view: ViewRecord, registered: bool) -> dict[str, Any]:
     """Returns the figures of one view, keys always the same; None where there is nothing to count."""
     record: dict[str, Any] = {
         "name": view.name,
+        "note": view.note,
         "registered": registered,
         "prediction": view.prediction and view.prediction.kind,
         "anchors": None if view.anchors is None else len(view.anchors),
@@ -328,7 +330,7 @@ def _view_card(view: ViewRecord, record: Mapping[str, Any], pictured: bool) -> s
 
 def _chips(record: Mapping[str, Any]) -> dict[str, str]:
     """Returns the figures of a view's headline."""
-    chips = {}
+    chips = {"note": record["note"]} if record["note"] else {}
     if record["fit"] is not None:
         fit = record["fit"]
         chips["held-out error"] = format_value("held_out_error", fit["held_out_error"])

@@ -182,7 +182,7 @@ class InterpolatePoints:
         field = interpolation.interpolate_points(anchors, camera)
         held_out = interpolation.predict_held_out(anchors, camera)
         errors = np.abs(np.log(held_out / anchors.depth))
-        error = float(np.nanmedian(errors)) if np.isfinite(errors).any() else 1.0
+        error = interpolation.median_error(errors)
         depth_map = interpolation.to_depth_map(field, camera, MAD_TO_SIGMA * max(error, MIN_RELATIVE_ERROR))
         fit = alignment.Fit(
             space="depth",
@@ -230,14 +230,20 @@ def _camera_of_size(view: View, width: int, height: int) -> Camera:
 
 @dataclass(frozen=True)
 class Align:
-    """Puts a prediction into scene units with the sparse points its view sees."""
+    """Puts a prediction into scene units with the sparse points its view sees.
+
+    A prediction that does not fit them is not used: then depth is interpolated between the points.
+    """
 
     min_points: int = 20
     """Fewest points; a view with fewer is dropped."""
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
+
+    suspect_error: ClassVar[float] = 0.04  # held-out, from which the points alone are asked
+    clearly_worse: ClassVar[float] = 2.0  # times the error of the points alone: the prediction is not used
 
     def __call__(
         self, *, view: View, points: SparseDepth, prediction: Prediction, mask: Bool[np.ndarray, "h w"]
@@ -245,10 +251,27 @@ class Align:
         """Returns depth in scene units with its standard deviation, and the fit; nothing outside the mask."""
         height, width = prediction.values.shape
         camera = view.camera.resized(width, height)
-        aligned = alignment.align(
-            prediction, points.resized(view.camera, camera), camera, min_points=self.min_points
-        )
+        anchors = points.resized(view.camera, camera)
+        try:
+            aligned = alignment.align(prediction, anchors, camera, min_points=self.min_points)
+        except ViewError as error:
+            if len(points) < self.min_points:
+                raise
+            return self._without(view, points, mask, str(error))
+        fit = aligned.fit
+        error = fit.held_out_error if np.isfinite(fit.held_out_error) else fit.median_error
+        if error > self.suspect_error:
+            alone = interpolation.held_out_error(anchors, camera)
+            if error > self.clearly_worse * alone:
+                reason = f"{error:.1%} off, the points alone {alone:.1%}"
+                return self._without(view, points, mask, reason)
         return replace(aligned, depth_map=_masked(aligned.depth_map, _resized_mask(mask, camera)))
+
+    def _without(
+        self, view: View, points: SparseDepth, mask: Bool[np.ndarray, "h w"], reason: str
+    ) -> Alignment:
+        field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=mask)
+        return replace(field, note=f"prediction not used: {reason}")
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,19 @@ def predict_held_out(anchors: SparseDepth, camera: Camera) -> Float64[np.ndarray
     return predicted
 
 
+def held_out_error(anchors: SparseDepth, camera: Camera) -> float:
+    """Returns the median |log z_predicted - log z| at anchors that the other half predicts.
+
+    Args: as of `predict_held_out`.
+    """
+    return median_error(np.abs(np.log(predict_held_out(anchors, camera) / anchors.depth)))
+
+
+def median_error(errors: Float64[np.ndarray, "n"]) -> float:
+    """Returns the median of the known errors; 1 where none is known."""
+    return float(np.nanmedian(errors)) if np.isfinite(errors).any() else 1.0
+
+
 def to_depth_map(field: Prediction, camera: Camera, relative_error: float) -> DepthMap:
     """Returns an interpolated field as a depth map with sigma = z * relative_error / sqrt(confidence).
 

@@ -82,6 +82,9 @@ class Alignment:
     has_own_normals: bool = False
     """Whether the normals are predicted, not made from the depth."""
 
+    note: str = ""
+    """What a reader has to know of this view."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Known:

@@ -124,6 +124,9 @@ def descend(
             force.narrow(axis, 0, count).add_(tension)
             force.narrow(axis, 1, count).sub_(tension)
         step, _ = solve(multigrid, force, torch.zeros_like(force), tolerance=TOLERANCE, most=ITERATIONS)
+        after = energy.value(log_depth + step)
+        if not after <= values[-1]:  # float32 can go no lower
+            break
         log_depth = log_depth + step
-        values.append(energy.value(log_depth))
+        values.append(after)
     return log_depth, values, multigrid

@@ -326,7 +326,10 @@ def solve(
         beta = float(torch.sum((residual - before) * step)) / rho_before if iteration else 0.0
         direction = step + beta * direction
         moved = stencil.apply(direction)
-        alpha = rho / float(torch.sum(direction * moved))
+        curvature = float(torch.sum(direction * moved))
+        if not curvature > 0:  # rounding; x is as good as it gets
+            return multigrid.cropped(x), iteration
+        alpha = rho / curvature
         x = x.add_(direction, alpha=alpha)
         before, rho_before = residual, rho
         residual = residual - alpha * moved

@@ -5,7 +5,7 @@ voxel size and truncation; the exact depth in that fusion is the most that the v
 cameras, 12 photos of 640x480, sparse points of which 8 % are wrong, and predictions with a smooth error of
 6 %, clipped as Lotus clips, with normals 6 degrees off.
 
-    python -m tests.benchmarks.room_mesh [--anchors 1500] [--seeds 0 1]
+    python -m tests.benchmarks.room_mesh [--anchors 1500] [--constant] [--seeds 0 1]
 
 prints one JSON object per seed: mean relative error of the depth maps, F-scores at 1, 2 and 5 cm in a room of
 4 x 3 x 2.5 m, normal consistency, seconds.
@@ -27,7 +27,7 @@ from pipelines.stages import Fuse, GivenModel
 from recon import synthetic
 from recon.evaluation import evaluate_mesh
 from recon.io import colmap
-from recon.scene import Prediction
+from recon.scene import DepthMap, Prediction
 from recon.synthetic import Capture, PointSampling
 from recon.synthetic.distortion import FineErrors
 from tests.benchmarks.plain_backend import plain_depth, plain_fusion, plain_reconstruction
@@ -81,9 +81,23 @@ def abs_rel(capture: Capture, depths: dict[str, np.ndarray]) -> float:
     return float(np.mean(errors))
 
 
-def compare(seed: int, anchors: int) -> dict:
+def constant_predictions(capture: Capture) -> dict[str, Prediction]:
+    """One depth for all pixels, as of a network that knows nothing."""
+    return {
+        name: Prediction(np.full_like(truth.depth, 2), "scale", _facing(truth))
+        for name, truth in capture.depth_maps.items()
+    }
+
+
+def _facing(truth: DepthMap) -> np.ndarray:
+    normals = np.zeros_like(truth.normals)
+    normals[..., 2] = -1
+    return normals
+
+
+def compare(seed: int, anchors: int, constant: bool) -> dict:
     capture = capture_room(seed, anchors)
-    predictions = predictions_of(capture, seed)
+    predictions = constant_predictions(capture) if constant else predictions_of(capture, seed)
     views = list(capture.scene.views)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -130,6 +144,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--anchors", type=int, default=1500, help="about as many per view")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--constant", action="store_true", help="predictions that are one constant depth")
     arguments = parser.parse_args()
     for number in arguments.seeds:
-        print(json.dumps(compare(number, arguments.anchors)), flush=True)
+        print(json.dumps(compare(number, arguments.anchors, arguments.constant)), flush=True)

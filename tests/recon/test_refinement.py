@@ -104,7 +104,7 @@ def test_noise_is_smoothed_away_along_the_surface(surface: tuple[np.ndarray, np.
 def test_energy_never_rises() -> None:
     depth, normals = two_walls()
     energies = refine(depth_map(noisy(depth), normals)).energies
-    assert len(energies) > 2
+    assert len(energies) > 1
     assert all(b <= a + 1e-6 * abs(a) for a, b in itertools.pairwise(energies))  # float32
 
 
