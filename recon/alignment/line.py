@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 TYPICAL_ERROR = 0.05  # relative depth error of a good monocular prediction; sets the truncation of the start
+SHARPER_ERRORS = (0.02, 0.01, 0.005)  # tried in turn where no line rises with that one
+MIN_SHARPER_INLIERS = 0.5
 TRUNCATION = 2.5  # standard deviations; residuals beyond it cost the same at the start
 GEMAN_MCCLURE_WIDTH = 3.0  # standard deviations; at 3 a point at one deviation keeps 80 % of its weight
 MAX_PIVOTS = 100  # points through which lines are tried
@@ -112,7 +114,19 @@ def fit_line(points: Points, *, with_shift: bool, lowest: float = np.nan) -> Lin
         with_shift: False fits y = scale * x.
         lowest: x at which y must stay positive, if any line of the start allows it; NaN for no such x.
     """
-    noise = Noise(TYPICAL_ERROR, 1.0, float(np.median(points.unit)))
+    first = _fit_line(points, TYPICAL_ERROR, with_shift, lowest)
+    if first.scale > 0:
+        return first
+    # a scene of less depth than that error: only the sharper start sees that it rises at all
+    for typical in SHARPER_ERRORS:
+        other = _fit_line(points, typical, with_shift, lowest)
+        if other.scale > 0 and other.inliers.mean() > MIN_SHARPER_INLIERS:
+            return other
+    return first
+
+
+def _fit_line(points: Points, typical: float, with_shift: bool, lowest: float) -> Line:
+    noise = Noise(typical, 1.0, float(np.median(points.unit)))
     scale, shift = _truncated_l1(points, noise.spread(points), with_shift, lowest)
     for _ in range(NOISE_ROUNDS):
         noise = estimate_noise(points.y - scale * points.x - shift, points)
