@@ -24,7 +24,7 @@ MIN_GAIN = 0.03  # share of the held-out error that one more parameter has to wi
 PIXEL_STEP = 4  # every fourth pixel shows the range of depth
 MIN_SATURATED = 0.002  # share of the pixels at one extreme value that shows clipping
 SATURATED_SIGMA = 0.3  # relative; a clipped value says no more than nearer or farther than
-CLEARLY = 2.0  # standard errors by which few held-out anchors must speak against the correction
+CLEARLY = 1.0  # standard errors by which few held-out anchors must speak against the correction
 MIN_FOLDS_TO_CHOOSE = 3  # folds with anchors, without which the simplest model is taken
 
 

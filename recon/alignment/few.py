@@ -26,11 +26,12 @@ MOST = 200  # anchors; more choose their hyper-parameters better by `field.py`, 
 OUTLIERS = 0.2
 SURE = 0.1  # relative error under the robust line up to which an anchor is taken for right at first
 LENGTHS = (0.17, 0.24, 0.34, 0.5)  # of the longer side of the picture
-AMPLITUDES = tuple(0.01 * 2.0**power for power in range(5))
+AMPLITUDES = tuple(0.01 * 2.0**power for power in range(-2, 5))
 TAUS = tuple(0.01 * 2.0**power for power in range(-3, 3))
+START = (2, 4, 2)  # indices of length, amplitude and tau
 DEPTH_LENGTH, SMOOTHNESS = 1.0, 2.5  # in log depth; too few anchors tell others
 PRIOR_MEAN = np.log([0.3, 0.04, 0.007])  # of length, amplitude and tau: a good network's
-PRIOR_DEVIATION = np.log([1.5, 2.0, 2.0])
+PRIOR_DEVIATION = np.log([1.5, 3.0, 2.0])
 LINE_DEVIATION = 0.3  # relative; leaves scale and shift all but free
 ROUNDS, ROUNDS_PER_CHOICE = 15, 3
 LEAST_WEIGHT = 1e-6  # keeps variances finite
@@ -98,7 +99,7 @@ def listen(
     """
     problem = _Problem(points, basis, jacobian, waves)
     weights = np.where(np.abs(points.y) < SURE, 1.0, LEAST_WEIGHT)
-    chosen = (2, 2, 2)
+    chosen = START
     for turn in range(ROUNDS):
         if turn and turn % ROUNDS_PER_CHOICE == 0:
             chosen = _chosen(problem, weights, chosen)
