@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 TYPICAL_ERROR = 0.05  # relative depth error of a good monocular prediction; sets the truncation of the start
-SHARPER_ERRORS = (0.02, 0.01, 0.005)  # tried in turn where no line rises with that one
-MIN_SHARPER_INLIERS = 0.5
+MIN_NEAR = 0.5  # share of points near a rising line that keeps it where the refined one falls
 TRUNCATION = 2.5  # standard deviations; residuals beyond it cost the same at the start
 GEMAN_MCCLURE_WIDTH = 3.0  # standard deviations; at 3 a point at one deviation keeps 80 % of its weight
 MAX_PIVOTS = 100  # points through which lines are tried
@@ -114,20 +113,26 @@ def fit_line(points: Points, *, with_shift: bool, lowest: float = np.nan) -> Lin
         with_shift: False fits y = scale * x.
         lowest: x at which y must stay positive, if any line of the start allows it; NaN for no such x.
     """
-    first = _fit_line(points, TYPICAL_ERROR, with_shift, lowest)
-    if first.scale > 0:
-        return first
-    # a scene of less depth than that error: only the sharper start sees that it rises at all
-    for typical in SHARPER_ERRORS:
-        other = _fit_line(points, typical, with_shift, lowest)
-        if other.scale > 0 and other.inliers.mean() > MIN_SHARPER_INLIERS:
-            return other
-    return first
+    noise = Noise(TYPICAL_ERROR, 1.0, float(np.median(points.unit)))
+    start = _truncated_l1(points, noise.spread(points), with_shift, lowest)
+    line = _refined(points, start, noise, with_shift)
+    residuals = points.y - start[0] * points.x - start[1]
+    near = np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * noise.spread(points)
+    if line.scale > 0 or start[0] <= 0 or near.mean() < MIN_NEAR:
+        return line
+    # a scene of less depth than the prediction bends by: the best rising line is as good as any
+    return replace(
+        line,
+        scale=start[0],
+        shift=start[1],
+        inliers=near,
+        held_out=points.y - residuals,
+        fold_lines=np.tile(start, (FOLDS, 1)),
+    )
 
 
-def _fit_line(points: Points, typical: float, with_shift: bool, lowest: float) -> Line:
-    noise = Noise(typical, 1.0, float(np.median(points.unit)))
-    scale, shift = _truncated_l1(points, noise.spread(points), with_shift, lowest)
+def _refined(points: Points, start: tuple[float, float], noise: Noise, with_shift: bool) -> Line:
+    scale, shift = start
     for _ in range(NOISE_ROUNDS):
         noise = estimate_noise(points.y - scale * points.x - shift, points)
         scale, shift = _geman_mcclure(points, noise.spread(points), (scale, shift), with_shift)
