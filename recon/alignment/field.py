@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from recon.alignment.few import DEPTH_LENGTH, Opinion
+from recon.alignment.few import SMOOTHNESS as FEW_SMOOTHNESS
 from recon.alignment.line import (
     FOLDS,
     GEMAN_MCCLURE_WIDTH,
@@ -87,6 +89,7 @@ def fit_field(
     uv: Float64[np.ndarray, "n 2"],
     waves: Waves,
     fold_errors: Float64[np.ndarray, "n f"],
+    opinion: Opinion | None = None,
 ) -> Field:
     """Returns the correction through anchors of which up to 40 % may be wrong.
 
@@ -96,12 +99,19 @@ def fit_field(
         uv: Pixels of the points.
         waves: Of the picture.
         fold_errors: xi under the affine fit without each fold; NaN where there is none.
+        opinion: What few anchors say of weights and hyper-parameters; None finds them here.
     """
     chosen = evenly(len(uv), MAX_POINTS)
     basis, everywhere = waves.at(uv[chosen], points.x[chosen]), waves.at(uv, points.x)
     fitted = points.take(chosen)
-    precision, noise, indices = _reweighted(fitted, basis, waves)
-    prior = _prior(waves, indices)
+    if opinion is None:
+        precision, noise, indices = _reweighted(fitted, basis, waves)
+        prior = _prior(waves, indices)
+    else:
+        noise = opinion.noise
+        precision = opinion.weights * (noise.tau / noise.spread(fitted)) ** 2
+        shares = waves.shares(opinion.length, DEPTH_LENGTH, FEW_SMOOTHNESS)
+        prior = (opinion.amplitude / noise.tau) ** 2 * shares
     posterior = _Problem.of(basis, fitted.y, precision).solve(prior)
     held_out, stretch = np.full(len(uv), np.nan), np.full(len(uv), np.nan)
     spread, fold = noise.spread(points), folds(points)

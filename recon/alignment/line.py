@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 TYPICAL_ERROR = 0.05  # relative depth error of a good monocular prediction; sets the truncation of the start
+MIN_NEAR = (
+    0.5  # share of points within a deviation of a rising line that keeps it where the refined one falls
+)
 TRUNCATION = 2.5  # standard deviations; residuals beyond it cost the same at the start
 GEMAN_MCCLURE_WIDTH = 3.0  # standard deviations; at 3 a point at one deviation keeps 80 % of its weight
 MAX_PIVOTS = 100  # points through which lines are tried
@@ -113,7 +116,25 @@ def fit_line(points: Points, *, with_shift: bool, lowest: float = np.nan) -> Lin
         lowest: x at which y must stay positive, if any line of the start allows it; NaN for no such x.
     """
     noise = Noise(TYPICAL_ERROR, 1.0, float(np.median(points.unit)))
-    scale, shift = _truncated_l1(points, noise.spread(points), with_shift, lowest)
+    start = _truncated_l1(points, noise.spread(points), with_shift, lowest)
+    line = _refined(points, start, noise, with_shift)
+    residuals = points.y - start[0] * points.x - start[1]
+    near = np.abs(residuals) <= noise.spread(points)
+    if line.scale > 0 or start[0] <= 0 or near.mean() < MIN_NEAR:
+        return line
+    # a scene of less depth than the prediction bends by: the best rising line is as good as any
+    return replace(
+        line,
+        scale=start[0],
+        shift=start[1],
+        inliers=np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * noise.spread(points),
+        held_out=points.y - residuals,
+        fold_lines=np.tile(start, (FOLDS, 1)),
+    )
+
+
+def _refined(points: Points, start: tuple[float, float], noise: Noise, with_shift: bool) -> Line:
+    scale, shift = start
     for _ in range(NOISE_ROUNDS):
         noise = estimate_noise(points.y - scale * points.x - shift, points)
         scale, shift = _geman_mcclure(points, noise.spread(points), (scale, shift), with_shift)

@@ -175,3 +175,19 @@ def test_variance_of_waves_before_any_anchor_is_that_of_the_process() -> None:
 
 def test_flat_prediction_has_no_waves_along_depth() -> None:
     assert Waves.filling(64, 48, np.zeros(10)).orders[:, 2].max() == 0
+
+
+def test_thirty_anchors_remove_most_of_a_bend_despite_outliers() -> None:
+    ratios = []
+    for seed in range(6):
+        plain, result = bent(seed, 30, 0.2, correct=False), bent(seed, 30, 0.2)
+        ratios.append(np.median(error_of(result)) / np.median(error_of(plain)))
+    assert np.median(ratios) < 0.6
+
+
+def test_scene_of_less_depth_than_the_bend_has_depth_though_its_prediction_falls() -> None:
+    depth = 2 + 0.02 * (U / 64)
+    prediction = predict(0.06 * (U / 64 - 0.5), depth)  # disparity falls by 1 % in truth, seen to fall by 7 %
+    falling = Prediction(1 - prediction.values, "affine_disparity")
+    anchors = anchors_of(depth, 100, 0.2, 0)[0]
+    assert np.median(error_of(align(falling, anchors, CAMERA), depth)) < 0.01
