@@ -259,11 +259,11 @@ class Align:
                 raise
             return self._without(view, points, mask, str(error))
         fit = aligned.fit
-        error = fit.held_out_error if np.isfinite(fit.held_out_error) else fit.median_error
-        if error > self.suspect_error:
+        off = fit.held_out_error if np.isfinite(fit.held_out_error) else fit.median_error
+        if off > self.suspect_error:
             alone = interpolation.held_out_error(anchors, camera)
-            if error > self.clearly_worse * alone:
-                reason = f"{error:.1%} off, the points alone {alone:.1%}"
+            if off > self.clearly_worse * alone:
+                reason = f"{off:.1%} off, the points alone {alone:.1%}"
                 return self._without(view, points, mask, reason)
         return replace(aligned, depth_map=_masked(aligned.depth_map, _resized_mask(mask, camera)))
 

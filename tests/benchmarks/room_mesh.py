@@ -105,18 +105,19 @@ def compare(seed: int, anchors: int, constant: bool) -> dict:
         ours, our_seconds = outcome.get("mesh"), time.perf_counter() - started
         depths = {name: outcome.get("checked", name).depth_map.depth for name in outcome.views("checked")}
         steps = {step.artifact: round(step.seconds / VIEWS, 2) for step in outcome.steps}
-    started = time.perf_counter()
-    plain = plain_reconstruction(capture.scene, predictions, capture.images, VOXEL_SIZE, TRUNCATION)
-    plain_seconds = time.perf_counter() - started
-    plain_depths = {
-        view.name: plain_depth(predictions[view.name], capture.scene.anchors(view)) for view in views
-    }
     exact = {name: depth_map.depth for name, depth_map in capture.depth_maps.items()}
-    meshes = {
-        "ours": ours,
-        "plain": plain,
-        "exact": plain_fusion(views, exact, capture.images, VOXEL_SIZE, TRUNCATION),
-    }
+    meshes = {"ours": ours, "exact": plain_fusion(views, exact, capture.images, VOXEL_SIZE, TRUNCATION)}
+    errors, seconds = {"ours": abs_rel(capture, depths)}, {"ours": our_seconds}
+    if not constant:  # it gives no mesh of predictions without depth
+        started = time.perf_counter()
+        meshes["plain"] = plain_reconstruction(
+            capture.scene, predictions, capture.images, VOXEL_SIZE, TRUNCATION
+        )
+        seconds["plain"] = time.perf_counter() - started
+        plain_depths = {
+            view.name: plain_depth(predictions[view.name], capture.scene.anchors(view)) for view in views
+        }
+        errors["plain"] = abs_rel(capture, plain_depths)
     scores = {
         name: evaluate_mesh(mesh, capture.mesh, thresholds=THRESHOLDS, views=views)
         for name, mesh in meshes.items()
@@ -128,12 +129,9 @@ def compare(seed: int, anchors: int, constant: bool) -> dict:
         "thresholds": THRESHOLDS,
         **{name: [round(value, 4) for value in score.f_score] for name, score in scores.items()},
         "normal_consistency": {name: round(s.normal_consistency or 0, 4) for name, s in scores.items()},
-        "abs_rel": {
-            "ours": round(abs_rel(capture, depths), 5),
-            "plain": round(abs_rel(capture, plain_depths), 5),
-        },
+        "abs_rel": {name: round(value, 5) for name, value in errors.items()},
         "coverage": round(float(np.mean([(depth > 0).mean() for depth in depths.values()])), 4),
-        "seconds": {"ours": round(our_seconds, 1), "plain": round(plain_seconds, 1)},
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "seconds_per_view": steps,
     }
 
