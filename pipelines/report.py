@@ -383,7 +383,9 @@ def _view_figures(view: ViewRecord) -> Iterator[str]:
         )
         if view.agreement is not None:
             votes = view.agreement.confirming.astype(np.float32)
-            confirmed = colorize(np.where(depth > 0, votes, np.nan).astype(np.float32), 0, MOST_SHOWN_VOTES)
+            confirmed = colorize(
+                np.where(depth > 0, votes, np.nan).astype(np.float32), 0.0, float(MOST_SHOWN_VOTES)
+            )
             below = legend("0", f"{MOST_SHOWN_VOTES} or more", COLOR_STOPS)
             yield _picture(confirmed, "views that confirm it", below)
     elif view.prediction is not None and view.prediction.normals is not None:
