@@ -280,7 +280,7 @@ class Agree:
 
     makes: ClassVar[str] = "agreement"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(
         self, *, scene: Scene, aligned: ByView[Alignment], progress: Progress

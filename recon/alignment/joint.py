@@ -83,13 +83,26 @@ class _State:
     """Of s from the anchors alone."""
 
     waves: Waves
-    root: Float64[np.ndarray, "m m"]
-    basis: Float64[np.ndarray, "n m"]
-    """B R^T at usable samples: coefficients y = R^-T c have the identity as prior."""
+    """Of the full picture."""
 
+    root: Float64[np.ndarray, "m m"]
     whitened: Float64[np.ndarray, "m"]
+    """y = R^-T c, whose prior is the identity."""
+
     precision: Float64[np.ndarray, "m m"]
     start: Float64[np.ndarray, "h w"]
+
+    @property
+    def compared(self) -> Bool[np.ndarray, "h w"]:
+        """Samples that are moved into other views: every other one along u and v."""
+        chosen = np.zeros_like(self.usable)
+        chosen[::2, ::2] = self.usable[::2, ::2]
+        return chosen
+
+    @property
+    def sampled_waves(self) -> Waves:
+        """The waves in pixels of the samples."""
+        return replace(self.waves, size=(self.camera.width, self.camera.height))
 
 
 def agree(
@@ -172,11 +185,8 @@ def _sampled(view: View, alignment: Alignment) -> _State:
     sigma = np.where(known, depth_map.sigma[pick] / safe, np.inf)
     usable = known & (sigma < MAX_RELATIVE_SIGMA) & ~_near_edges(depth_map.depth)[pick]
     log_depth = np.log(safe)
-    v, u = np.nonzero(usable)
-    uv = np.stack([columns[u] + 0.5, rows[v] + 0.5], axis=1)
-    basis = field.waves.at(uv, log_depth[usable]) @ field.root.T
-    variance = np.zeros(depth.shape)
-    variance[usable] = np.square(basis).sum(axis=1)
+    small = replace(field.waves, size=(len(columns), len(rows)))
+    variance = small.between(field.waves.variance_at_nodes(field.root), log_depth)
     size = len(field.root)
     return _State(
         view=view,
@@ -188,7 +198,6 @@ def _sampled(view: View, alignment: Alignment) -> _State:
         own_variance=variance,
         waves=field.waves,
         root=field.root,
-        basis=basis,
         whitened=np.zeros(size),
         precision=np.eye(size),
         start=log_depth.copy(),
@@ -207,7 +216,7 @@ class _Comparison:
     """Samples of one view against other views."""
 
     index: np.ndarray
-    """Row of the sample among the view's usable ones."""
+    """Row of the sample among the view's compared ones."""
 
     residual: Float64[np.ndarray, "n"]
     gain: Float64[np.ndarray, "n"]
@@ -229,8 +238,8 @@ def _neighbours(states: Sequence[_State]) -> list[list[int]]:
 
 def _shared(state: _State, other: _State) -> float:
     """Returns the share of a view's samples that another sees at a useful angle, at about their depth."""
-    every = 7  # samples; enough for a share
-    uv, log_depth = _pixels(state)[::every], state.log_depth[state.usable][::every]
+    every = 3  # samples; enough for a share
+    uv, log_depth = _pixels(state)[::every], state.log_depth[state.compared][::every]
     if not len(uv):
         return 0.0
     world = transform(invert(state.view.cam_from_world), unproject(state.camera.K, uv, np.exp(log_depth)))
@@ -244,7 +253,7 @@ def _shared(state: _State, other: _State) -> float:
 
 
 def _pixels(state: _State) -> Float64[np.ndarray, "n 2"]:
-    v, u = np.nonzero(state.usable)
+    v, u = np.nonzero(state.compared)
     return np.stack([u + 0.5, v + 0.5], axis=1)
 
 
@@ -282,17 +291,17 @@ def _moved(
 
 
 def _compare(state: _State, other: _State) -> _Comparison:
-    uv, log_depth = _pixels(state), state.log_depth[state.usable]
+    uv, log_depth = _pixels(state), state.log_depth[state.compared]
     here = _moved(state, other, uv, log_depth)
     nudge = 1e-3
     there = _moved(state, other, uv, log_depth + nudge)
     gain = (there.residual - here.residual) / nudge
     row, column = here.pixel.T
-    both = np.sqrt(state.sigma[state.usable] ** 2 + other.sigma[row, column] ** 2 + MIN_RELATIVE**2)
+    both = np.sqrt(state.sigma[state.compared] ** 2 + other.sigma[row, column] ** 2 + MIN_RELATIVE**2)
     fits = here.seen & there.seen & (gain > 1 / MAX_GAIN) & (gain < MAX_GAIN)
     fits &= np.abs(here.residual) < GATE * both
     chosen = np.flatnonzero(fits)
-    per_cell = (CORRELATED * max(other.log_depth.shape)) ** 2
+    per_cell = (CORRELATED * max(state.log_depth.shape) / 2) ** 2
     variance = state.noise**2 + other.noise**2 + MIN_RELATIVE**2
     of_other = per_cell * other.own_variance[row[chosen], column[chosen]]
     return _Comparison(chosen, here.residual[chosen], gain[chosen], variance + of_other)
@@ -318,17 +327,19 @@ def _update(state: _State, others: Sequence[_State]) -> None:
     spread = np.sqrt(state.noise**2 + MIN_RELATIVE**2)
     robust = (1 + (seen.residual / (GATE * spread)) ** 2) ** -2
     weight = robust * seen.gain**2 / seen.variance
-    current = state.basis @ state.whitened
+    compared = state.compared
+    basis = state.sampled_waves.at(_pixels(state), state.start[compared]) @ state.root.T
+    current = basis @ state.whitened
     target = current[seen.index] - seen.residual / seen.gain
-    total = np.bincount(seen.index, weight, len(state.basis))
-    moment = np.bincount(seen.index, weight * target, len(state.basis))
+    total = np.bincount(seen.index, weight, len(basis))
+    moment = np.bincount(seen.index, weight * target, len(basis))
     rows = total > 0
-    weighted = state.basis[rows] * np.sqrt(total[rows])[:, None]
+    weighted = basis[rows] * np.sqrt(total[rows])[:, None]
     state.precision = np.eye(len(state.root)) + weighted.T @ weighted
     right = weighted.T @ (moment[rows] / np.sqrt(total[rows]))
     state.whitened = np.linalg.solve(state.precision, right)
-    state.log_depth = state.start.copy()
-    state.log_depth[state.usable] += state.basis @ state.whitened
+    bend = state.sampled_waves.total(state.root.T @ state.whitened, state.start)
+    state.log_depth = state.start + bend
 
 
 def _correction(state: _State, before: _Comparison, after: _Comparison) -> Correction:
