@@ -232,11 +232,12 @@ def _camera_of_size(view: View, width: int, height: int) -> Camera:
 class Align:
     """Puts a prediction into scene units with the sparse points its view sees.
 
-    A prediction that does not fit them is not used: then depth is interpolated between the points.
+    A prediction that does not fit them is not used: then depth is interpolated between the points. A view
+    that sees too few points borrows those of other views that fall into it.
     """
 
     min_points: int = 20
-    """Fewest points; a view with fewer is dropped."""
+    """Fewest points; a view with fewer, borrowed ones included, is dropped."""
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
@@ -246,17 +247,23 @@ class Align:
     clearly_worse: ClassVar[float] = 2.0  # times the error of the points alone: the prediction is not used
 
     def __call__(
-        self, *, view: View, points: SparseDepth, prediction: Prediction, mask: Bool[np.ndarray, "h w"]
+        self,
+        *,
+        view: View,
+        scene: Scene,
+        points: SparseDepth,
+        prediction: Prediction,
+        mask: Bool[np.ndarray, "h w"],
     ) -> Alignment:
         """Returns depth in scene units with its standard deviation, and the fit; nothing outside the mask."""
         height, width = prediction.values.shape
         camera = view.camera.resized(width, height)
+        if len(points) < self.min_points:
+            return self._borrowing(view, scene, prediction, mask)
         anchors = points.resized(view.camera, camera)
         try:
             aligned = alignment.align(prediction, anchors, camera, min_points=self.min_points)
         except ViewError as error:
-            if len(points) < self.min_points:
-                raise
             return self._without(view, points, mask, str(error))
         fit = aligned.fit
         off = fit.held_out_error if np.isfinite(fit.held_out_error) else fit.median_error
@@ -266,6 +273,19 @@ class Align:
                 reason = f"{off:.1%} off, the points alone {alone:.1%}"
                 return self._without(view, points, mask, reason)
         return replace(aligned, depth_map=_masked(aligned.depth_map, _resized_mask(mask, camera)))
+
+    def _borrowing(
+        self, view: View, scene: Scene, prediction: Prediction, mask: Bool[np.ndarray, "h w"]
+    ) -> Alignment:
+        height, width = prediction.values.shape
+        camera = view.camera.resized(width, height)
+        borrowed = scene.projected(view).resized(view.camera, camera)
+        aligned = alignment.align(prediction, borrowed, camera, min_points=self.min_points)
+        return replace(
+            aligned,
+            depth_map=_masked(aligned.depth_map, _resized_mask(mask, camera)),
+            note=f"sees fewer than {self.min_points} points itself: aligned with those of other views",
+        )
 
     def _without(
         self, view: View, points: SparseDepth, mask: Bool[np.ndarray, "h w"], reason: str

@@ -117,7 +117,7 @@ def _depth_of(
     assert view.image is not None
     photo_prediction = pipeline.predict(photo=Photo(view.name, view.image))
     prediction = pipeline.rectify(view=view, photo_prediction=photo_prediction)
-    aligned = pipeline.align(view=view, points=points, prediction=prediction, mask=mask)
+    aligned = pipeline.align(view=view, scene=scene, points=points, prediction=prediction, mask=mask)
     return pipeline.refine.alone(view, aligned, points).depth_map, view, image
 
 

@@ -16,6 +16,8 @@ PREDICTION_KINDS = ("metric", "scale", "affine", "affine_disparity")
 KEYPOINT_SIGMA_PX = 0.7  # standard deviation of a SIFT keypoint, px (0.5 to 1 in the literature)
 MIN_TRACK_LENGTH = 3  # points seen twice only are wrong too often to anchor a depth map
 MAX_REPROJECTION_ERROR_PX = 2.0
+HIDING_NEIGHBOURS, HIDING_POINTS = 12, 2  # of its nearest in the picture, so many nearer ones hide a point
+HIDING_SHARE = 0.85  # of its depth, below which they are nearer
 MIN_TRIANGULATION_ANGLE_DEG = 1.5  # below this triangulated depth is noise
 
 
@@ -235,6 +237,34 @@ class Scene:
         inside = (uv > 0).all(axis=1) & (uv < [view.camera.width, view.camera.height]).all(axis=1)
         good &= inside
         return SparseDepth(uv=uv[good], depth=depth[good], sigma=sigma[good])
+
+    def projected(self, view: View) -> SparseDepth:
+        """Returns the points of other views' tracks that fall into a view and seem visible there.
+
+        For views that see too few points themselves. Hidden points lie behind visible ones: a point is left
+        out where two of its nearest in the picture are clearly nearer. Some hidden ones remain, and sigma
+        does not cover them; only a robust fit may use the result.
+
+        Raises:
+            ViewError: The scene has no sparse points.
+        """
+        from scipy.spatial import cKDTree
+
+        if self.cloud is None:
+            raise ViewError(f"{view.name}: the scene has no sparse points")
+        points_cam = transform(view.cam_from_world, self.cloud.points)
+        uv, depth = project(view.camera.K, points_cam), points_cam[:, 2]
+        good = (self._track_lengths >= MIN_TRACK_LENGTH) & (depth > 0)
+        good &= self._widest_angles >= np.radians(MIN_TRIANGULATION_ANGLE_DEG)
+        good &= (uv > 0).all(axis=1) & (uv < [view.camera.width, view.camera.height]).all(axis=1)
+        uv, depth, angle = uv[good], depth[good], self._widest_angles[good]
+        if not len(uv):
+            return SparseDepth(uv, depth, depth)
+        near = cKDTree(uv).query(uv, min(HIDING_NEIGHBOURS, len(uv)))[1].reshape(len(uv), -1)
+        hidden = (depth[near] < HIDING_SHARE * depth[:, None]).sum(axis=1) >= HIDING_POINTS
+        focal = np.sqrt(view.camera.K[0, 0] * view.camera.K[1, 1])
+        sigma = depth * KEYPOINT_SIGMA_PX / (focal * np.maximum(np.sin(angle), 1e-3))
+        return SparseDepth(uv[~hidden], depth[~hidden], sigma[~hidden])
 
     def neighbours(self, view: View, count: int) -> tuple[View, ...]:
         """Returns the views that see most of the sparse points that a view sees, at most `count`, best first.

@@ -8,7 +8,7 @@ from recon.refinement.multigrid import Multigrid, Stencil, solve
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROUNDS = 4  # of reweighting; later ones move next to nothing
+ROUNDS = 3  # of reweighting; later ones move next to nothing
 ITERATIONS = 5  # of conjugate gradients per round: the next round starts from there
 TOLERANCE = 1e-3
 CUT = 10.0  # residuals beyond this many jump scales are cut

@@ -25,7 +25,7 @@ PRIOR_SLOPE_WEIGHT = 0.1  # of the depth's own slope where no normal is known
 ANCHOR_WIDTH = 3.0  # standard deviations, beyond which an anchor is wrong
 WORSE = 1.05  # factor on the anchors' median error that shows the normals to be wrong
 MIN_ANCHORS = 10  # that may object
-SIGMA_ITERATIONS = 8  # of the solves for sigma
+SIGMA_ITERATIONS = 5  # of the solves for sigma
 JUMP_SIGMA = 0.25  # of a jump's size: a pixel amid it may end on the wrong side
 AGREEING_DEG = 20.0  # refined depth and normal within this angle make one normal
 

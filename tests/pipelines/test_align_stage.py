@@ -1,0 +1,83 @@
+"""What becomes of views whose prediction or points are too poor for an alignment of their own."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipelines.stages import Align
+from recon import synthetic
+from recon.alignment import Alignment
+from recon.errors import ViewError
+from recon.scene import DepthMap, Prediction, Scene, SparseDepth, View
+from recon.synthetic import Capture, PointSampling
+
+SIZE = (96, 72)
+
+
+@pytest.fixture(scope="module")
+def capture() -> Capture:
+    world = synthetic.room(2)
+    cameras = synthetic.room_cameras(world, *SIZE, count=8)
+    points = PointSampling(count=1500, outliers=0.05)
+    return synthetic.capture(world, cameras, seed=2, supersample=1, points=points)
+
+
+def aligned(scene: Scene, view: View, points: SparseDepth, prediction: Prediction) -> Alignment:
+    mask = np.ones((view.camera.height, view.camera.width), bool)
+    return Align()(view=view, scene=scene, points=points, prediction=prediction, mask=mask)
+
+
+def first(points: SparseDepth, count: int) -> SparseDepth:
+    return SparseDepth(points.uv[:count], points.depth[:count], points.sigma[:count])
+
+
+def median_error(found: DepthMap, exact: DepthMap) -> float:
+    known = found.depth > 0
+    return float(np.median(np.abs(found.depth / exact.depth - 1)[known]))
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_a_view_with_few_points_borrows_those_of_others(capture: Capture, count: int) -> None:
+    for index, view in enumerate(capture.scene.views[:4]):
+        exact = capture.depth_maps[view.name]
+        prediction = synthetic.distort(exact, seed=(3, index))
+        result = aligned(capture.scene, view, first(capture.scene.anchors(view), count), prediction)
+        assert "other views" in result.note
+        assert median_error(result.depth_map, exact) < 0.04
+
+
+def test_projected_points_are_mostly_visible_ones(capture: Capture) -> None:
+    for view in capture.scene.views[:4]:
+        points = capture.scene.projected(view)
+        column, row = points.uv.astype(np.int64).T
+        right = np.abs(points.depth / capture.depth_maps[view.name].depth[row, column] - 1) < 0.05
+        assert right.mean() > 0.75
+        assert len(points) > len(capture.scene.anchors(view))
+
+
+def test_a_constant_prediction_is_not_used(capture: Capture) -> None:
+    view = capture.scene.views[0]
+    exact = capture.depth_maps[view.name]
+    for kind in ("scale", "affine_disparity"):
+        constant = Prediction(np.full(exact.depth.shape, 2, np.float32), kind, exact.normals)
+        result = aligned(capture.scene, view, capture.scene.anchors(view), constant)
+        assert result.note.startswith("prediction not used")
+        assert not result.has_own_normals
+        assert median_error(result.depth_map, exact) < 0.03
+
+
+def test_a_good_prediction_is_used(capture: Capture) -> None:
+    view = capture.scene.views[0]
+    prediction = synthetic.distort(capture.depth_maps[view.name], seed=4)
+    result = aligned(capture.scene, view, capture.scene.anchors(view), prediction)
+    assert result.note == ""
+    assert result.has_own_normals
+
+
+def test_a_scene_without_points_says_so(capture: Capture) -> None:
+    view = capture.scene.views[0]
+    prediction = synthetic.distort(capture.depth_maps[view.name], seed=4)
+    none = SparseDepth(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+    with pytest.raises(ViewError, match="no sparse points"):
+        aligned(replace(capture.scene, cloud=None), view, none, prediction)
