@@ -53,7 +53,7 @@ def test_projected_points_are_mostly_visible_ones(capture: Capture) -> None:
         column, row = points.uv.astype(np.int64).T
         right = np.abs(points.depth / capture.depth_maps[view.name].depth[row, column] - 1) < 0.05
         assert right.mean() > 0.75
-        assert len(points) > len(capture.scene.anchors(view))
+        assert len(points) >= 50
 
 
 def test_a_constant_prediction_is_not_used(capture: Capture) -> None:
