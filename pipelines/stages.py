@@ -353,7 +353,7 @@ class Match:
     """Photos that each is compared with; 0 for no comparison."""
 
     max_size: int = 1600
-    """Longer side of the photos that are compared, px; at least that of the depth."""
+    """Longer side of the other photos, px; never more than that of the depth."""
 
     camera_error_px: float = 0.1
     """Standard deviation of where the cameras put a point in another photo, px."""
