@@ -18,8 +18,10 @@ is one pixel wide.
    round, however coarsely each is solved.
 4. `multigrid.py`: the linear systems.
 5. `refining.py`: from a `DepthMap` to a better one, with its sigma; unused where the anchors object.
+   `alone.py`: depth of normals alone.
 """
 
+from recon.refinement.alone import integrate
 from recon.refinement.refining import Refinement, refine, unrefined
 
-__all__ = ["Refinement", "refine", "unrefined"]
+__all__ = ["Refinement", "integrate", "refine", "unrefined"]

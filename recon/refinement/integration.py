@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 ROUNDS = 3  # of reweighting; later ones move next to nothing
 ITERATIONS = 5  # of conjugate gradients per round: the next round starts from there
 TOLERANCE = 1e-3
-CUT = 10.0  # residuals beyond this many jump scales are cut
 MAX_LOG_JUMP = 2.0  # of log depth, beyond which a jump counts no more
+NO_LINK = 1e6  # squared residual of a link that is none: never the better side
 MIN_LINK = 1e-7  # share of its weight that a link keeps, so that every pixel hangs on something
 
 
@@ -33,7 +33,7 @@ class Energy:
     """g (h - 1, w)."""
 
     weight_u: "Tensor"
-    """w of each link, same units."""
+    """w of each link, same units; 0 where there is none."""
 
     weight_v: "Tensor"
 
@@ -43,12 +43,15 @@ class Energy:
     amid: "Tensor"
     """Largest residual beside each pixel at the start (h, w): beyond `jump`, the pixel is amid one."""
 
+    cut: float
+    """Residual of log depth beyond which a pixel hangs on neither side."""
+
     def value(self, log_depth: "Tensor") -> float:
         """Returns E."""
         total = (self.pull * (log_depth - self.start).square()).double().sum()
         for axis, weight in ((1, self.weight_u), (0, self.weight_v)):
             _, least = self._better_side(log_depth, axis)
-            cost = least / (1 + least / (CUT * self.jump) ** 2)
+            cost = least / (1 + least / self.cut**2)
             total = total + (self._of_pixels(weight, axis) * cost).double().sum()
             total = total + MIN_LINK * (weight * self.residual(log_depth, axis).square()).double().sum()
         return float(total)
@@ -63,12 +66,12 @@ class Energy:
         """Returns the weight of every link's squared residual in the quadratic that touches E from above."""
         weight = self.weight_u if axis == 1 else self.weight_v
         choice, least = self._better_side(log_depth, axis)
-        robust = (1 + least.clamp(min=0) / (CUT * self.jump) ** 2) ** -2
+        robust = (1 + least.clamp(min=0) / self.cut**2) ** -2
         count = weight.shape[axis]
         pixels, farther = self._of_pixels(weight, axis) * robust, self._farther(axis)
         ahead = (pixels * choice).narrow(axis, 0, count) / farther
         behind = (pixels * (1 - choice)).narrow(axis, 1, count) * farther
-        return ahead + behind + MIN_LINK * weight
+        return (ahead + behind) * (weight > 0) + MIN_LINK * weight
 
     def _farther(self, axis: int) -> "Tensor":
         """Returns how much farther the next pixel is than a pixel, at the start.
@@ -83,11 +86,13 @@ class Energy:
         return torch.exp(ahead.clamp(-MAX_LOG_JUMP, MAX_LOG_JUMP))
 
     def _of_pixels(self, weight: "Tensor", axis: int) -> "Tensor":
-        """Returns the smaller weight of the two links of every pixel along an axis."""
+        """Returns the smaller weight of the two links of every pixel along an axis; 0 without links."""
         import torch
 
-        border = torch.full_like(weight.narrow(axis, 0, 1), torch.inf)
-        return torch.minimum(torch.cat([border, weight], axis), torch.cat([weight, border], axis))
+        links = torch.where(weight > 0, weight, torch.inf)
+        border = torch.full_like(links.narrow(axis, 0, 1), torch.inf)
+        smaller = torch.minimum(torch.cat([border, links], axis), torch.cat([links, border], axis))
+        return torch.where(smaller.isfinite(), smaller, 0)
 
     def _better_side(self, log_depth: "Tensor", axis: int) -> "tuple[Tensor, Tensor]":
         """Returns for every pixel how much its link to the next is the better one, and the soft minimum.
@@ -97,7 +102,8 @@ class Energy:
         """
         import torch
 
-        squared, farther = self.residual(log_depth, axis).square(), self._farther(axis)
+        weight, farther = self.weight_u if axis == 1 else self.weight_v, self._farther(axis)
+        squared = torch.where(weight > 0, self.residual(log_depth, axis).square(), NO_LINK)
         border = torch.full_like(squared.narrow(axis, 0, 1), torch.inf)
         before = torch.cat([border, squared * farther], axis)
         after = torch.cat([squared / farther, border], axis)
@@ -107,9 +113,22 @@ class Energy:
 
 
 def descend(
-    energy: Energy, rounds: int = ROUNDS, start: "Tensor | None" = None
+    energy: Energy,
+    rounds: int = ROUNDS,
+    start: "Tensor | None" = None,
+    *,
+    iterations: int = ITERATIONS,
+    least_gain: float = 0.0,
 ) -> "tuple[Tensor, list[float], Multigrid]":
-    """Returns log depth of lower energy, the energies after each round, and the last round's multigrid."""
+    """Returns log depth of lower energy, the energies after each round, and the last round's multigrid.
+
+    Args:
+        energy: To descend.
+        rounds: Of reweighting, at most.
+        start: To begin at, if not at the energy's.
+        iterations: Of conjugate gradients per round, at most.
+        least_gain: Share of the energy by which a round must lower it for another one to follow.
+    """
     import torch
 
     log_depth = energy.start.clone() if start is None else start
@@ -123,10 +142,12 @@ def descend(
             tension = weight * energy.residual(log_depth, axis)
             force.narrow(axis, 0, count).add_(tension)
             force.narrow(axis, 1, count).sub_(tension)
-        step, _ = solve(multigrid, force, torch.zeros_like(force), tolerance=TOLERANCE, most=ITERATIONS)
+        step, _ = solve(multigrid, force, torch.zeros_like(force), tolerance=TOLERANCE, most=iterations)
         after = energy.value(log_depth + step)
         if not after <= values[-1]:  # float32 can go no lower
             break
         log_depth = log_depth + step
         values.append(after)
+        if values[-2] - after < least_gain * values[-2]:
+            break
     return log_depth, values, multigrid

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MIN_SIDE = 3  # pixels; smaller maps have no slopes to speak of
 JUMP = 4.0  # times the step noise is no noise
+CUT = 10.0  # residuals beyond this many jumps are cut
 MIN_JUMP = 0.006  # of log depth over one pixel
 BLURRED_PULL = 3e-5  # of a link's weight: pull that depth keeps amid a jump
 UNKNOWN_PULL = 1e-3  # of a pixel without depth, to what its surroundings say
@@ -139,6 +140,7 @@ def _energy(depth_map: DepthMap, log_depth: "Tensor", slopes: Slopes, trust: Bal
         weight_v=weights[1],
         jump=jump,
         amid=amid,
+        cut=CUT * jump,
     )
 
 

@@ -30,7 +30,9 @@ class Slopes:
     """-n . r (h, w), r with z = 1: an error of a normal becomes one of the slope times 1 / facing^2."""
 
 
-def slopes_from_normals(camera: Camera, normals: Float32[np.ndarray, "h w 3"], device: str = "cpu") -> Slopes:
+def slopes_from_normals(
+    camera: Camera, normals: Float32[np.ndarray, "h w 3"], device: str = "cpu", *, grazing: float = GRAZING
+) -> Slopes:
     """Returns the slopes that join two tangent planes on the ray midway between their pixels.
 
     On the ray r_m = (r_a + r_b) / 2 the plane of pixel a has depth z_a (n_a . r_a) / (n_a . r_m), that of b
@@ -40,6 +42,7 @@ def slopes_from_normals(camera: Camera, normals: Float32[np.ndarray, "h w 3"], d
         camera: Of the normals' size.
         normals: Camera frame, toward the camera; (0, 0, 0) for none.
         device: Of torch.
+        grazing: n . r above which a normal says nothing.
     """
     import torch
 
@@ -54,7 +57,7 @@ def slopes_from_normals(camera: Camera, normals: Float32[np.ndarray, "h w 3"], d
         first, second = _pairs(facing, axis)
         after, before = _pairs(change, axis)
         ahead, behind = first - after, second + before
-        known = torch.minimum(torch.minimum(first, second), torch.minimum(ahead, behind)) > -GRAZING
+        known = torch.minimum(torch.minimum(first, second), torch.minimum(ahead, behind)) > -grazing
         ratio = torch.where(known, first * behind / (ahead * second), torch.ones_like(first))
         along.append(torch.where(known, torch.log(ratio), torch.full_like(ratio, torch.nan)))
     return Slopes(along[0], along[1], facing.clamp(MIN_FACING, 1))

@@ -5,7 +5,7 @@ voxel size and truncation; the exact depth in that fusion is the most that the v
 cameras, 12 photos of 640x480, sparse points of which 8 % are wrong, and predictions with a smooth error of
 6 %, clipped as Lotus clips, with normals 6 degrees off.
 
-    python -m tests.benchmarks.room_mesh [--anchors 1500] [--constant] [--seeds 0 1]
+    python -m tests.benchmarks.room_mesh [--anchors 1500] [--constant] [--no-photos] [--seeds 0 1]
 
 prints one JSON object per seed: mean relative error of the depth maps, F-scores at 1, 2 and 5 cm in a room of
 4 x 3 x 2.5 m, normal consistency, seconds.
@@ -23,7 +23,7 @@ import numpy as np
 from pipelines import DiskStore, MultiView, find_photos, run
 from pipelines.predictors import FromFiles
 from pipelines.runner import Outcome
-from pipelines.stages import Fuse, GivenModel
+from pipelines.stages import Fuse, GivenModel, Match
 from recon import synthetic
 from recon.evaluation import evaluate_mesh
 from recon.io import colmap
@@ -57,7 +57,9 @@ def predictions_of(capture: Capture, seed: int) -> dict[str, Prediction]:
     }
 
 
-def our_run(capture: Capture, predictions: dict[str, Prediction], folder: Path, fuse: Fuse) -> Outcome:
+def our_run(
+    capture: Capture, predictions: dict[str, Prediction], folder: Path, fuse: Fuse, *, use_photos: bool
+) -> Outcome:
     synthetic.write_photos(capture, folder / "photos")
     synthetic.write_predictions(predictions, folder / "predictions")
     colmap.write_model(colmap.model_from_scene(capture.scene), folder / "sparse")
@@ -65,6 +67,7 @@ def our_run(capture: Capture, predictions: dict[str, Prediction], folder: Path, 
         MultiView(),
         cameras=GivenModel(folder / "sparse"),
         predict=FromFiles(folder / "predictions"),
+        match=Match() if use_photos else Match(neighbours=0),
         fuse=fuse,
     )
     photos = find_photos(folder / "photos", folder / "cache")
@@ -95,13 +98,15 @@ def _facing(truth: DepthMap) -> np.ndarray:
     return normals
 
 
-def compare(seed: int, anchors: int, constant: bool) -> dict:
+def compare(seed: int, anchors: int, constant: bool, use_photos: bool) -> dict:
     capture = capture_room(seed, anchors)
     predictions = constant_predictions(capture) if constant else predictions_of(capture, seed)
     views = list(capture.scene.views)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        outcome = our_run(capture, predictions, Path(folder), Fuse(VOXEL_SIZE, TRUNCATION))
+        outcome = our_run(
+            capture, predictions, Path(folder), Fuse(VOXEL_SIZE, TRUNCATION), use_photos=use_photos
+        )
         ours, our_seconds = outcome.get("mesh"), time.perf_counter() - started
         depths = {name: outcome.get("checked", name).depth_map.depth for name in outcome.views("checked")}
         steps = {step.artifact: round(step.seconds / VIEWS, 2) for step in outcome.steps}
@@ -143,6 +148,8 @@ if __name__ == "__main__":
     parser.add_argument("--anchors", type=int, default=1500, help="about as many per view")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--constant", action="store_true", help="predictions that are one constant depth")
+    parser.add_argument("--no-photos", action="store_true", help="depth is not measured in the photos")
     arguments = parser.parse_args()
     for number in arguments.seeds:
-        print(json.dumps(compare(number, arguments.anchors, arguments.constant)), flush=True)
+        row = compare(number, arguments.anchors, arguments.constant, not arguments.no_photos)
+        print(json.dumps(row), flush=True)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from recon.errors import InputError
 from recon.geometry import rays
-from recon.refinement import refine
+from recon.refinement import integrate, refine
 from recon.refinement.balance import balance
 from recon.refinement.slopes import slopes_from_normals
 from recon.scene import Camera, DepthMap, SparseDepth
@@ -218,3 +219,25 @@ def test_balance_tells_noise_of_depth_from_errors_of_normals() -> None:
     bad = balance(log_depth, slopes_from_normals(CAMERA, tilt.astype(np.float32)))
     assert bad.slope_error > 3 * good.slope_error
     assert bad.smoothing < good.smoothing
+
+
+def test_normals_alone_give_a_sphere_up_to_scale() -> None:
+    depth, normals = sphere()
+    mask = normals[..., 2] < -0.6
+    found = integrate(CAMERA, normals.astype(np.float32), mask)
+    ratio = found[mask] / depth[mask]
+    assert np.abs(ratio / np.median(ratio) - 1).max() < 2e-3
+    assert not found[~mask].any()
+
+
+def test_normals_alone_do_not_smear_over_a_jump() -> None:
+    _, normals = sphere()
+    ball = normals[..., 2] < -0.6
+    normals = np.where(ball[..., None], normals, np.float32([0, 0, -1]))
+    found = integrate(CAMERA, normals.astype(np.float32))
+    assert np.ptp(found[~ball]) < 5e-3 * np.median(found)
+
+
+def test_integration_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="no pixel"):
+        integrate(CAMERA, np.zeros((72, 96, 3), np.float32))
