@@ -2,7 +2,7 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -146,18 +146,19 @@ def inspect(source: Hypersim | VirtualKitti | Folder, index: int) -> Opened:
 
 def _open_all(
     source: Hypersim | VirtualKitti | Folder, chosen: Sequence[int], workers: int
-) -> Iterator[Opened]:
+) -> Generator[Opened, None, None]:
     """Yields what the samples are, in order."""
     if workers == 1:
         yield from map(partial(inspect, source), chosen)
         return
     waiting = iter(chosen)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        submit = partial(pool.submit, inspect, source)
-        running = [submit(index) for index in islice(waiting, workers * QUEUE_PER_WORKER)]
+        running = [
+            pool.submit(inspect, source, index) for index in islice(waiting, workers * QUEUE_PER_WORKER)
+        ]
         while running:
             yield running.pop(0).result()
-            running.extend(submit(index) for index in islice(waiting, 1))
+            running.extend(pool.submit(inspect, source, index) for index in islice(waiting, 1))
 
 
 def _survey_lines(survey: Survey) -> str:

@@ -7,8 +7,8 @@
 
 Depth that is 0, negative or NaN (65535 in a png) is not known, infinite depth is sky. An npz holds `depth`,
 and `normals` (right-down-forward) and `K` if it likes, or is a prediction of this project (`values`, `kind`
-metric or scale, `normals`). Where a sample has no normals but K is known, they are made from depth. The
-photo is brought to the size of its depth.
+metric or scale, `normals`). Where a sample has no normals but K is known, they are made from depth
+(`planes`). The photo is brought to the size of its depth.
 """
 
 import zipfile
@@ -23,9 +23,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from lotus.data.listing import Survey, read_list
+from lotus.data.planes import fit_normals
 from lotus.data.samples import TrainingSample, covered
 from recon.errors import InputError, ViewError
-from recon.geometry import normals_from_depth
 from recon.io.images import find_photos, read_photo, resize_image
 from recon.io.maps import read_depth_png, read_prediction
 
@@ -118,7 +118,7 @@ class Folder:
             K = self._photo_K * np.array([[scale], [scale], [1]])
         if K is None:
             return np.zeros((*depth.shape, 3), np.float32)
-        return normals_from_depth(K, depth)
+        return fit_normals(K, depth)
 
     @cached_property
     def _photos(self) -> dict[str, Path]:
@@ -142,7 +142,7 @@ class Folder:
 
     def _files(self, name: str) -> dict[str, str]:
         wanted = self.folder / "depth" / f"{name}.npy"
-        return {"depth": str(self._depths.get(name, wanted))}
+        return {"photo": str(self._photos[name]), "depth": str(self._depths.get(name, wanted))}
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,9 +24,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from lotus.data.listing import Survey, read_list
-from lotus.data.samples import TrainingSample, facing, resized
+from lotus.data.samples import TrainingSample, facing, ray_slopes, resized
 from recon.errors import InputError, ViewError
-from recon.geometry import rays
 from recon.io.images import read_photo
 
 SPLIT_FILE = "metadata_images_split_scene_v1.csv"
@@ -173,7 +172,8 @@ def planar_depth(
 ) -> Float32[np.ndarray, "h w"]:
     """Returns z of points at a distance along the rays of their pixels."""
     height, width = distance.shape
-    return (distance / np.linalg.norm(rays(K, width, height), axis=-1)).astype(np.float32)
+    ray_x, ray_y = ray_slopes(K, width, height)
+    return (distance / np.sqrt(ray_x**2 + ray_y**2 + 1)).astype(np.float32)
 
 
 def _read_hdf5(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "h w *c"]:
@@ -181,8 +181,8 @@ def _read_hdf5(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "h w *
 
     try:
         with h5py.File(path, "r") as file:
-            values = np.asarray(file["dataset"], np.float32)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+            values = file["dataset"][()].astype(np.float32)  # numpy widens halves faster than hdf5
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ViewError(f"{path}: no hdf5 file with a 'dataset', or a damaged one ({error})") from error
     if values.shape != shape:
         raise ViewError(f"{path}: shape {values.shape}, its photo wants {shape}")

@@ -22,27 +22,25 @@ from recon.jit import compiled
 RADIUS_PX = 2
 MIN_PIXELS = 4  # the middle one counts
 RELATIVE_DEPTH_JUMP = 0.05
-MIN_DEPTH, MAX_DEPTH = 1e-3, 80.0  # m, both excluded
 
 
 def fit_normals(
-    K: Float64[np.ndarray, "3 3"], depth: Float32[np.ndarray, "h w"], max_depth: float = MAX_DEPTH
+    K: Float64[np.ndarray, "3 3"], depth: Float32[np.ndarray, "h w"]
 ) -> Float32[np.ndarray, "h w 3"]:
     """Returns unit normals toward the camera, camera frame; (0, 0, 0) where too few pixels say.
 
     Args:
         K: Of the map.
-        depth: z, m; 0 = none.
-        max_depth: Depth from here on counts as none.
+        depth: z in any unit; 0 = none.
     """
     normals = np.zeros((*depth.shape, 3), np.float32)
-    _fit(np.ascontiguousarray(depth), np.linalg.inv(K), float(max_depth), normals)
+    _fit(np.ascontiguousarray(depth), np.linalg.inv(K), normals)
     return normals
 
 
 @compiled
 @no_type_check
-def _fit(depth: Any, inverse_K: Any, max_depth: Any, normals: Any) -> None:
+def _fit(depth: Any, inverse_K: Any, normals: Any) -> None:
     """Writes the normals of a map."""
     height, width = depth.shape
     focal_x, left = inverse_K[0, 0], inverse_K[0, 2]
@@ -50,7 +48,7 @@ def _fit(depth: Any, inverse_K: Any, max_depth: Any, normals: Any) -> None:
     for v in range(height):
         for u in range(width):
             z = float(depth[v, u])
-            if not MIN_DEPTH < z < max_depth:
+            if not z > 0:
                 continue
             ray_x, ray_y = (u + 0.5) * focal_x + left, (v + 0.5) * focal_y + top
             count = 0
@@ -59,7 +57,7 @@ def _fit(depth: Any, inverse_K: Any, max_depth: Any, normals: Any) -> None:
             for row in range(max(v - RADIUS_PX, 0), min(v + RADIUS_PX + 1, height)):
                 for column in range(max(u - RADIUS_PX, 0), min(u + RADIUS_PX + 1, width)):
                     other = float(depth[row, column])
-                    if not MIN_DEPTH < other < max_depth or abs(other - z) >= RELATIVE_DEPTH_JUMP * z:
+                    if not other > 0 or abs(other - z) >= RELATIVE_DEPTH_JUMP * z:
                         continue
                     count += 1
                     du, dv = column - u, row - v

@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
 from recon.errors import InputError
-from recon.geometry import pixel_centers
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +122,7 @@ def covered(sample: TrainingSample, height: int, width: int) -> TrainingSample:
 
 
 def facing(
-    normals: Float32[np.ndarray, "h w 3"], K: Shaped[np.ndarray, "3 3"]
+    normals: Float32[np.ndarray, "h w 3"], K: Float64[np.ndarray, "3 3"]
 ) -> Float32[np.ndarray, "h w 3"]:
     """Returns unit normals of which each points to the camera's side; (0, 0, 0) where there is none.
 
@@ -131,13 +130,21 @@ def facing(
     for the viewing ray p.
     """
     height, width = normals.shape[:2]
-    normals = np.where(np.isfinite(normals).all(axis=-1, keepdims=True), normals, np.float32(0))
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    centers = pixel_centers(width, height)
-    along_x = normals[..., 0] * ((centers[..., 0] - K[0, 2]) / K[0, 0])
-    along_y = normals[..., 1] * ((centers[..., 1] - K[1, 2]) / K[1, 1])
-    sign = np.where(along_x + along_y + normals[..., 2] > 0, -1, 1)[..., None]
-    return (sign * normals / np.where(length > 0, length, 1)).astype(np.float32)
+    ray_x, ray_y = ray_slopes(K, width, height)
+    x, y, z = np.moveaxis(normals, -1, 0)
+    length = np.sqrt(x * x + y * y + z * z)
+    known = np.isfinite(length) & (length > 0)
+    away = x * ray_x.astype(np.float32) + y * ray_y.astype(np.float32) + z > 0
+    scale = np.where(away, np.float32(-1), np.float32(1)) / np.where(known, length, np.float32(1))
+    return np.where(known[..., None], normals, np.float32(0)) * scale[..., None]
+
+
+def ray_slopes(
+    K: Float64[np.ndarray, "3 3"], width: int, height: int
+) -> tuple[Float64[np.ndarray, "w"], Float64[np.ndarray, "h 1"]]:
+    """Returns x / z of the columns' rays, and y / z of the rows'."""
+    columns, rows = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    return (columns - K[0, 2]) / K[0, 0], (rows - K[1, 2]) / K[1, 1]
 
 
 def _nearest(values: Shaped[np.ndarray, "_h _w *c"], height: int, width: int) -> Shaped[np.ndarray, "h w *c"]:
