@@ -164,7 +164,7 @@ def test_nearly_all_normals_of_a_real_frame_of_hypersim_face_the_camera(shared_d
 @needs_h5py
 def test_hypersim_takes_the_public_frames_of_its_split(tmp_path: Path) -> None:
     hypersim(tmp_path, 4)
-    rows = [*train(2), ("ai_001_001", 2, "False", ""), ("ai_001_001", 3, "True", "test")]
+    rows = [*train(2), ("ai_001_001", 2, "False", "train"), ("ai_001_001", 3, "True", "test")]
     split_file(tmp_path, rows)
     assert Hypersim(tmp_path).frames == ("ai_001_001/cam_00/0000", "ai_001_001/cam_00/0001")
     assert Hypersim(tmp_path, "test").frames == ("ai_001_001/cam_00/0003",)
@@ -519,8 +519,10 @@ def test_an_epoch_is_one_pass_over_the_first_source() -> None:
 
 
 def test_a_small_source_begins_anew_when_it_is_exhausted() -> None:
-    mixture = Mixture((ROOMS, STREETS), (0.0, 1.0), batch_size=4, seed=1)
-    items = [draw.item for index in range(7) for draw in mixture.draws(index)]
+    mixture = Mixture((Numbered("room", 160), STREETS), (0.5, 0.5), batch_size=4, seed=1)
+    draws = chain(*(mixture.draws(index) for index in range(mixture.epoch_batches)))
+    items = [draw.item for draw in draws if draw.source == 1]
+    assert len(items) >= 28
     for start in range(0, 28, 7):
         assert sorted(items[start : start + 7]) == list(range(7))
     assert items[:7] != items[7:14]
