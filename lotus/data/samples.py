@@ -106,10 +106,10 @@ def cut(sample: TrainingSample, height: int, width: int, *, lowest: bool) -> Tra
     window = slice(top, top + height), slice(left, left + width)
     return replace(
         sample,
-        image=sample.image[window],
-        depth=sample.depth[window],
-        normals=sample.normals[window],
-        sky=sample.sky[window],
+        image=np.ascontiguousarray(sample.image[window]),
+        depth=np.ascontiguousarray(sample.depth[window]),
+        normals=np.ascontiguousarray(sample.normals[window]),
+        sky=np.ascontiguousarray(sample.sky[window]),
     )
 
 
