@@ -12,6 +12,7 @@ from recon.errors import ReconError
 COMMANDS = {
     "predict": "depth and normals of photos, as maps and pictures",
     "evaluate": "a checkpoint's figures on a benchmark, beside the paper's",
+    "verify": "what of a training data set is there, and what is missing or damaged",
 }
 TORCH_SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for others sleep instead of spinning
@@ -21,7 +22,7 @@ TORCH_SETTINGS = {
     ),  # of --compile; outlives /tmp
 }
 """What torch reads of the environment when it is loaded; the user's own settings come first."""
-HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command"}
+HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command", "verify": "lotus.verify_command"}
 
 HELP = """usage: lotus COMMAND ...
 
@@ -37,6 +38,8 @@ start here:
       the same from folders, without a network
   lotus evaluate nyuv2 nyu_labeled_extracted.tar --checkpoint jingheya/lotus-depth-d-v2-0-disparity --limit 20
       errors against true depth on 20 photos of NYUv2; without --limit what the paper's table 1 shows
+  lotus verify hypersim/ --layout hypersim --list frames.txt
+      looks for every photo, depth and normals of the training split, opens them, and lists the usable ones
 
 `lotus COMMAND --help` explains a command.
 """
