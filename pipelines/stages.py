@@ -241,7 +241,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     suspect_error: ClassVar[float] = 0.04  # held-out, from which the points alone are asked
     clearly_worse: ClassVar[float] = 2.0  # times the error of the points alone: the prediction is not used

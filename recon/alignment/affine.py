@@ -159,7 +159,7 @@ def align(
             settled, field, field_errors, helps = _correction(fit, line, errors, known, chosen)
             if helps:
                 fit = _corrected(settled, field, field_errors, used)
-                depth, sigma = _apply(field, fit, known, fit.depth(known.values))
+                depth, sigma = _apply(field, fit, line.hidden, known)
             else:
                 field = replace(field, coefficients=np.zeros_like(field.coefficients))
     sigma = np.where(known.saturated, np.maximum(sigma, SATURATED_SIGMA * depth), sigma)
@@ -397,7 +397,7 @@ def _correction(
     lines = np.where(np.isfinite(line.fold_lines), changes, np.nan)
     errors = _errors_by_fold(fit.space, lines, points, anchors)
     scale, shift = np.array([line.scale, line.shift]) + opinion.change @ steps
-    covariance = steps.T @ opinion.covariance @ steps
+    covariance = steps.T @ opinion.covariance @ steps + line.hidden
     settled = replace(fit, scale=float(scale), shift=float(shift), covariance=covariance)
     logs = _log_points(settled, points, anchors, waves)
     field = fit_field(logs, anchors.uv, waves, errors, opinion)
@@ -470,17 +470,20 @@ def _corrected(
 
 
 def _apply(
-    field: Field, fit: Fit, known: _Known, plain: Float64[np.ndarray, "h w"]
+    field: Field, fit: Fit, hidden: Float64[np.ndarray, "2 2"], known: _Known
 ) -> tuple[Float64[np.ndarray, "h w"], Float64[np.ndarray, "h w"]]:
     """Returns the corrected depth and its sigma.
 
-    What scale and shift leave uncertain matters as far as the anchors have not pinned the correction down.
+    What scale and shift leave uncertain matters as far as the anchors have not pinned the correction down;
+    a slope that they cannot show always does.
     """
+    plain = fit.depth(known.values)
     log_depth = np.log(np.where(plain > 0, plain, 1.0))
     depth = plain * np.exp(field.at(log_depth))
     of_field = field.variance(log_depth)
     open_share = np.minimum(of_field / field.amplitude**2, 1)
-    of_fit = _fit_variance(fit, known, plain) * open_share
+    of_fit = _line_variance(fit.space, fit.covariance - hidden, known, plain) * open_share
+    of_fit += _line_variance(fit.space, hidden, known, plain)
     of_prediction = field.noise.variance(np.ones_like(depth), _confidence(known))
     return depth, depth * np.sqrt(of_field + of_fit + of_prediction)
 
@@ -518,16 +521,18 @@ def _sigma(
     z = np.where(depth > 0, depth, 1.0)
     slope = _slope(fit.space, z)
     of_prediction = line.noise.variance(slope * z, _confidence(known)) / slope**2
-    return np.sqrt(_fit_variance(fit, known, depth) * z**2 + of_prediction)
+    return np.sqrt(_line_variance(fit.space, fit.covariance, known, depth) * z**2 + of_prediction)
 
 
-def _fit_variance(fit: Fit, known: _Known, depth: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
+def _line_variance(
+    space: str, covariance: Float64[np.ndarray, "2 2"], known: _Known, depth: Float64[np.ndarray, "h w"]
+) -> Float64[np.ndarray, "h w"]:
     """Returns the variance of log depth that scale and shift bring; anything where depth is 0."""
-    x = np.where(depth > 0, _regressor(fit.space, known.values), 0.0)
+    x = np.where(depth > 0, _regressor(space, known.values), 0.0)
     z = np.where(depth > 0, depth, 1.0)
-    (scale_variance, covariance), (_, shift_variance) = fit.covariance
-    variance = np.maximum(scale_variance * x**2 + 2 * covariance * x + shift_variance, 0)
-    return variance / (_slope(fit.space, z) * z) ** 2
+    (scale_variance, both), (_, shift_variance) = covariance
+    variance = np.maximum(scale_variance * x**2 + 2 * both * x + shift_variance, 0)
+    return variance / (_slope(space, z) * z) ** 2
 
 
 def _confidence(known: _Known) -> Float64[np.ndarray, "h w"]:

@@ -23,14 +23,14 @@ from recon.alignment.line import FOLDS, Noise, Points
 from recon.alignment.waves import Waves
 
 MOST = 200  # anchors; more choose their hyper-parameters better by `field.py`, and this grows with the cube
-OUTLIERS = 0.2
+OUTLIERS = 0.15
 SURE = 0.1  # relative error under the robust line up to which an anchor is taken for right at first
 LENGTHS = (0.17, 0.24, 0.34, 0.5)  # of the longer side of the picture
 AMPLITUDES = tuple(0.01 * 2.0**power for power in range(-2, 5))
 TAUS = tuple(0.01 * 2.0**power for power in range(-3, 3))
 START = (2, 4, 2)  # indices of length, amplitude and tau
 DEPTH_LENGTH, SMOOTHNESS = 1.0, 2.5  # in log depth; too few anchors tell others
-PRIOR_MEAN = np.log([0.3, 0.04, 0.007])  # of length, amplitude and tau: a good network's
+PRIOR_MEAN = np.log([0.3, 0.06, 0.007])  # of length, amplitude and tau: a good network's
 PRIOR_DEVIATION = np.log([1.5, 3.0, 2.0])
 LINE_DEVIATION = 0.3  # relative; leaves scale and shift all but free
 ROUNDS, ROUNDS_PER_CHOICE = 15, 3

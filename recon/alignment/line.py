@@ -14,6 +14,7 @@ MIN_NEAR = (
     0.5  # share of points within a deviation of a rising line that keeps it where the refined one falls
 )
 TRUNCATION = 2.5  # standard deviations; residuals beyond it cost the same at the start
+CHOICE_WIDTH = 2.0  # times the deviations: a prediction bent that much is likelier than a part all wrong
 GEMAN_MCCLURE_WIDTH = 3.0  # standard deviations; at 3 a point at one deviation keeps 80 % of its weight
 MAX_PIVOTS = 100  # points through which lines are tried
 MAX_START_POINTS = 1500  # points that judge those lines
@@ -96,6 +97,9 @@ class Line:
     scale: float
     shift: float
     covariance: Float64[np.ndarray, "2 2"]
+    hidden: Float64[np.ndarray, "2 2"]
+    """Part of the covariance that is no error at the points, but what they cannot show of the slope."""
+
     noise: Noise
     """As held-out residuals show it, where that is more than the fit's own residuals do."""
 
@@ -147,10 +151,12 @@ def _refined(points: Points, start: tuple[float, float], noise: Noise, with_shif
     if judged.sum() >= MIN_JUDGED:
         outside = estimate_noise((points.y - held_out)[judged], points.take(judged))
         noise = max(noise, outside, key=lambda one: one.tau)
+    hidden = _hidden_slope(points, scale, with_shift)
     return Line(
         scale=scale,
         shift=shift,
-        covariance=_covariance(points, spread, residuals, with_shift),
+        covariance=_covariance(points, spread, residuals, with_shift) + hidden,
+        hidden=hidden,
         noise=noise,
         inliers=np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * spread,
         held_out=held_out,
@@ -161,10 +167,12 @@ def _refined(points: Points, start: tuple[float, float], noise: Noise, with_shif
 def _truncated_l1(
     points: Points, spread: Float64[np.ndarray, "n"], with_shift: bool, lowest: float
 ) -> tuple[float, float]:
-    """Returns the line of smallest sum_k min(|y_k - a x_k - b| / s_k, T) over a > 0.
+    """Returns the line of smallest sum_k min(|y_k - a x_k - b| / s_k, T)^2 over a > 0, of one per pivot.
 
-    Exact over all lines through a pivot: a point, or the origin where there is no shift. Lines that are not
-    positive at `lowest` are out, unless all are. Where no line rises, the returned scale is 0.
+    Through each pivot, a point, or the origin where there is no shift, that of the smallest sum without the
+    square, exactly. The square chooses among them: where most points lie on one wall, the line without slope
+    fits those far better than the prediction is right, and costs all others. Lines that are not positive at
+    `lowest` are out, unless all are. Where no line rises, the returned scale is 0.
     """
     chosen = evenly(len(points.x), MAX_START_POINTS)
     x, y, s = points.x[chosen], points.y[chosen], spread[chosen]
@@ -177,7 +185,8 @@ def _truncated_l1(
     possible = rising & ~(kinks * (lowest - pivot_x) + pivot_y <= 0)  # NaN compares as possible
     cost = np.where(possible if possible.any() else rising, cost, np.inf)
     slopes = np.take_along_axis(kinks, cost.argmin(axis=1)[:, None], axis=1)  # (pivots, 1)
-    exact = np.minimum(np.abs(y - pivot_y - slopes * (x - pivot_x)) / s, TRUNCATION).sum(axis=1)
+    away = np.minimum(np.abs(y - pivot_y - slopes * (x - pivot_x)) / (CHOICE_WIDTH * s), TRUNCATION)
+    exact = np.square(away).sum(axis=1)
     exact = np.where(np.isfinite(cost).any(axis=1), exact, np.inf)
     winner = int(exact.argmin())
     scale = float(slopes[winner, 0]) if np.isfinite(exact[winner]) else 0.0
@@ -291,6 +300,20 @@ def _fold_lines(
             continue
         lines[held_out] = _geman_mcclure(points.take(kept), spread[kept], start, with_shift)
     return lines
+
+
+def _hidden_slope(points: Points, scale: float, with_shift: bool) -> Float64[np.ndarray, "2 2"]:
+    """Returns the covariance of a slope that a typical error of x would hide, about the points' mean.
+
+    On a wall that faces the camera y is the same everywhere, whatever x: residuals look small, the slope is
+    0, and neither says anything of what stands before the wall.
+    """
+    spread = float(np.std(points.x))
+    hidden = TYPICAL_ERROR * float(np.median(points.unit)) - abs(scale) * spread
+    if not with_shift or hidden <= 0:
+        return np.zeros((2, 2))
+    lever = np.array([1.0, -float(np.mean(points.x))]) * hidden / max(spread, np.finfo(float).tiny)
+    return np.outer(lever, lever)
 
 
 def _covariance(
