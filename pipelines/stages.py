@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float64, UInt8
 
 from lotus.predictor import LotusPredictor
 from pipelines.executors import one_torch_thread
@@ -29,7 +29,7 @@ from recon import (
     photometric,
     refinement,
 )
-from recon.alignment import Alignment, Correction
+from recon.alignment import Alignment, Correction, Fit
 from recon.consistency import Agreement
 from recon.errors import InputError, PipelineError, ViewError
 from recon.fusion import TSDFVolume
@@ -184,7 +184,7 @@ class InterpolatePoints:
         errors = np.abs(np.log(held_out / anchors.depth))
         error = interpolation.median_error(errors)
         depth_map = interpolation.to_depth_map(field, camera, MAD_TO_SIGMA * max(error, MIN_RELATIVE_ERROR))
-        fit = alignment.Fit(
+        fit = Fit(
             space="depth",
             scale=1.0,
             shift=0.0,
@@ -193,7 +193,7 @@ class InterpolatePoints:
             predicted=held_out,
             target=anchors.depth,
             median_error=error,
-            held_out_error=error,
+            held_out_errors=errors,
             corrected=False,
             plain_held_out_error=error,
         )
@@ -232,8 +232,9 @@ def _camera_of_size(view: View, width: int, height: int) -> Camera:
 class Align:
     """Puts a prediction into scene units with the sparse points its view sees.
 
-    A prediction that does not fit them is not used: then depth is interpolated between the points. A view
-    that sees too few points borrows those of other views that fall into it.
+    A prediction that does not fit them is not used: then depth is interpolated between the points. So it is
+    where that tells held-out points better than the prediction does, which then fills the gaps. A view that
+    sees too few points borrows those of other views that fall into it.
     """
 
     min_points: int = 20
@@ -243,8 +244,10 @@ class Align:
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 5
 
-    suspect_error: ClassVar[float] = 0.04  # held-out, from which the points alone are asked
-    clearly_worse: ClassVar[float] = 2.0  # times the error of the points alone: the prediction is not used
+    suspect_error: ClassVar[float] = 0.003  # held-out, from which the points alone are asked
+    asked_size: ClassVar[int] = 160  # px, of the field that answers
+    clearly_wrong: ClassVar[float] = 0.04  # held-out, from which the prediction may not be used at all
+    clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
 
     def __call__(
         self,
@@ -267,12 +270,44 @@ class Align:
             return self._without(view, points, mask, str(error))
         fit = aligned.fit
         off = fit.held_out_error if np.isfinite(fit.held_out_error) else fit.median_error
-        if off > self.suspect_error:
+        if off > self.clearly_wrong:
             alone = interpolation.held_out_error(anchors, camera)
             if off > self.clearly_worse * alone:
-                reason = f"{off:.1%} off, the points alone {alone:.1%}"
-                return self._without(view, points, mask, reason)
+                return self._without(view, points, mask, f"{off:.1%} off, the points alone {alone:.1%}")
+        if off > self.suspect_error:
+            errors = self._errors_without(fit, anchors, camera)
+            if np.isfinite(errors).any() and off > np.nanmedian(errors):
+                aligned = self._filling(aligned, anchors, errors)
         return replace(aligned, depth_map=_masked(aligned.depth_map, _resized_mask(mask, camera)))
+
+    def _errors_without(self, fit: Fit, anchors: SparseDepth, camera: Camera) -> Float64[np.ndarray, "n"]:
+        """Returns what `fit.held_out_errors` would be without a prediction, at the same anchors."""
+        small = camera.fitted(self.asked_size)
+        fold = alignment.fold_of(anchors, camera)
+        predicted = interpolation.predict_held_out(anchors.resized(camera, small), small, fold)
+        errors = np.abs(np.log(predicted / anchors.depth))
+        errors = np.where(np.isfinite(errors), np.minimum(errors, 1), 1)  # no depth is as bad as it gets
+        return np.where(np.isfinite(fit.held_out_errors), errors, np.nan)
+
+    def _filling(
+        self, aligned: Alignment, anchors: SparseDepth, errors: Float64[np.ndarray, "n"]
+    ) -> Alignment:
+        """Returns depth between the points, the prediction in the gaps they leave, with its normals."""
+        fit, made = aligned.fit, aligned.depth_map
+        off, alone = fit.held_out_error, float(np.nanmedian(errors))
+        field = interpolation.interpolate_points(anchors, made.camera)
+        between = interpolation.to_depth_map(field, made.camera, MAD_TO_SIGMA * alone)
+        known = between.depth > 0
+        vague = np.maximum(made.sigma, np.float32(MAD_TO_SIGMA * off) * made.depth)
+        own = aligned.has_own_normals
+        depth_map = DepthMap(
+            camera=made.camera,
+            depth=np.where(known, between.depth, made.depth),
+            normals=made.normals if own else np.where(known[..., None], between.normals, made.normals),
+            sigma=np.where(known, between.sigma, vague),
+        )
+        note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
+        return Alignment(depth_map, replace(fit, held_out_errors=errors, corrected=False), None, own, note)
 
     def _borrowing(
         self, view: View, scene: Scene, prediction: Prediction, mask: Bool[np.ndarray, "h w"]

@@ -15,7 +15,7 @@ would follow them. Weakening the plate at edges of the photo was tried and gaine
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from recon.errors import ViewError
 from recon.geometry import normals_from_depth, pixel_centers, rays, sample, sample_depth
@@ -75,25 +75,29 @@ def interpolate_points(anchors: SparseDepth, camera: Camera) -> Prediction:
     return Prediction(depth, "scale", normals, confidence.astype(np.float32))
 
 
-def predict_held_out(anchors: SparseDepth, camera: Camera) -> Float64[np.ndarray, "n"]:
-    """Returns depth at each anchor as the other half of the anchors predicts it; NaN where they do not.
-
-    Every second anchor in reading order makes a field for the others, and the other way round. So the errors
-    are those of a field with half as many points: an honest upper bound for the whole one between its points.
+def predict_held_out(
+    anchors: SparseDepth, camera: Camera, fold: Int64[np.ndarray, "n"] | None = None
+) -> Float64[np.ndarray, "n"]:
+    """Returns depth at each anchor as those of other folds predict it; NaN where they do not.
 
     Args:
         anchors: As for `interpolate_points`.
         camera: Pinhole camera of the map.
+        fold: Of each anchor, from 0; every second anchor in reading order if not given. Then the errors are
+            those of a field with half as many points: an honest upper bound for the whole one between them.
 
     Raises:
-        ViewError: Too few points for two fields.
+        ViewError: Too few points for the fields.
     """
-    u, v = anchors.uv.T
-    order = np.lexsort((anchors.depth, u, v))
+    if fold is None:
+        u, v = anchors.uv.T
+        fold = np.zeros(len(anchors), np.int64)
+        fold[np.lexsort((anchors.depth, u, v))[1::2]] = 1
     predicted = np.full(len(anchors), np.nan)
-    for held_out, given in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        half = SparseDepth(anchors.uv[given], anchors.depth[given], anchors.sigma[given])
-        field = interpolate_points(half, camera)
+    for one in np.unique(fold):
+        held_out, given = fold == one, fold != one
+        part = SparseDepth(anchors.uv[given], anchors.depth[given], anchors.sigma[given])
+        field = interpolate_points(part, camera)
         assert field.confidence is not None
         known = np.where(field.confidence > 0, field.values, np.float32(0))
         depth = sample_depth(known, anchors.uv[held_out])

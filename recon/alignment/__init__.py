@@ -18,7 +18,7 @@ wrong contrast. s is smooth over the picture and over depth, and 0 where the anc
 6. `joint.py`: what the anchors of each view leave open, solved so that all views agree.
 """
 
-from recon.alignment.affine import Alignment, Fit, align
+from recon.alignment.affine import Alignment, Fit, align, fold_of
 from recon.alignment.joint import Correction, agree, corrected
 
-__all__ = ["Alignment", "Correction", "Fit", "agree", "align", "corrected"]
+__all__ = ["Alignment", "Correction", "Fit", "agree", "align", "corrected", "fold_of"]

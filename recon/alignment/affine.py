@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from recon.alignment import few
 from recon.alignment.field import Field, fit_field
-from recon.alignment.line import TILES, Line, Points, fit_line, folds
+from recon.alignment.line import Line, Points, fit_line, folds, tiles
 from recon.alignment.waves import Waves
 from recon.errors import InputError, ViewError
 from recon.geometry import normals_from_depth, sample, sample_depth
@@ -52,9 +52,9 @@ class Fit:
     median_error: float
     """Median |z_fit - z| / z over the inliers, after the correction if there is one."""
 
-    held_out_error: float
-    """Median |log z_fit - log z| over all used anchors, each judged by a fit that did not see its tiles; NaN
-    where the anchors do not suffice for that."""
+    held_out_errors: Float64[np.ndarray, "n"]
+    """|log z_fit - log z| of each anchor, at most 1, judged by a fit that did not see the tiles of its
+    fold (`fold_of`); NaN where it could not be used or the others do not suffice for that."""
 
     corrected: bool
     """Whether the depth map has the smooth correction, because held-out anchors prefer it."""
@@ -62,12 +62,26 @@ class Fit:
     plain_held_out_error: float
     """`held_out_error` as it would be without the correction."""
 
+    @property
+    def held_out_error(self) -> float:
+        """Median of `held_out_errors`; NaN if there are none."""
+        return _median(self.held_out_errors)
+
     def depth(self, values: Float32[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
         """Returns depth of predicted values before the correction, scene units; 0 where the fit has none.
 
         There is none beyond infinity and where the value is NaN.
         """
         return _depth_of(self.space, self.scale * _regressor(self.space, values) + self.shift)
+
+
+def fold_of(anchors: SparseDepth, camera: Camera) -> Int64[np.ndarray, "n"]:
+    """Returns the part of the picture, 0 to 4, that holds each anchor: the folds of `Fit.held_out_errors`.
+
+    Each consists of tiles all over the picture that touch at corners at most.
+    """
+    inside = np.clip(anchors.uv, 0, [camera.width - 1e-6, camera.height - 1e-6])
+    return folds(tiles(inside, camera.width, camera.height))
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +272,8 @@ def _best_line(known: _Known, anchors: SparseDepth) -> tuple[str, Line, Float64[
     if known.is_depth:
         models = [("depth", False), ("depth", True), ("log", True)]  # the simplest first
     lowest = float(np.nanpercentile(known.values[::2, ::2], 100 * FAR_QUANTILE))
-    fold = folds(_points("depth", known, anchors))
+    height, width = known.values.shape
+    fold = folds(tiles(anchors.uv, width, height))
     lines, errors = [], []
     for space, with_shift in models:
         points = _points(space, known, anchors)
@@ -274,7 +289,6 @@ def _best_line(known: _Known, anchors: SparseDepth) -> tuple[str, Line, Float64[
 def _points(space: str, known: _Known, anchors: SparseDepth) -> Points:
     """Returns the anchors as a regression problem."""
     height, width = known.values.shape
-    tile_u, tile_v = (TILES * anchors.uv / [width, height]).astype(np.int64).T
     slope = _slope(space, anchors.depth)
     return Points(
         x=_regressor(space, _seen(known, anchors)),
@@ -282,7 +296,7 @@ def _points(space: str, known: _Known, anchors: SparseDepth) -> Points:
         sigma=slope * anchors.sigma,
         unit=slope * anchors.depth,
         confidence=np.maximum(sample(known.confidence, anchors.uv), MIN_CONFIDENCE),
-        tile=tile_u + TILES * tile_v,
+        tile=tiles(anchors.uv, width, height),
     )
 
 
@@ -360,10 +374,19 @@ def _describe(
         predicted=predicted,
         target=_target(space, anchors.depth),
         median_error=float(np.median(errors)) if len(errors) else float("nan"),
-        held_out_error=_median(held_out),
+        held_out_errors=_spread(held_out, used, len(anchors)),
         corrected=False,
         plain_held_out_error=_median(held_out),
     )
+
+
+def _spread(
+    values: Float64[np.ndarray, "m"], used: Int64[np.ndarray, "m"], count: int
+) -> Float64[np.ndarray, "n"]:
+    """Returns the values of used anchors in the order in which all were given; NaN for the others."""
+    every = np.full(count, np.nan)
+    every[used] = values
+    return every
 
 
 def _median(values: Float64[np.ndarray, "n"]) -> float:
@@ -380,7 +403,7 @@ def _correction(
     It is where its held-out errors beat the plain fit's.
     """
     points = _points(fit.space, known, anchors)
-    fold = folds(points)
+    fold = folds(points.tile)
     depth = fit.depth(known.values[::PIXEL_STEP, ::PIXEL_STEP])
     fitted = _depth_of(fit.space, line.scale * points.x + line.shift)
     height, width = known.values.shape
@@ -465,7 +488,11 @@ def _corrected(
     inliers[used] = field.inliers
     errors = np.abs(np.expm1(-field.residuals[field.inliers]))
     return replace(
-        fit, inliers=inliers, median_error=_median(errors), held_out_error=_median(held_out), corrected=True
+        fit,
+        inliers=inliers,
+        median_error=_median(errors),
+        held_out_errors=_spread(held_out, used, len(inliers)),
+        corrected=True,
     )
 
 

@@ -114,7 +114,7 @@ def fit_field(
         prior = (opinion.amplitude / noise.tau) ** 2 * shares
     posterior = _Problem.of(basis, fitted.y, precision).solve(prior)
     held_out, stretch = np.full(len(uv), np.nan), np.full(len(uv), np.nan)
-    spread, fold = noise.spread(points), folds(points)
+    spread, fold = noise.spread(points), folds(points.tile)
     for one in range(FOLDS):
         kept, left = fold[chosen] != one, fold == one
         errors = fold_errors[:, one]

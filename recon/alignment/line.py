@@ -145,7 +145,7 @@ def _refined(points: Points, start: tuple[float, float], noise: Noise, with_shif
     spread = noise.spread(points)
     residuals = points.y - scale * points.x - shift
     fold_lines = _fold_lines(points, spread, (scale, shift), with_shift)
-    scales, shifts = fold_lines[folds(points)].T
+    scales, shifts = fold_lines[folds(points.tile)].T
     held_out = scales * points.x + shifts
     judged = np.isfinite(held_out)
     if judged.sum() >= MIN_JUDGED:
@@ -284,15 +284,21 @@ def _scaled_to(residuals: Float64[np.ndarray, "n"], points: Points, noise: Noise
     return noise
 
 
-def folds(points: Points) -> Int64[np.ndarray, "n"]:
+def folds(tile: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
     """Returns the fold of each point: tiles of one fold share no side and lie all over the picture."""
-    return (points.tile % TILES + 2 * (points.tile // TILES)) % FOLDS
+    return (tile % TILES + 2 * (tile // TILES)) % FOLDS
+
+
+def tiles(uv: Float64[np.ndarray, "n 2"], width: int, height: int) -> Int64[np.ndarray, "n"]:
+    """Returns the tile of each point inside a picture."""
+    column, row = (TILES * uv / [width, height]).astype(np.int64).T
+    return column + TILES * row
 
 
 def _fold_lines(
     points: Points, spread: Float64[np.ndarray, "n"], start: tuple[float, float], with_shift: bool
 ) -> Float64[np.ndarray, "f 2"]:
-    fold = folds(points)
+    fold = folds(points.tile)
     lines = np.full((FOLDS, 2), np.nan)
     for held_out in range(FOLDS):
         kept = fold != held_out

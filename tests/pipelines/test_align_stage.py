@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from pipelines.stages import Align
-from recon import synthetic
-from recon.alignment import Alignment
+from recon import interpolation, synthetic
+from recon.alignment import Alignment, fold_of
 from recon.errors import ViewError
 from recon.scene import DepthMap, Prediction, Scene, SparseDepth, View
 from recon.synthetic import Capture, PointSampling
+from recon.synthetic.distortion import smooth_field
 
 SIZE = (96, 72)
 
@@ -81,3 +82,18 @@ def test_a_scene_without_points_says_so(capture: Capture) -> None:
     none = SparseDepth(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     with pytest.raises(ViewError, match="no sparse points"):
         aligned(replace(capture.scene, cloud=None), view, none, prediction)
+
+
+@pytest.mark.parametrize("strength", [0.02, 0.7])
+def test_no_prediction_makes_held_out_points_worse_than_none(capture: Capture, strength: float) -> None:
+    filled = 0
+    for number, view in enumerate(capture.scene.views[:4]):
+        exact, points = capture.depth_maps[view.name], capture.scene.anchors(view)
+        rough = strength * smooth_field(exact.depth > 0, np.random.default_rng(number), cycles=8.0)
+        weak = Prediction((exact.depth * np.exp(rough)).astype(np.float32), "scale", exact.normals)
+        result = aligned(capture.scene, view, points, weak)
+        fold = fold_of(points, view.camera)
+        errors = np.abs(np.log(interpolation.predict_held_out(points, view.camera, fold) / points.depth))
+        assert result.fit.held_out_error <= 1.1 * np.median(np.nan_to_num(errors, nan=1.0))
+        filled += result.note != ""
+    assert filled < 2 if strength < 0.1 else filled > 2

@@ -51,7 +51,7 @@ def make_fit(held_out_error: float = 0.02) -> Fit:
         predicted=x,
         target=target,
         median_error=0.01,
-        held_out_error=held_out_error,
+        held_out_errors=np.full(30, held_out_error),
         corrected=False,
         plain_held_out_error=held_out_error,
     )
