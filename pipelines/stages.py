@@ -33,7 +33,7 @@ from recon.alignment import Alignment, Correction, Fit
 from recon.consistency import Agreement
 from recon.errors import InputError, PipelineError, ViewError
 from recon.fusion import TSDFVolume
-from recon.geometry import normals_from_depth
+from recon.geometry import normals_from_depth, pixel_centers, sample_depth
 from recon.io import colmap, images
 from recon.io.colmap import ColmapModel, SfmOptions
 from recon.io.sequences import Frame, Sequence
@@ -387,15 +387,16 @@ class Match:
     neighbours: int = 4
     """Photos that each is compared with; 0 for no comparison."""
 
-    max_size: int = 1600
-    """Longer side of the other photos, px; never more than that of the depth."""
+    max_size: int = 1024
+    """Longer side of the compared photos and so of the depth, px: at most the photos', at least that of
+    predictions."""
 
     camera_error_px: float = 0.1
     """Standard deviation of where the cameras put a point in another photo, px."""
 
     makes: ClassVar[str] = "measured"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(
         self,
@@ -407,15 +408,18 @@ class Match:
         image: ByView[np.ndarray],
         mask: Bool[np.ndarray, "h w"],
     ) -> Measurement:
-        """Returns what the photos say, at the size of the refined depth; nothing where they say nothing."""
+        """Returns what the photos say, at their size; nothing where they say nothing."""
         prior = refined[view.name].depth_map
         if not aligned.has_own_normals:
             prior = _masked(self._wide(view, scene, prior), _resized_mask(mask, prior.camera))
+        if self.neighbours:
+            prior = _enlarged(prior, view.camera.fitted(self.max_size))
         chosen = []
         if self.neighbours and scene.cloud is not None:
             chosen = photometric.choose_neighbours(scene, view, count=self.neighbours)
         others = [near for near in chosen if near.name in image and near.name in refined]
-        photos = [_photo(near, image[near.name], near.camera.fitted(self._size(prior))) for near in others]
+        size = max(prior.camera.width, prior.camera.height)
+        photos = [_photo(near, image[near.name], near.camera.fitted(size)) for near in others]
         return photometric.refine(
             _photo(view, image[view.name], prior.camera),
             prior,
@@ -437,8 +441,25 @@ class Match:
             sigma=np.where(known, depth_map.sigma, flat.sigma),
         )
 
-    def _size(self, prior: DepthMap) -> int:
-        return min(self.max_size, max(prior.camera.width, prior.camera.height))
+
+def _enlarged(depth_map: DepthMap, camera: Camera) -> DepthMap:
+    """Returns the map at the size of a larger camera, nothing mixed over depth edges; no smaller one."""
+    made = depth_map.camera
+    if camera.width <= made.width or camera.height <= made.height:
+        return depth_map
+    centers = pixel_centers(camera.width, camera.height) * [
+        made.width / camera.width,
+        made.height / camera.height,
+    ]
+    rows, columns = np.moveaxis(centers, -1, 0)[::-1].astype(np.int64)
+    depth = sample_depth(depth_map.depth, centers.reshape(-1, 2)).reshape(rows.shape)
+    known = depth > 0
+    return DepthMap(
+        camera=camera,
+        depth=depth.astype(np.float32),
+        normals=np.where(known[..., None], depth_map.normals[rows, columns], 0),
+        sigma=np.where(known, depth_map.sigma[rows, columns], 0),
+    )
 
 
 def _photo(view: View, image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> photometric.Photo:
@@ -453,7 +474,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(
         self,
@@ -474,7 +495,7 @@ class Settle:
             (measured[other.name].depth_map, other.cam_from_world) for other in near if other.name in measured
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
-        merged = photometric.merge(refined.depth_map, checked.depth_map)
+        merged = photometric.merge(_enlarged(refined.depth_map, own.depth_map.camera), checked.depth_map)
         if not aligned.has_own_normals:
             return refinement.unrefined(merged)
         with one_torch_thread():
