@@ -1,0 +1,221 @@
+"""Furnished rooms, and the table-tops in them."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from lotus.scenes import furniture as f
+from lotus.scenes import materials as m
+from lotus.scenes import objects
+from lotus.scenes import textures as kinds
+from lotus.scenes.description import MAX_LIGHTS
+from lotus.scenes.solids import Thing, box, placed, solid
+from lotus.scenes.description import Shape
+
+
+class Layout(NamedTuple):
+    """A scene before its camera is chosen to be good."""
+
+    kind: str
+    thing: Thing
+    lights: np.ndarray
+    air: np.ndarray
+    eye: np.ndarray
+    target: np.ndarray
+
+
+Walls = tuple[float, float, float]
+"""Half width, half depth, height of a room."""
+
+
+def shell(rng: np.random.Generator, walls: Walls) -> Thing:
+    """Returns floor, ceiling and walls."""
+    w, d, h = walls
+    paint = m.wall(rng)
+    others = [paint if rng.random() < 0.7 else m.wall(rng) for _ in range(4)]
+    ceiling = m.plain(rng, m.grey(rng, 0.5, 0.9)) if rng.random() < 0.8 else m.wall(rng)
+    t = 0.1
+    return [
+        box((0, 0, -t), (w + t, d + t, t), m.floor(rng)),
+        box((0, 0, h + t), (w + t, d + t, t), ceiling),
+        box((-w - t, 0, h / 2), (t, d + t, h / 2), others[0]),
+        box((w + t, 0, h / 2), (t, d + t, h / 2), others[1]),
+        box((0, -d - t, h / 2), (w + t, t, h / 2), others[2]),
+        box((0, d + t, h / 2), (w + t, t, h / 2), others[3]),
+    ]
+
+
+def _against_walls(rng: np.random.Generator, walls: Walls, amount: float) -> Thing:
+    """Returns furniture along the four walls."""
+    w, d, h = walls
+    thing: Thing = []
+    for side in range(4):
+        length, away = (2 * w, d) if side % 2 == 0 else (2 * d, w)
+        yaw = -side * math.pi / 2
+        x = -length / 2 + rng.uniform(0.1, 0.8)
+        while x < length / 2 - 0.5 and len(thing) < 190:
+            width = min(rng.uniform(0.6, 2.2), length / 2 - x - 0.1)
+            if width < 0.5:
+                break
+            if rng.random() < amount:
+                one, deep = _stand(rng, width, h)
+                local = (x + width / 2, away - deep / 2 - 0.02, 0)
+                thing += placed(placed(one, local), (0, 0, 0), yaw)
+            else:
+                on_wall = f.hanging(rng) if rng.random() < 0.7 else f.door(rng)
+                z = 0 if len(on_wall) == 3 and on_wall[0].half[2] > 1 else rng.uniform(1.2, 1.8)
+                thing += placed(placed(on_wall, (x + width / 2, away - 0.002, z)), (0, 0, 0), yaw)
+            x += width + rng.uniform(0, 0.5)
+    return thing
+
+
+def _stand(rng: np.random.Generator, width: float, h: float) -> tuple[Thing, float]:
+    """Returns a piece of furniture of about this width for a wall, with its depth."""
+    roll = rng.random()
+    if roll < 0.2:
+        deep = rng.uniform(0.25, 0.4)
+        return f.shelf(
+            rng, (min(width, 1.2), deep, rng.uniform(0.8, min(2.2, h - 0.1))), rng.uniform(0.5, 1)
+        ), deep
+    if roll < 0.4:
+        deep = rng.uniform(0.35, 0.6)
+        high = rng.uniform(0.5, 1.2) if rng.random() < 0.7 else min(2.1, h - 0.1)
+        return f.cabinet(rng, (width, deep, high), int(rng.integers(0, 6))), deep
+    if roll < 0.55:
+        return f.desk(rng, (max(width, 1.0), 0.7, rng.uniform(0.7, 0.78))), 0.75
+    if roll < 0.7:
+        return f.kitchen(rng, width), 0.62
+    if roll < 0.85 and width > 0.8:
+        return f.sofa(rng, width), 0.95
+    if roll < 0.92 and width > 0.9:
+        return f.bed(rng, width), 2.1
+    return objects.plant(rng, rng.uniform(0.25, 0.6)), 0.6
+
+
+def _middle(rng: np.random.Generator, walls: Walls, busy: float) -> tuple[Thing, np.ndarray]:
+    """Returns a table with chairs and things on the floor, and the middle of the table's top."""
+    w, d, _ = walls
+    thing: Thing = []
+    at = np.array([rng.uniform(-0.35, 0.35) * w, rng.uniform(-0.35, 0.35) * d, 0])
+    size = (rng.uniform(0.8, 1.9), rng.uniform(0.6, 1.0), rng.choice([0.4, 0.72, 0.75]))
+    yaw = rng.choice([0, math.pi / 2]) + rng.normal(0, 0.15)
+    thing += placed(f.table(rng, size, int(busy * rng.integers(2, 10))), at, yaw)
+    if size[2] > 0.5:
+        for k in range(rng.integers(0, 5)):
+            x, y = (rng.uniform(-0.35, 0.35) * size[0], -size[1] / 2 - rng.uniform(-0.1, 0.3))
+            one = placed(placed(f.chair(rng), (x, y, 0), 0), (0, 0, 0), math.pi * (k % 2))
+            one = placed(one, (0, 0, 0), rng.normal(0, 0.1))
+            thing += placed(one, at, yaw)
+    for _ in range(int(busy * rng.integers(0, 6))):
+        x, y = rng.uniform(-0.8, 0.8, 2) * (w, d)
+        roll = rng.random()
+        one = (
+            f.chair(rng)
+            if roll < 0.3
+            else objects.blob(rng, rng.uniform(0.1, 0.35))
+            if roll < 0.6
+            else (
+                objects.plant(rng, rng.uniform(0.2, 0.5))
+                if roll < 0.75
+                else objects.cloth(rng, rng.uniform(0.2, 0.6))
+            )
+        )
+        thing += placed(one, (x, y, 0), rng.uniform(0, 6.28))
+    if rng.random() < 0.5:
+        half = (rng.uniform(0.5, 1.5), rng.uniform(0.4, 1.0), 0.004)
+        thing += placed(
+            [box((0, 0, 0.004), half, m.rug(rng))], (at[0], at[1], 0), rng.choice([yaw, rng.uniform(0, 3)])
+        )
+    return thing, at + (0, 0, size[2])
+
+
+def _lights(rng: np.random.Generator, walls: Walls) -> tuple[np.ndarray, Thing]:
+    """Returns 1 to 3 lamps near the ceiling or on stands, and what is seen of them."""
+    w, d, h = walls
+    lights, thing = np.zeros((MAX_LIGHTS, 8)), []
+    for k in range(rng.choice([1, 1, 2, 2, 3])):
+        warm = rng.uniform(0, 1)
+        colour = np.array([1.0, 1.0 - 0.25 * warm, 1.0 - 0.55 * warm]) * rng.uniform(0.5, 2.0)
+        position = (rng.uniform(-0.8, 0.8) * w, rng.uniform(-0.8, 0.8) * d, h - rng.uniform(0.05, 0.9))
+        radius = rng.uniform(0.03, 0.4)
+        lights[k] = (1, *position, *colour, radius)
+        shade = m.material(rng, kinds.PLAIN, (tuple(np.minimum(colour, 1)),), emission=rng.uniform(1, 4))
+        r = rng.uniform(0.08, 0.25)
+        thing.append(solid(Shape.ELLIPSOID, position, (r, r, r * rng.uniform(0.15, 1)), shade))
+    if rng.random() < 0.35:  # sun through a side that is open to light only
+        direction = np.array([rng.normal(0, 1), rng.normal(0, 1), rng.uniform(0.3, 1.5)])
+        del direction
+    return lights, thing
+
+
+def _air(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+    """Returns ambient light of a room."""
+    tint = 1 + 0.2 * rng.uniform(-1, 1, 3) * (1, 0.3, 1)
+    ambient = np.exp(rng.uniform(np.log(low), np.log(high))) * tint
+    return np.array(
+        [*ambient, *ambient, *ambient, 0.0, 0.0, rng.uniform(0.3, 1.8), rng.uniform(0.1, 0.7), 0.0]
+    )
+
+
+def room(rng: np.random.Generator) -> Layout:
+    """Returns a furnished room, seen from within."""
+    walls = (rng.uniform(1.3, 3.5), rng.uniform(1.3, 3.5), rng.uniform(2.2, 3.0))
+    w, d, h = walls
+    busy = rng.uniform(0.3, 1.5)
+    middle, top = _middle(rng, walls, busy)
+    lights, lamps = _lights(rng, walls)
+    thing = shell(rng, walls) + lamps + middle
+    side = rng.integers(4)
+    at = (
+        rng.uniform(-0.4, 0.4) * (w if side % 2 == 0 else d),
+        (d if side % 2 == 0 else w) - 0.002,
+        rng.uniform(0.7, 1.1),
+    )
+    opening = f.window(rng, rng.uniform(0.7, 1.8), rng.uniform(0.8, 1.4))
+    thing += placed(placed(opening, at), (0, 0, 0), -side * math.pi / 2)
+    thing += _against_walls(rng, walls, rng.uniform(0.4, 0.95))
+    if rng.random() < 0.4:  # close and steep onto the table
+        reach = rng.uniform(0.5, 1.3)
+        heading, pitch = rng.uniform(0, 6.28), rng.uniform(0.35, 1.2)
+        away = np.array(
+            [math.cos(heading) * math.cos(pitch), math.sin(heading) * math.cos(pitch), math.sin(pitch)]
+        )
+        eye = np.clip(top + reach * away, (-w + 0.2, -d + 0.2, 0.3), (w - 0.2, d - 0.2, h - 0.1))
+        return Layout("room", thing, lights, _air(rng, 0.08, 0.8), eye, top + rng.normal(0, 0.15, 3))
+    eye = np.array(
+        [rng.uniform(-0.9, 0.9) * w, rng.uniform(-0.9, 0.9) * d, rng.uniform(0.7, min(2.0, h - 0.2))]
+    )
+    aim = np.array([rng.uniform(-0.8, 0.8) * w, rng.uniform(-0.8, 0.8) * d, rng.uniform(0.2, 1.4)])
+    return Layout("room", thing, lights, _air(rng, 0.08, 0.8), eye, aim)
+
+
+def tabletop(rng: np.random.Generator) -> Layout:
+    """Returns a table, desk or counter close by, full of things, with the room behind."""
+    walls = (rng.uniform(1.0, 2.5), rng.uniform(1.0, 2.5), rng.uniform(2.2, 2.8))
+    w, d, h = walls
+    size = (rng.uniform(0.8, 1.8), rng.uniform(0.6, 1.0), rng.uniform(0.6, 0.8))
+    choice = objects.DESK if rng.random() < 0.45 else objects.SMALL
+    one = f.table(rng, size, int(rng.integers(5, 22)), choice)
+    against = rng.random() < 0.5
+    at = np.array(
+        [rng.uniform(-0.2, 0.2) * w, d - size[1] / 2 - 0.02 if against else rng.uniform(-0.3, 0.3) * d, 0]
+    )
+    lights, lamps = _lights(rng, walls)
+    thing = shell(rng, walls) + lamps + placed(one, at, 0 if against else rng.normal(0, 0.4))
+    thing += _against_walls(rng, walls, rng.uniform(0.2, 0.8)) if not against else []
+    for _ in range(3 if against else 0):
+        thing += placed(f.hanging(rng), (at[0] + rng.uniform(-0.8, 0.8), d - 0.002, rng.uniform(1.0, 1.7)))
+    top = at + (0, 0, size[2])
+    target = top + (
+        rng.uniform(-0.3, 0.3) * size[0],
+        rng.uniform(-0.3, 0.3) * size[1],
+        rng.uniform(-0.05, 0.15),
+    )
+    reach, pitch = rng.uniform(0.3, 1.2), rng.uniform(0.15, 1.3)
+    heading = -math.pi / 2 + (rng.normal(0, 0.6) if against else rng.uniform(0, 6.28))
+    away = np.array(
+        [math.cos(heading) * math.cos(pitch), math.sin(heading) * math.cos(pitch), math.sin(pitch)]
+    )
+    eye = np.clip(target + reach * away, (-w + 0.15, -d + 0.15, 0.3), (w - 0.15, d - 0.15, h - 0.1))
+    return Layout("tabletop", thing, lights, _air(rng, 0.08, 0.8), eye, target)
