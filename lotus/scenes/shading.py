@@ -27,9 +27,10 @@ def radiance(
     """Returns the light that reaches the camera (linear RGB), depth and normals."""
     depth, index = np.zeros((height, width), np.float32), np.full((height, width), -1)
     normals, albedo, light, extra = np.zeros((4, height, width, 3), np.float32)
-    view = (K, *_rays_of(scene), scene.seed & 0xFFFFFF)
+    rotation, position = _rays_of(scene)
+    view = (K, rotation, position, scene.seed & 0xFFFFFF)
     layers = (depth, index, normals, albedo, light, extra)
-    world = build_world(scene.solids, scene.count)
+    world = build_world(scene.solids, scene.count, position)
     _trace(0, height, world, scene.lights, scene.air, view, layers)
     colours = albedo * _smoothed(light, index, normals) + extra
     if scene.air[9] > 0.0:
@@ -40,8 +41,9 @@ def radiance(
 
 def probe(scene: SceneDescription) -> tuple[Float64[np.ndarray, "n n"], Int64[np.ndarray, "n n"]]:
     """Returns depth and index of the solid (-1 sky) on a coarse square grid over the view."""
-    world = build_world(scene.solids, scene.count)
-    return _probed(world, *_rays_of(scene), math.tan(0.5 * scene.fov))
+    rotation, position = _rays_of(scene)
+    world = build_world(scene.solids, scene.count, position)
+    return _probed(world, rotation, position, math.tan(0.5 * scene.fov))
 
 
 def _rays_of(scene: SceneDescription) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "3"]]:

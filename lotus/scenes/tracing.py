@@ -9,6 +9,7 @@ import math
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
+from jaxtyping import Float64
 
 from lotus.scenes.description import Solids
 from lotus.scenes.intersection import first_hit
@@ -33,11 +34,11 @@ class World(NamedTuple):
     materials: np.ndarray
 
 
-def build_world(solids: Solids, count: int) -> World:
-    """Returns the first `count` solids with their tree."""
+def build_world(solids: Solids, count: int, eye: Float64[np.ndarray, "3"]) -> World:
+    """Returns the first `count` solids with their tree; of two branches the nearer to the eye comes first."""
     shapes, centres, rotations, halves, forms, materials = (column[:count] for column in solids)
     frames = np.concatenate([rotations.reshape(count, 9), centres, halves], axis=1)
-    return World(*_build_tree(frames), shapes, frames, forms, materials)
+    return World(*_build_tree(frames, eye), shapes, frames, forms, materials)
 
 
 @compiled
@@ -85,7 +86,18 @@ def _split(boxes: Any, part: Any) -> Any:
 
 @compiled
 @no_type_check
-def _build_tree(frames: Any) -> Any:
+def _distance(boxes: Any, part: Any, eye: Any) -> Any:
+    """Returns the square of the distance from the eye to the box around some boxes."""
+    total = 0.0
+    for axis in range(3):
+        low, high = boxes[part, axis].min(), boxes[part, axis + 3].max()
+        total += max(low - eye[axis], 0.0, eye[axis] - high) ** 2
+    return total
+
+
+@compiled
+@no_type_check
+def _build_tree(frames: Any, eye: Any) -> Any:
     """Returns (boxes, leaves, skips) of a `World`."""
     solid_boxes = _solid_boxes(frames)
     count = len(frames)
@@ -107,8 +119,13 @@ def _build_tree(frames: Any) -> Any:
         else:
             part, first = _split(solid_boxes, order[start:stop].copy())
             order[start:stop] = part
-            stack[depth, 0], stack[depth, 1] = start + first, stop
-            stack[depth + 1, 0], stack[depth + 1, 1] = start, start + first
+            middle = start + first
+            near = _distance(solid_boxes, order[start:middle], eye) <= _distance(
+                solid_boxes, order[middle:stop], eye
+            )
+            last, next_one = (depth, depth + 1) if near else (depth + 1, depth)
+            stack[last, 0], stack[last, 1] = middle, stop
+            stack[next_one, 0], stack[next_one, 1] = start, middle
             depth += 2
         node += 1
     return boxes, leaves, skips
