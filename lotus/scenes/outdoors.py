@@ -54,7 +54,7 @@ def daylight(rng: np.random.Generator) -> tuple[Float64[np.ndarray, "l 8"], Floa
     zenith = np.array([0.9 - 0.65 * blue, 0.95 - 0.5 * blue, 1.0 - 0.1 * blue]) * rng.uniform(0.5, 1.1)
     horizon = np.array([0.85, 0.9, 0.95]) * rng.uniform(0.7, 1.2) + warm * np.array([0.3, 0.05, -0.2])
     ambient = (zenith + horizon) * rng.uniform(0.2, 0.5)
-    fog = rng.uniform(0.002, 0.06) if rng.random() < 0.4 else 0.0
+    fog = rng.uniform(0.001, 0.03) if rng.random() < 0.25 else 0.0
     return lights, np.array(
         [*ambient, *horizon, *zenith, fog, clouds, rng.uniform(1, 4), 0.6, rng.integers(1000)]
     )

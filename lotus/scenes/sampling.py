@@ -1,6 +1,7 @@
 """A scene from a seed: kind, layout, camera; views that teach nothing are drawn again."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float64
@@ -23,17 +24,19 @@ MIN_SOLIDS = 5
 
 def sample(seed: int) -> SceneDescription:
     """Returns the scene of a seed: always the same, and worth looking at."""
-    for attempt in range(ATTEMPTS):
-        rng = np.random.default_rng((seed, attempt))
-        scene = _draw(rng, seed)
-        if _is_good(scene) or attempt == ATTEMPTS - 1:
-            return scene
-    raise AssertionError
-
-
-def _draw(rng: np.random.Generator, seed: int) -> SceneDescription:
     makers, shares = zip(*KINDS, strict=True)
-    layout: Layout = makers[rng.choice(len(makers), p=shares)](rng)
+    make = makers[np.random.default_rng(seed).choice(len(makers), p=shares)]
+    for attempt in range(ATTEMPTS):
+        scene = _draw(make, np.random.default_rng((seed, attempt)), seed)
+        if _is_good(scene):
+            break
+    return scene
+
+
+def _draw(
+    make: Callable[[np.random.Generator], Layout], rng: np.random.Generator, seed: int
+) -> SceneDescription:
+    layout = make(rng)
     solids, count = table_of(layout.thing)
     return SceneDescription(
         seed,
