@@ -250,7 +250,9 @@ def _marched(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
     before = _side(shape, h, forms, i, (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]))
     if before < 0.0 and shape == 6 and forms[i, 8] < 0.5:
         return best  # through an end, or from inside
-    while t < leave and t < best:
+    for _ in range(MARCH_STEPS + 1):
+        if t >= leave or t >= best:
+            break
         high = t + max(abs(before) / rate, least)
         after = _side(shape, h, forms, i, (o[0] + high * d[0], o[1] + high * d[1], o[2] + high * d[2]))
         if (before > 0.0) != (after > 0.0):
