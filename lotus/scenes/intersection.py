@@ -21,7 +21,7 @@ NONE = np.inf
 TURN = 0.5 / math.pi
 NEWTON_STEPS = 24  # 4 to 6 do, but at silhouettes
 TRACE_STEPS = 48
-MARCH_STEPS = 150  # shares of the way through the box that a step has at least
+MARCH_STEPS = 64  # shares of the way through the box that a step has at least
 FALSE_POSITIONS = 12
 
 
@@ -253,7 +253,7 @@ def _marched(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
     for _ in range(MARCH_STEPS + 1):
         if t >= leave or t >= best:
             break
-        high = t + max(abs(before) / rate, least)
+        high = t + max(1.4 * abs(before) / rate, least)
         after = _side(shape, h, forms, i, (o[0] + high * d[0], o[1] + high * d[1], o[2] + high * d[2]))
         if (before > 0.0) != (after > 0.0):
             t = _root(shape, h, forms, i, (o, d, t, high, before, after))

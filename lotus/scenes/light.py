@@ -39,47 +39,63 @@ def bumped(materials: Any, i: int, q: Any, w: Any, footprint: Any) -> Any:
 @compiled
 @no_type_check
 def jitter_of(row: int, column: int, seed: int) -> Any:
-    """Returns 4 numbers of a pattern that covers the unit cube every 4 x 4 pixels (the R3 sequence of Roberts 2018)."""
+    """Returns 5 numbers of a pattern that covers the unit cube every 4 x 4 pixels (the R3 sequence of Roberts 2018)."""
     k = 4 * ((row & 1) * 2 + ((row >> 1) & 1)) + ((column & 1) * 2 + ((column >> 1) & 1))
     shift = hashed(row >> 2, column >> 2, seed)
     a = (0.7548776662 * k + shift) % 1.0
     b = (0.5698402910 * k + hashed(row >> 2, column >> 2, seed + 1)) % 1.0
     c = (0.8191725134 * k + hashed(row >> 2, column >> 2, seed + 2)) % 1.0
-    return a, b, c, ((k + shift) / 16.0) % 1.0
+    return a, b, c, ((k + shift) / 16.0) % 1.0, (0.6180339887 * k + shift) % 1.0
 
 
 @compiled
 @no_type_check
-def from_lights(world: Any, lights: Any, surface: Any, jitter: Any, blockers: Any, out: Any) -> None:
-    """Writes diffuse and specular light (rgb, rgb) from the lamps; one shadow ray each."""
+def _toward(lights: Any, k: int, point: Any, normal: Any, jitter: Any) -> Any:
+    """Returns direction (unit) and distance of a place on light k, and how much light it sends without shadow."""
+    angle, reach = 6.2832 * jitter[0], math.sqrt(jitter[1]) * lights[k, 7]
+    x, y, z = lights[k, 1] + reach * math.cos(angle), lights[k, 2] + reach * math.sin(angle), lights[k, 3]
+    distance, strength = FAR, 1.0
+    if lights[k, 0] == 1.0:
+        x, y, z = x - point[0], y - point[1], z - point[2]
+        distance = math.sqrt(x * x + y * y + z * z)
+        strength = 1.0 / (0.15 + distance * distance)
+    d = unit((x, y, z))
+    return d, distance, strength * max(d[0] * normal[0] + d[1] * normal[1] + d[2] * normal[2], 0.0)
+
+
+@compiled
+@no_type_check
+def from_lights(world: Any, lights: Any, surface: Any, jitter: Any, blockers: Any) -> Any:
+    """Returns diffuse and specular light from the lamps by one shadow ray.
+
+    The lamp is chosen with a chance in proportion to what it sends, and stands for all (importance sampling).
+    """
     point, normal, view, i = surface
-    shine, gloss = world.materials[i, 12], world.materials[i, 13]
-    out[:] = 0.0
+    total, chosen = 0.0, -1
     for k in range(len(lights)):
-        if lights[k, 0] == 0.0:
-            continue
-        angle, reach = 6.2832 * jitter[0], math.sqrt(jitter[1]) * lights[k, 7]
-        x, y, z = lights[k, 1] + reach * math.cos(angle), lights[k, 2] + reach * math.sin(angle), lights[k, 3]
-        distance, strength = FAR, 1.0
-        if lights[k, 0] == 1.0:
-            x, y, z = x - point[0], y - point[1], z - point[2]
-            distance = math.sqrt(x * x + y * y + z * z)
-            strength = 1.0 / (0.15 + distance * distance)
-        d = unit((x, y, z))
-        strength *= d[0] * normal[0] + d[1] * normal[1] + d[2] * normal[2]
-        if strength < 2e-3:
-            continue
-        blockers[k] = blocker(world, point, d, distance - 0.02, blockers[k])
-        if blockers[k] >= 0:
-            continue
-        bright = 0.0
-        if shine > 0.0:
-            half = unit((d[0] - view[0], d[1] - view[1], d[2] - view[2]))
-            cosine = max(half[0] * normal[0] + half[1] * normal[1] + half[2] * normal[2], 0.0)
-            bright = shine * 0.05 * (gloss + 8.0) * cosine**gloss
-        for c in range(3):
-            out[c] += strength * lights[k, 4 + c]
-            out[3 + c] += strength * bright * lights[k, 4 + c]
+        if lights[k, 0] != 0.0:
+            total += _toward(lights, k, point, normal, jitter)[2] * lights[k, 5]
+    threshold = jitter[4] * total
+    for k in range(len(lights)):
+        if lights[k, 0] != 0.0:
+            share = _toward(lights, k, point, normal, jitter)[2] * lights[k, 5]
+            if share > 0.0 and threshold <= share:
+                chosen = k
+                break
+            threshold -= share
+    if chosen < 0 or total < 1e-3:
+        return 0.0, 0.0, 0.0, 0.0
+    d, distance, _ = _toward(lights, chosen, point, normal, jitter)
+    blockers[chosen] = blocker(world, point, d, distance - 0.02, blockers[chosen])
+    if blockers[chosen] >= 0:
+        return 0.0, 0.0, 0.0, 0.0
+    strength = total / lights[chosen, 5]
+    bright, gloss = 0.0, world.materials[i, 13]
+    if world.materials[i, 12] > 0.0:
+        h = unit((d[0] - view[0], d[1] - view[1], d[2] - view[2]))
+        cosine = max(h[0] * normal[0] + h[1] * normal[1] + h[2] * normal[2], 0.0)
+        bright = world.materials[i, 12] * 0.05 * (gloss + 8.0) * cosine**gloss
+    return strength * lights[chosen, 4], strength * lights[chosen, 5], strength * lights[chosen, 6], bright
 
 
 @compiled
@@ -99,11 +115,13 @@ def from_around(world: Any, air: Any, point: Any, normal: Any, jitter: Any) -> A
     if found < 0:
         return air[0] * height, air[1] * height, air[2] * height
     opened = (reach / air[11]) ** 0.7
-    m, glow, bounce = world.materials, world.materials[found, 14], 0.45 * (1.0 - opened)
+    m = world.materials
+    opened = 1.0 if m[found, 14] > 0.0 else opened
+    bounce = 0.45 * (1.0 - opened)
     return (
-        air[0] * height * (opened + bounce * m[found, 1]) + glow * m[found, 1],
-        air[1] * height * (opened + bounce * m[found, 2]) + glow * m[found, 2],
-        air[2] * height * (opened + bounce * m[found, 3]) + glow * m[found, 3],
+        air[0] * height * (opened + bounce * m[found, 1]),
+        air[1] * height * (opened + bounce * m[found, 2]),
+        air[2] * height * (opened + bounce * m[found, 3]),
     )
 
 

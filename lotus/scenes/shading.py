@@ -88,7 +88,7 @@ def _trace(start: int, stop: int, world: Any, lights: Any, air: Any, view: Any, 
     depth, index, normals, albedo, light, extra = layers
     o = (position[0], position[1], position[2])
     blockers = np.full(len(lights), -1)
-    out, i = np.zeros(6), -1
+    i = -1
     for row in range(start, stop):
         for column in range(depth.shape[1]):
             x, y = (column + 0.5 - K[0, 2]) / K[0, 0], (row + 0.5 - K[1, 2]) / K[1, 1]
@@ -121,11 +121,11 @@ def _trace(start: int, stop: int, world: Any, lights: Any, air: Any, view: Any, 
             point = (p[0] + lift * w[0], p[1] + lift * w[1], p[2] + lift * w[2])
             jitter = jitter_of(row, column, seed)
             tilted = bumped(world.materials, i, q, w, footprint)
-            from_lights(world, lights, (point, tilted, u, i), jitter, blockers, out)
+            direct = from_lights(world, lights, (point, tilted, u, i), jitter, blockers)
             around = from_around(world, air, point, w, jitter)
             for c in range(3):
-                light[row, column, c] = out[c] + around[c]
-                extra[row, column, c] = out[3 + c]
+                light[row, column, c] = direct[c] + around[c]
+                extra[row, column, c] = direct[3] * direct[c]
             if world.materials[i, 17] > 0.0:
                 mirrored = reflection(world, lights, air, (point, tilted, u, i), footprint)
                 for c in range(3):
@@ -169,12 +169,12 @@ def _soften(world: Any, air: Any, view: Any, layers: Any, colours: Any) -> None:
     index, normals, light, extra = layers
     height, width = index.shape
     o = (position[0], position[1], position[2])
-    f = world.frames
+    f, total = world.frames, np.zeros(3)
     for row in range(1, height - 1):
         for column in range(1, width - 1):
             if not _is_edge(index, normals, row, column):
                 continue
-            total = np.zeros(3)
+            total[:] = 0.0
             i = index[row, column]
             for k in range(4):
                 x = (column + 0.25 + 0.5 * (k & 1) + 0.125 * (k >> 1) - K[0, 2]) / K[0, 0]

@@ -93,12 +93,10 @@ def _cells(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
 
 @compiled
 @no_type_check
-def _hue(tone: Any) -> Any:
-    """Returns a saturated colour."""
-    r = 0.5 + 0.5 * math.cos(6.2832 * tone)
-    g = 0.5 + 0.5 * math.cos(6.2832 * (tone - 0.33))
-    b = 0.5 + 0.5 * math.cos(6.2832 * (tone - 0.67))
-    return r, g, b
+def _ink(seed: Any, k: Any) -> Any:
+    """Returns a colour, more often dark than bright."""
+    bright = 0.1 + 0.9 * hashed(k, 4, seed)
+    return bright * hashed(k, 1, seed), bright * hashed(k, 2, seed), bright * hashed(k, 3, seed)
 
 
 @compiled
@@ -118,8 +116,8 @@ def _text(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
 @no_type_check
 def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns colours of a made-up painting or poster: a sky, a ground line, blobs, boxes, some text."""
-    r, g, b = _hue(hashed(1, 2, seed))
-    r2, g2, b2 = _hue(hashed(3, 4, seed))
+    r, g, b = _ink(seed, 20)
+    r2, g2, b2 = _ink(seed, 21)
     style = hashed(9, 9, seed)
     w = fbm(u * 3.0, v * 3.0, seed, 3.0 * footprint, 5)
     horizon = 0.3 + 0.4 * hashed(5, 5, seed) + 0.3 * (fbm(u * 4.0, 0.5, seed + 3, 4.0 * footprint, 4) - 0.5)
@@ -129,7 +127,7 @@ def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     elif style < 0.7:  # blocks
         n = 2.0 + math.floor(5.0 * hashed(6, 6, seed))
         tone = hashed(int(math.floor(u * n)), int(math.floor(v * n)), seed + 5)
-        rr, gg, bb = _hue(tone)
+        rr, gg, bb = _ink(seed, int(40.0 * tone))
         r, g, b = 0.5 * (r + rr), 0.5 * (g + gg), 0.5 * (b + bb)
         w = min(max(1.5 * w - 0.2, 0.0), 1.0)
     elif style < 0.82:  # blob

@@ -171,18 +171,19 @@ def nearest(world: Any, o: Any, d: Any, limit: Any, guess: int) -> Any:
 
     `guess` is a solid that the ray may meet, or -1: a good one saves time and changes nothing.
     """
+    boxes, leaves, skips = world.boxes, world.leaves, world.skips
     inverse = (1.0 / d[0], 1.0 / d[1], 1.0 / d[2])
     best, found = limit, -1
     if guess >= 0:
         t = solid_hit(world, guess, o, d)
         if t < best:
             best, found = t, guess
-    node, size = 0, world.leaves.size
+    node, size = 0, leaves.size
     while node < size:
-        if _misses(world.boxes, node, o, inverse, best):
-            node = world.skips[node]
+        if _misses(boxes, node, o, inverse, best):
+            node = skips[node]
             continue
-        i = world.leaves[node]
+        i = leaves[node]
         if i >= 0 and i != guess:
             t = solid_hit(world, i, o, d)
             if t < best:
@@ -197,13 +198,14 @@ def blocker(world: Any, o: Any, d: Any, limit: Any, guess: int) -> Any:
     """Returns a solid that the ray meets for 0 < t < limit, -1 if none; what glows lets light through."""
     if guess >= 0 and solid_hit(world, guess, o, d) < limit:
         return guess
+    boxes, leaves, skips = world.boxes, world.leaves, world.skips
     inverse = (1.0 / d[0], 1.0 / d[1], 1.0 / d[2])
-    node, size = 0, world.leaves.size
+    node, size = 0, leaves.size
     while node < size:
-        if _misses(world.boxes, node, o, inverse, limit):
-            node = world.skips[node]
+        if _misses(boxes, node, o, inverse, limit):
+            node = skips[node]
             continue
-        i = world.leaves[node]
+        i = leaves[node]
         if i >= 0 and world.materials[i, EMISSION] == 0.0 and solid_hit(world, i, o, d) < limit:
             return i
         node += 1
