@@ -33,6 +33,10 @@ def freeform(rng: np.random.Generator) -> Layout:
         size = scale * math.exp(rng.uniform(math.log(0.08), math.log(0.9)))
         x, y = rng.normal(0, 1.5 * scale, 2)
         at = (x, y, size * rng.uniform(0.2, 1.0) + (scale * rng.uniform(0, 3) if rng.random() < 0.25 else 0))
+        if rng.random() < 0.15:
+            make = objects.contraption if rng.random() < 0.5 else objects.monument
+            thing += placed(make(rng, size), (x, y, 0), rng.uniform(0, 6.28), turn(rng.normal(0, 0.3), 0))
+            continue
         thing += placed(_form(rng, size), at, rng.uniform(0, 6.28), turn(rng.uniform(0, 6.28), 0))
     heading, pitch, reach = rng.uniform(0, 6.28), rng.uniform(0.0, 1.2), rng.uniform(1.5, 4.5) * scale
     away = np.array(

@@ -152,11 +152,11 @@ def laptop(rng: np.random.Generator) -> Thing:
     return [soft_box((0, 0, 0.008), (w, d, 0.008), keys, 0.003), *lid]
 
 
-def plant(rng: np.random.Generator, size: float = 0.15) -> Thing:
+def plant(rng: np.random.Generator, size: float = 0.1) -> Thing:
     """Returns a pot with leaves."""
     pot = lathe(rng, size * 0.4, size * 0.7, m.ceramic(rng), is_open=False)
     thing, leaf = [*pot], m.leaf(rng)
-    for _ in range(rng.integers(8, 22)):
+    for _ in range(rng.integers(8, 24)):
         direction = rng.normal(0, 1, 3)
         direction[2] = abs(direction[2]) + 0.3
         direction *= size * rng.uniform(0.5, 1.3) / np.linalg.norm(direction)
@@ -247,7 +247,111 @@ def lamp(rng: np.random.Generator) -> Thing:
     ]
 
 
-SMALL = (cup, bottle, bowl, book, sheet_of_paper, carton, cable, ring, blob, pens, cloth, plant)
+def contraption(rng: np.random.Generator, size: float | None = None) -> Thing:
+    """Returns a machine of bars, wheels, tanks and hoses, such as a bicycle, a tool or a toy might be."""
+    size = rng.uniform(0.05, 0.15) if size is None else size
+    skins = [m.metal(rng), m.metal(rng), m.plastic(rng), m.anything(rng)]
+    joints = rng.uniform(-1, 1, (7, 3)) * (size, 0.35 * size, 0.5 * size) + (0, 0, 0.6 * size)
+    thing = []
+    for _ in range(rng.integers(5, 14)):
+        a, b = rng.choice(7, 2, replace=False)
+        thing.append(
+            rod(
+                joints[a],
+                joints[b],
+                size * rng.uniform(0.015, 0.06),
+                skins[rng.integers(4)],
+                rng.uniform(0.4, 1),
+            )
+        )
+    for _ in range(rng.integers(1, 4)):
+        r = size * rng.uniform(0.2, 0.45)
+        wheel = solid(Shape.TORUS, (0, 0, 0), (r, r, r * rng.uniform(0.05, 0.2)), skins[rng.integers(4)])
+        hub = solid(Shape.CONE, (0, 0, 0), (0.2 * r, 0.2 * r, 0.15 * r), skins[0], (1.0,))
+        spokes = [rod((0, 0, 0), (r * math.cos(k), r * math.sin(k), 0), 0.02 * r, skins[1]) for k in range(6)]
+        at = (rng.choice([-0.7, 0.7]) * size, 0.1 * size * rng.normal(), r)
+        thing += placed([wheel, hub, *spokes], at, rng.normal(0, 0.2), turn(math.pi / 2, 0))
+    for joint in joints[: rng.integers(1, 5)]:
+        half = tuple(size * rng.uniform(0.06, 0.35, 3))
+        form = tuple(rng.uniform(1.5, 5, 2))
+        thing += placed(
+            [solid(Shape.SUPERELLIPSOID, (0, 0, 0), half, skins[rng.integers(4)], form)], joint, rng.normal()
+        )
+    return thing
+
+
+def monument(rng: np.random.Generator, size: float | None = None) -> Thing:
+    """Returns a pile of turned and hewn pieces of one stone: a fountain, column, statue, or chess piece."""
+    size = rng.uniform(0.05, 0.12) if size is None else size
+    base = m.random_colour(rng, 0.5, 0.05, 0.6)
+    stone = m.material(rng, kinds.CLOUDS, (base, m.shaded(base, 0.6)), 0.4 * size, bumps=1.0, stains=0.4)
+    thing, level, r = [], 0.0, size * rng.uniform(0.4, 0.8)
+    for _ in range(rng.integers(2, 6)):
+        high = size * rng.uniform(0.1, 0.7)
+        roll = rng.random()
+        if roll < 0.4:
+            piece = lathe(rng, r, high, stone, is_open=False)
+        elif roll < 0.6:
+            piece = [soft_box((0, 0, high / 2), (r, r * rng.uniform(0.6, 1), high / 2), stone, 0.1 * r)]
+        elif roll < 0.8:
+            piece = [
+                solid(
+                    Shape.SUPERELLIPSOID,
+                    (0, 0, high / 2),
+                    (r, r, high / 2),
+                    stone,
+                    tuple(rng.uniform(1.3, 5, 2)),
+                )
+            ]
+        else:
+            n, out = int(rng.integers(3, 7)), 0.75 * r
+            spots = [(out * math.cos(6.2832 * k / n), out * math.sin(6.2832 * k / n)) for k in range(n)]
+            piece = [rod((x, y, 0), (x, y, high), 0.15 * r, stone, rng.uniform(0.7, 1)) for x, y in spots]
+            piece.append(box((0, 0, high), (r, r, 0.06 * size), stone))
+        thing += placed(piece, (0, 0, level), rng.uniform(0, 6.28))
+        level += high * 0.97
+        r *= rng.uniform(0.6, 1.15)
+    return thing
+
+
+def stool(rng: np.random.Generator) -> Thing:
+    """Returns a round stool, pouf, drum, bucket or floor vase."""
+    r, h = rng.uniform(0.15, 0.3), rng.uniform(0.25, 0.65)
+    roll = rng.random()
+    if roll < 0.35:
+        return lathe(rng, r, h, m.ceramic(rng), is_open=bool(rng.random() < 0.6))
+    if roll < 0.65:
+        return [
+            solid(
+                Shape.SUPERELLIPSOID,
+                (0, 0, h / 2),
+                (r * 1.3, r * 1.3, h / 2),
+                m.fabric(rng),
+                (2.0, rng.uniform(2, 5)),
+            )
+        ]
+    seat, legs = m.anything(rng), m.metal(rng)
+    spots = [(0.8 * r * math.cos(k), 0.8 * r * math.sin(k)) for k in (0.5, 2.6, 4.7)]
+    thing = [rod((x, y, h), (1.3 * x, 1.3 * y, 0), 0.012, legs) for x, y in spots]
+    return [*thing, solid(Shape.CONE, (0, 0, h), (r, r, 0.02), seat, (0.95,))]
+
+
+SMALL = (
+    cup,
+    bottle,
+    bowl,
+    book,
+    sheet_of_paper,
+    carton,
+    cable,
+    ring,
+    blob,
+    pens,
+    cloth,
+    plant,
+    contraption,
+    monument,
+)
 DESK = (screen, keyboard, laptop, lamp, cup, book, sheet_of_paper, pens, cable, bottle, carton)
 
 

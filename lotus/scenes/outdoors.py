@@ -281,5 +281,15 @@ def bin_(rng: np.random.Generator) -> Thing:
     )
 
 
-_street_things = (tree, post, post, person, person, bench, bin_, bush)
-_park_things = (tree, tree, bush, bush, rock, rock, person, bench, bin_, post)
+def bicycle(rng: np.random.Generator) -> Thing:
+    """Returns a thing with wheels."""
+    return objects.contraption(rng, rng.uniform(0.6, 1.0))
+
+
+def fountain(rng: np.random.Generator) -> Thing:
+    """Returns a fountain or a statue."""
+    return objects.monument(rng, rng.uniform(0.8, 3.0))
+
+
+_street_things = (tree, bicycle, fountain, post, post, person, person, bench, bin_, bush)
+_park_things = (tree, bicycle, fountain, tree, bush, bush, rock, rock, person, bench, bin_, post)

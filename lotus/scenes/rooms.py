@@ -149,17 +149,20 @@ def _middle(rng: np.random.Generator, walls: Walls, busy: float) -> tuple[Thing,
     for _ in range(int(busy * rng.integers(0, 6))):
         x, y = rng.uniform(-0.8, 0.8, 2) * (w, d)
         roll = rng.random()
-        one = (
-            f.chair(rng)
-            if roll < 0.3
-            else objects.blob(rng, rng.uniform(0.1, 0.35))
-            if roll < 0.6
-            else (
-                objects.plant(rng, rng.uniform(0.2, 0.5))
-                if roll < 0.75
-                else objects.cloth(rng, rng.uniform(0.2, 0.6))
-            )
-        )
+        if roll < 0.3:
+            one = f.chair(rng)
+        elif roll < 0.45:
+            one = objects.stool(rng)
+        elif roll < 0.6:
+            one = objects.blob(rng, rng.uniform(0.1, 0.35))
+        elif roll < 0.72:
+            one = objects.plant(rng, rng.uniform(0.2, 0.5))
+        elif roll < 0.84:
+            one = objects.contraption(rng, rng.uniform(0.3, 0.9))
+        elif roll < 0.92:
+            one = objects.monument(rng, rng.uniform(0.3, 0.8))
+        else:
+            one = objects.cloth(rng, rng.uniform(0.2, 0.6))
         thing += placed(one, (x, y, 0), rng.uniform(0, 6.28))
     if rng.random() < 0.5:
         half = (rng.uniform(0.5, 1.5), rng.uniform(0.4, 1.0), 0.004)

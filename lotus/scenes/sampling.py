@@ -75,13 +75,13 @@ def _photo(rng: np.random.Generator) -> Photo:
     is_soft, is_shaken, is_dark = rng.random(3) < (0.4, 0.1, 0.12)
     balance = 1 + 0.12 * rng.normal(0, 1, 3) * (1, 0.2, 1)
     return Photo(
-        exposure=rng.uniform(0.2, 0.45) if is_dark else rng.uniform(0.5, 1.3),
+        exposure=rng.uniform(0.2, 0.45) if is_dark else rng.uniform(0.45, 1.1),
         white_balance=tuple(np.clip(balance, 0.6, 1.5).tolist()),
         contrast=rng.uniform(0.85, 1.25),
         saturation=rng.uniform(0.6, 1.25),
         vignette=rng.uniform(0, 0.5) * (rng.random() < 0.5),
-        blur=rng.uniform(0.001, 0.006) if is_soft else 0.0,
-        motion=(rng.uniform(0.005, 0.025) if is_shaken else 0.0, rng.uniform(0, math.pi)),
+        blur=rng.uniform(0.001, 0.005) if is_soft else 0.0,
+        motion=(rng.uniform(0.005, 0.015) if is_shaken else 0.0, rng.uniform(0, math.pi)),
         shot_noise=0.05 * rng.random() ** 3,
         read_noise=0.015 * rng.random() ** 3,
         jpeg_quality=int(rng.integers(35, 101)),

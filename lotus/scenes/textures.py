@@ -42,7 +42,7 @@ def fbm(u: Any, v: Any, seed: Any, footprint: Any, octaves: Any) -> Any:
     """Returns fractal noise around 0.5; octaves finer than the footprint are left out."""
     total, weight, sum_of_weights, size = 0.0, 1.0, 0.0, 1.0
     for k in range(octaves):
-        fade = min(max(1.5 - 2.0 * footprint / size, 0.0), 1.0)
+        fade = min(max(1.5 - 3.0 * footprint / size, 0.0), 1.0)
         if fade > 0.0:
             total += weight * fade * (noise(u / size + 17.3 * k, v / size - 9.1 * k, seed + k) - 0.5)
         sum_of_weights += weight
@@ -205,7 +205,7 @@ def _weights(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) ->
     if kind in (STRIPES, PLAID, WOOD, MARBLE):
         return _waves(kind, u, v, seed, footprint, warp)
     if kind == CARPET:
-        return fbm(u, v, seed, footprint, 3), 0.8 + 0.4 * fbm(8.0 * u, 8.0 * v, seed + 9, 8.0 * footprint, 3)
+        return fbm(u, v, seed, footprint, 3), 0.85 + 0.3 * fbm(8.0 * u, 8.0 * v, seed + 9, 8.0 * footprint, 3)
     if kind == TEXT:
         return _text(u, v, seed, footprint), 1.0
     if kind == SPINE:
