@@ -39,13 +39,13 @@ def bumped(materials: Any, i: int, q: Any, w: Any, footprint: Any) -> Any:
 @compiled
 @no_type_check
 def jitter_of(row: int, column: int, seed: int) -> Any:
-    """Returns 5 numbers of a pattern that covers the unit cube every 4 x 4 pixels (the R3 sequence of Roberts 2018)."""
+    """Returns 4 numbers of a pattern that covers the unit cube every 4 x 4 pixels (the R3 sequence of Roberts 2018)."""
     k = 4 * ((row & 1) * 2 + ((row >> 1) & 1)) + ((column & 1) * 2 + ((column >> 1) & 1))
     shift = hashed(row >> 2, column >> 2, seed)
     a = (0.7548776662 * k + shift) % 1.0
     b = (0.5698402910 * k + hashed(row >> 2, column >> 2, seed + 1)) % 1.0
     c = (0.8191725134 * k + hashed(row >> 2, column >> 2, seed + 2)) % 1.0
-    return a, b, c, ((k + shift) / 16.0) % 1.0, (0.6180339887 * k + shift) % 1.0
+    return a, b, c, ((k + shift) / 16.0) % 1.0
 
 
 @compiled
@@ -66,36 +66,35 @@ def _toward(lights: Any, k: int, point: Any, normal: Any, jitter: Any) -> Any:
 @compiled
 @no_type_check
 def from_lights(world: Any, lights: Any, surface: Any, jitter: Any, blockers: Any) -> Any:
-    """Returns diffuse and specular light from the lamps by one shadow ray.
+    """Returns diffuse light (rgb) and shine (rgb) from the lamps, one shadow ray each.
 
-    The lamp is chosen with a chance in proportion to what it sends, and stands for all (importance sampling).
+    One ray to a lamp chosen by its strength would be cheaper; but where the strong lamp is hidden, the few rays
+    to the weak one would count for so much that they sparkle.
     """
     point, normal, view, i = surface
-    total, chosen = 0.0, -1
+    red, green, blue, shine_red, shine_green, shine_blue = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    shine, gloss = world.materials[i, 12], world.materials[i, 13]
     for k in range(len(lights)):
-        if lights[k, 0] != 0.0:
-            total += _toward(lights, k, point, normal, jitter)[2] * lights[k, 5]
-    threshold = jitter[4] * total
-    for k in range(len(lights)):
-        if lights[k, 0] != 0.0:
-            share = _toward(lights, k, point, normal, jitter)[2] * lights[k, 5]
-            if share > 0.0 and threshold <= share:
-                chosen = k
-                break
-            threshold -= share
-    if chosen < 0 or total < 1e-3:
-        return 0.0, 0.0, 0.0, 0.0
-    d, distance, _ = _toward(lights, chosen, point, normal, jitter)
-    blockers[chosen] = blocker(world, point, d, distance - 0.02, blockers[chosen])
-    if blockers[chosen] >= 0:
-        return 0.0, 0.0, 0.0, 0.0
-    strength = total / lights[chosen, 5]
-    bright, gloss = 0.0, world.materials[i, 13]
-    if world.materials[i, 12] > 0.0:
-        h = unit((d[0] - view[0], d[1] - view[1], d[2] - view[2]))
-        cosine = max(h[0] * normal[0] + h[1] * normal[1] + h[2] * normal[2], 0.0)
-        bright = world.materials[i, 12] * 0.05 * (gloss + 8.0) * cosine**gloss
-    return strength * lights[chosen, 4], strength * lights[chosen, 5], strength * lights[chosen, 6], bright
+        if lights[k, 0] == 0.0:
+            continue
+        d, distance, strength = _toward(lights, k, point, normal, jitter)
+        if strength * lights[k, 5] < 3e-3:
+            continue
+        blockers[k] = blocker(world, point, d, distance - 0.02, blockers[k])
+        if blockers[k] >= 0:
+            continue
+        bright = 0.0
+        if shine > 0.0:
+            h = unit((d[0] - view[0], d[1] - view[1], d[2] - view[2]))
+            cosine = max(h[0] * normal[0] + h[1] * normal[1] + h[2] * normal[2], 0.0)
+            bright = strength * shine * 0.05 * (gloss + 8.0) * cosine**gloss
+        red += strength * lights[k, 4]
+        green += strength * lights[k, 5]
+        blue += strength * lights[k, 6]
+        shine_red += bright * lights[k, 4]
+        shine_green += bright * lights[k, 5]
+        shine_blue += bright * lights[k, 6]
+    return (red, green, blue), (shine_red, shine_green, shine_blue)
 
 
 @compiled

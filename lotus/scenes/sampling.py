@@ -84,7 +84,7 @@ def _photo(rng: np.random.Generator) -> Photo:
         motion=(rng.uniform(0.005, 0.015) if is_shaken else 0.0, rng.uniform(0, math.pi)),
         shot_noise=0.05 * rng.random() ** 3,
         read_noise=0.015 * rng.random() ** 3,
-        jpeg_quality=int(rng.integers(35, 101)),
+        jpeg_quality=int(100 - 50 * rng.random() ** 2),
     )
 
 

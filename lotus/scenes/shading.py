@@ -121,11 +121,11 @@ def _trace(start: int, stop: int, world: Any, lights: Any, air: Any, view: Any, 
             point = (p[0] + lift * w[0], p[1] + lift * w[1], p[2] + lift * w[2])
             jitter = jitter_of(row, column, seed)
             tilted = bumped(world.materials, i, q, w, footprint)
-            direct = from_lights(world, lights, (point, tilted, u, i), jitter, blockers)
+            direct, shine = from_lights(world, lights, (point, tilted, u, i), jitter, blockers)
             around = from_around(world, air, point, w, jitter)
             for c in range(3):
                 light[row, column, c] = direct[c] + around[c]
-                extra[row, column, c] = direct[3] * direct[c]
+                extra[row, column, c] = shine[c]
             if world.materials[i, 17] > 0.0:
                 mirrored = reflection(world, lights, air, (point, tilted, u, i), footprint)
                 for c in range(3):
