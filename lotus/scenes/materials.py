@@ -19,14 +19,16 @@ Material = Float64[np.ndarray, "m"]
 Colour = tuple[float, float, float]
 
 
-def random_colour(rng: np.random.Generator, saturation: float = 0.5, low: float = 0.03, high: float = 0.8):
+def random_colour(
+    rng: np.random.Generator, saturation: float = 0.5, low: float | int = 0.03, high: float = 0.8
+) -> Colour:
     """Returns a linear RGB colour; brightness is uniform after gamma."""
     hue, vivid, value = rng.random(3)
     level = (low ** (1 / 2.2) + value * (high ** (1 / 2.2) - low ** (1 / 2.2))) ** 2.2
     return colorsys.hsv_to_rgb(hue, saturation * vivid, level)
 
 
-def grey(rng: np.random.Generator, low: float, high: float) -> Colour:
+def grey(rng: np.random.Generator, low: float | int, high: float | int) -> Colour:
     """Returns a nearly neutral colour."""
     return random_colour(rng, 0.12, low, high)
 
@@ -44,7 +46,11 @@ def shaded(colour: Colour, factor: float) -> Colour:
 
 
 def material(
-    rng: np.random.Generator, kind: int, colours: Sequence[Colour], period: float = 0.1, **more: float
+    rng: np.random.Generator,
+    kind: int | np.integer,
+    colours: Sequence[Colour],
+    period: float = 0.1,
+    **more: float | int,
 ) -> Material:
     """Returns a row with the given pattern; `more` sets angle, mix, warp, shine, gloss, emission and so on."""
     row = np.zeros(MATERIAL_SIZE)

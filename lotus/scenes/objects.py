@@ -223,7 +223,7 @@ def cloth(rng: np.random.Generator, size: float | None = None) -> Thing:
     ]
 
 
-def waves(rng: np.random.Generator, height: float, slow: float, fast: float) -> list[float]:
+def waves(rng: np.random.Generator, height: float, slow: float | int, fast: float | int) -> list[float]:
     """Returns the form of a sheet of 5 waves that stays within a height; frequencies in rad/m."""
     frequencies = np.geomspace(slow, fast, 5)
     amplitudes = frequencies**-1.0 * rng.uniform(0.3, 1, 5)

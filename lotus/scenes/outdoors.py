@@ -93,7 +93,7 @@ def _street(rng: np.random.Generator) -> tuple[Thing, tuple[float, float]]:
         side, y = rng.choice([-1, 1]), rng.uniform(-25, 25)
         one = _street_things[rng.integers(len(_street_things))](rng)
         thing += placed(one, (side * (half + walk * rng.uniform(0.1, 0.8)), y, 0.12), rng.uniform(0, 6.28))
-    return thing, (half * 0.9, 20)
+    return thing, (half * 0.9, 20.0)
 
 
 def _park(rng: np.random.Generator) -> tuple[Thing, tuple[float, float]]:
@@ -108,7 +108,7 @@ def _park(rng: np.random.Generator) -> tuple[Thing, tuple[float, float]]:
         thing += placed(
             make(rng), (far * math.cos(angle), far * math.sin(angle), -rise * 0.8), rng.uniform(0, 6.28)
         )
-    return thing, (3, 3)
+    return thing, (3.0, 3.0)
 
 
 def _courtyard(rng: np.random.Generator) -> tuple[Thing, tuple[float, float]]:

@@ -28,7 +28,7 @@ def sample(seed: int) -> SceneDescription:
     make = makers[np.random.default_rng(seed).choice(len(makers), p=shares)]
     for attempt in range(ATTEMPTS):
         scene = _draw(make, np.random.default_rng((seed, attempt)), seed)
-        if _is_good(scene):
+        if is_good_view(scene):
             break
     return scene
 
@@ -88,7 +88,7 @@ def _photo(rng: np.random.Generator) -> Photo:
     )
 
 
-def _is_good(scene: SceneDescription) -> bool:
+def is_good_view(scene: SceneDescription) -> bool:
     """Says whether a coarse look finds several solids, none too near, none that fills the picture."""
     depth, index = probe(scene)
     seen = index[index >= 0]

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from lotus.scenes.description import FORM_SIZE, MATERIAL_SIZE, MAX_SOLIDS, Shape, Solids
 
-Vector = tuple[float, float, float]
+Vector = Sequence[float | int] | Float64[np.ndarray, "3"]
 Material = Float64[np.ndarray, "m"]
 
 
@@ -32,7 +32,7 @@ UPRIGHT = np.eye(3)
 DOWNRIGHT = np.diag([1.0, -1.0, -1.0])
 
 
-def turn(angle: float, axis: int = 2) -> Float64[np.ndarray, "3 3"]:
+def turn(angle: float | int, axis: int = 2) -> Float64[np.ndarray, "3 3"]:
     """Returns the rotation by an angle around an axis."""
     c, s = math.cos(angle), math.sin(angle)
     a, b = (axis + 1) % 3, (axis + 2) % 3
@@ -43,25 +43,23 @@ def turn(angle: float, axis: int = 2) -> Float64[np.ndarray, "3 3"]:
 
 
 def solid(
-    shape: Shape, centre: Sequence[float], half: Vector, material: Material, form: Sequence[float] = ()
+    shape: Shape, centre: Vector, half: Vector, material: Material, form: Sequence[float] = ()
 ) -> Solid:
     """Returns an upright solid."""
     return Solid(shape, np.array(centre, np.float64), UPRIGHT, half, form, material)
 
 
-def box(centre: Sequence[float], half: Vector, material: Material) -> Solid:
+def box(centre: Vector, half: Vector, material: Material) -> Solid:
     """Returns an upright box."""
     return solid(Shape.BOX, centre, half, material)
 
 
-def soft_box(centre: Sequence[float], half: Vector, material: Material, radius: float) -> Solid:
+def soft_box(centre: Vector, half: Vector, material: Material, radius: float) -> Solid:
     """Returns an upright box with round edges."""
     return solid(Shape.ROUNDED_BOX, centre, half, material, (min(radius, 0.99 * min(half)),))
 
 
-def rod(
-    start: Sequence[float], stop: Sequence[float], radius: float, material: Material, taper: float = 1.0
-) -> Solid:
+def rod(start: Vector, stop: Vector, radius: float, material: Material, taper: float = 1.0) -> Solid:
     """Returns a round bar between two points."""
     x, y, z = stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]
     length, across = math.sqrt(x * x + y * y + z * z), math.hypot(x, y)
@@ -75,13 +73,13 @@ def rod(
     return Solid(Shape.CONE, centre, rotation, (radius, radius, length / 2), (taper,), material)
 
 
-def ball(centre: Sequence[float], half: Vector, material: Material) -> Solid:
+def ball(centre: Vector, half: Vector, material: Material) -> Solid:
     """Returns an ellipsoid."""
     return solid(Shape.ELLIPSOID, centre, half, material)
 
 
 def placed(
-    thing: Thing, position: Sequence[float], yaw: float = 0.0, tilt: Float64[np.ndarray, "3 3"] | None = None
+    thing: Thing, position: Vector, yaw: float | int = 0.0, tilt: Float64[np.ndarray, "3 3"] | None = None
 ) -> Thing:
     """Returns the thing moved to a position, turned around z after `tilt` (a rotation)."""
     shift = np.array(position, np.float64)
