@@ -20,9 +20,8 @@ from recon.jit import compiled
 NONE = np.inf
 TURN = 0.5 / math.pi
 NEWTON_STEPS = 24  # 4 to 6 do, but at silhouettes
-TRACE_STEPS = 48
 MARCH_STEPS = 64  # shares of the way through the box that a step has at least
-FALSE_POSITIONS = 12
+FALSE_POSITIONS = 30
 
 
 @compiled
@@ -134,25 +133,6 @@ def _convex(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
 
 @compiled
 @no_type_check
-def _torus(h: Any, o: Any, d: Any) -> Any:
-    enter, leave = box_interval(h, o, d)
-    t = max(enter, 0.0)
-    tube, ring = h[2], h[0] - h[2]
-    speed = math.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2])
-    for step in range(TRACE_STEPS):
-        if t > leave:
-            return NONE
-        x, y, z = o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]
-        across = math.sqrt(x * x + y * y) - ring
-        value = math.sqrt(across * across + z * z) - tube
-        if value < 1e-7:
-            return t if step > 0 or enter > 0.0 else NONE
-        t += value / speed
-    return t
-
-
-@compiled
-@no_type_check
 def lathe_radius(h: Any, forms: Any, i: int, z: Any) -> Any:
     """Returns the radius of a lathe at height z and its slope: a uniform cubic B-spline of 8 radii."""
     place = min(max((z / h[2] + 1.0) * 3.5, 0.0), 6.999999)
@@ -195,7 +175,10 @@ def sheet_height(forms: Any, i: int, x: Any, y: Any) -> Any:
 @compiled
 @no_type_check
 def _side(shape: int, h: Any, forms: Any, i: int, p: Any) -> Any:
-    """Returns the signed function whose zero is a lathe or a sheet."""
+    """Returns the signed function whose zero is a torus, a lathe or a sheet."""
+    if shape == 5:
+        across = math.sqrt(p[0] * p[0] + p[1] * p[1]) - h[0] + h[2]
+        return math.sqrt(across * across + p[2] * p[2]) - h[2]
     if shape == 6:
         radius, _ = lathe_radius(h, forms, i, p[2])
         return math.sqrt(p[0] * p[0] + p[1] * p[1]) - radius
@@ -244,11 +227,16 @@ def _marched(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
     if leave <= t:
         return NONE
     best = _lathe_end(h, forms, i, o, d) if shape == 6 else NONE
-    steepest, across = _steepest(shape, h, forms, i), math.hypot(d[0], d[1])
-    rate = across + steepest * abs(d[2]) if shape == 6 else abs(d[2]) + steepest * across
+    rate, is_two_sided = math.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]), False
+    if shape == 6:
+        rate = math.hypot(d[0], d[1]) + _steepest(shape, h, forms, i) * abs(d[2])
+        is_two_sided = forms[i, 8] > 0.5
+    elif shape == 7:
+        rate = abs(d[2]) + _steepest(shape, h, forms, i) * math.hypot(d[0], d[1])
+        is_two_sided = True
     least = (leave - t) / MARCH_STEPS
     before = _side(shape, h, forms, i, (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]))
-    if before < 0.0 and shape == 6 and forms[i, 8] < 0.5:
+    if before < 0.0 and not is_two_sided:
         return best  # through an end, or from inside
     for _ in range(MARCH_STEPS + 1):
         if t >= leave or t >= best:
@@ -267,16 +255,20 @@ def _marched(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
 def _root(shape: int, h: Any, forms: Any, i: int, bracket: Any) -> Any:
     """Returns the place of a change of sign by false position (Illinois)."""
     o, d, low, high, before, after = bracket
-    m = high
+    m, kept = high, 0
     for _ in range(FALSE_POSITIONS):
         m = high - (high - low) * after / (after - before)
         value = _side(shape, h, forms, i, (o[0] + m * d[0], o[1] + m * d[1], o[2] + m * d[2]))
-        if abs(value) < 1e-10:
+        if abs(value) < 1e-9:
             break
         if (value > 0.0) == (after > 0.0):
-            high, after, before = m, value, 0.5 * before
+            high, after = m, value
+            before = 0.5 * before if kept == -1 else before
+            kept = -1
         else:
-            low, before, after = m, value, 0.5 * after
+            low, before = m, value
+            after = 0.5 * after if kept == 1 else after
+            kept = 1
     return m
 
 
@@ -295,8 +287,6 @@ def first_hit(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
         return _cone(h, forms, i, o, d)
     if shape in (1, 4):
         return _convex(shape, h, forms, i, ray)
-    if shape == 5:
-        return _torus(h, o, d)
     return _marched(shape, h, forms, i, ray)
 
 
