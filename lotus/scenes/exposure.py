@@ -1,6 +1,5 @@
 """From light to the photo that a camera would store: exposure, white balance, lens, noise, tone, JPEG."""
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
@@ -13,6 +12,8 @@ def develop(
     light: Float32[np.ndarray, "h w 3"], photo: Photo, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Returns the photo of a picture of light (linear RGB)."""
+    import cv2
+
     height, width = light.shape[:2]
     luminance = light @ np.array([0.3, 0.6, 0.1], np.float32)
     gain = photo.exposure / max(float(np.quantile(luminance[::3, ::3], UPPER_TONES)), 1e-4)
@@ -37,7 +38,9 @@ def develop(
     if photo.jpeg_quality >= 100:
         return stored
     _, code = cv2.imencode(".jpg", stored[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, photo.jpeg_quality])
-    return np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _streak(length: float, angle: float) -> Float32[np.ndarray, "k k"]:

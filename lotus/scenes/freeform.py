@@ -42,7 +42,7 @@ def freeform(rng: np.random.Generator) -> Layout:
     away = np.array(
         [math.cos(heading) * math.cos(pitch), math.sin(heading) * math.cos(pitch), math.sin(pitch)]
     )
-    target = rng.normal(0, 0.5 * scale, 3) + (0, 0, 0.5 * scale)
+    target = rng.normal((0, 0, 0.5 * scale), 0.5 * scale)
     eye = target + reach * away
     eye[2] = max(eye[2], 0.25 * scale)
     return Layout("freeform", thing, lights, air, eye, target)
@@ -51,7 +51,7 @@ def freeform(rng: np.random.Generator) -> Layout:
 def _form(rng: np.random.Generator, size: float) -> Thing:
     """Returns one solid of any kind."""
     half = tuple(size * rng.uniform(0.15, 1, 3))
-    material, shape = m.anything(rng), Shape(rng.integers(8))
+    material, shape = m.anything(rng), Shape(int(rng.integers(8)))
     if shape == Shape.ROUNDED_BOX:
         return [solid(shape, (0, 0, 0), half, material, (min(half) * rng.uniform(0.1, 0.95),))]
     if shape == Shape.CONE:

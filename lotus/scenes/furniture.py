@@ -1,4 +1,4 @@
-"""Furniture: what stands on floors and hangs on walls. Sizes are (width, depth, height), m; front toward -y."""
+"""Furniture: what stands on floors and hangs on walls. Sizes are (width, depth, height), m."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from lotus.scenes.solids import Thing, ball, box, placed, rod, soft_box, solid, 
 Size = tuple[float, float, float]
 
 
-def _legs(rng: np.random.Generator, x: float, y: float, height: float, material) -> Thing:
+def _legs(rng: np.random.Generator, x: float, y: float, height: float, material: m.Material) -> Thing:
     radius = rng.uniform(0.01, 0.035)
     corners = [(-x, -y), (x, -y), (-x, y), (x, y)]
     if rng.random() < 0.5:
@@ -20,7 +20,9 @@ def _legs(rng: np.random.Generator, x: float, y: float, height: float, material)
     return [rod((a, b, height), (a * spread, b * spread, 0), radius, material) for a, b in corners]
 
 
-def table(rng: np.random.Generator, size: Size, cluttered: int, choice=objects.SMALL) -> Thing:
+def table(
+    rng: np.random.Generator, size: Size, cluttered: int, choice: objects.Choice = objects.SMALL
+) -> Thing:
     """Returns a table with things on it."""
     w, d, h = size
     top, thick = (m.wood(rng) if rng.random() < 0.6 else m.paint(rng)), rng.uniform(0.01, 0.03)
@@ -63,8 +65,8 @@ def chair(rng: np.random.Generator) -> Thing:
                 rod((0, 0, 0.12), (x, y, 0.06), 0.018, frame),
                 ball((x, y, 0.03), (0.03, 0.03, 0.03), frame),
             ]
-        rest = soft_box((0, 0, back / 2 + 0.05), (w, 0.03, back / 2), cushion, 0.06)
-        return thing + placed([rest], (0, w, seat), 0, turn(-0.15, 0))
+        leaning = soft_box((0, 0, back / 2 + 0.05), (w, 0.03, back / 2), cushion, 0.06)
+        return thing + placed([leaning], (0, w, seat), 0, turn(-0.15, 0))
     thing += _legs(rng, w - 0.02, w - 0.02, seat, frame)
     posts = [rod((x, w, seat), (x, w + 0.06, seat + back), 0.014, frame) for x in (-w + 0.02, w - 0.02)]
     if rng.random() < 0.5:
@@ -121,8 +123,9 @@ def shelf(rng: np.random.Generator, size: Size, fullness: float = 0.8) -> Thing:
 
 
 def row_of_books(rng: np.random.Generator, length: float, depth: float, room: float) -> Thing:
-    """Returns books that stand from x = 0 on, some missing, the last leaning."""
-    thing, x = [], 0.0
+    """Returns books that stand from x = 0 on, with gaps; some lean."""
+    thing: Thing = []
+    x = 0.0
     while x < length - 0.06 and len(thing) < 16:
         thick, high = rng.uniform(0.012, 0.05), room * rng.uniform(0.6, 0.95)
         if rng.random() < 0.1:
@@ -182,12 +185,8 @@ def bed(rng: np.random.Generator, width: float) -> Thing:
 def curtain(rng: np.random.Generator, width: float, height: float) -> Thing:
     """Returns a hanging wavy curtain, in the plane y = 0."""
     deep, k = rng.uniform(0.02, 0.06), rng.uniform(20, 60)
-    form = [0.6 * deep, k, rng.normal(0, 0.2), rng.uniform(0, 6)] + [
-        0.38 * deep,
-        0.43 * k,
-        rng.normal(0, 0.5),
-        0.0,
-    ]
+    wide = (0.6 * deep, k, rng.normal(0, 0.2), rng.uniform(0, 6))
+    form = (*wide, 0.38 * deep, 0.43 * k, rng.normal(0, 0.5), 0.0)
     sheet = solid(Shape.SHEET, (0, 0, 0), (width / 2, height / 2, deep), m.fabric(rng), form)
     return placed([sheet], (0, 0, height / 2), 0, turn(np.pi / 2, 0))
 

@@ -2,9 +2,9 @@
 
 Boxes, ellipsoids and cones in closed form. Rounded boxes and superellipsoids are {f <= 0} of a convex f; f is
 convex along a ray too, so Newton's iteration from outside rises monotonically to the first root: no tangent
-of a convex function passes its root. Tori, lathes and sheets by steps as long as the
-bound on the slope of f allows (Hart 1996); a least step carries the ray through the surface, and the change of
-sign is narrowed by false position.
+of a convex function passes its root. Tori, lathes and sheets by steps as long as the bound on the slope of f
+allows, and a little longer (Hart 1996); a least step carries the ray through the surface, and the change of
+sign is narrowed by false position (Illinois variant, Dowell and Jarratt 1971).
 
 A ray that starts inside a closed solid does not meet it: only entries count. Arguments everywhere: `h` half
 sizes, `forms[i]` the form, `o` and `d` origin and direction (of any length).
@@ -188,7 +188,7 @@ def _side(shape: int, h: Any, forms: Any, i: int, p: Any) -> Any:
 @compiled
 @no_type_check
 def _lathe_end(h: Any, forms: Any, i: int, o: Any, d: Any) -> Any:
-    """Returns where the ray meets the flat ends of a lathe; an open one has a bottom alone, with two sides."""
+    """Returns where the ray meets the flat ends of a lathe; an open one has a two-sided bottom."""
     best = NONE
     is_open = forms[i, 8] > 0.5
     for end in range(2):

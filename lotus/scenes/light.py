@@ -39,7 +39,7 @@ def bumped(materials: Any, i: int, q: Any, w: Any, footprint: Any) -> Any:
 @compiled
 @no_type_check
 def jitter_of(row: int, column: int, seed: int) -> Any:
-    """Returns 4 numbers of a pattern that covers the unit cube every 4 x 4 pixels (the R3 sequence of Roberts 2018)."""
+    """Returns 4 numbers of a pattern that covers the unit cube every 4 x 4 pixels (as R3, Roberts 2018)."""
     k = 4 * ((row & 1) * 2 + ((row >> 1) & 1)) + ((column & 1) * 2 + ((column >> 1) & 1))
     shift = hashed(row >> 2, column >> 2, seed)
     a = (0.7548776662 * k + shift) % 1.0
@@ -51,7 +51,7 @@ def jitter_of(row: int, column: int, seed: int) -> Any:
 @compiled
 @no_type_check
 def _toward(lights: Any, k: int, point: Any, normal: Any, jitter: Any) -> Any:
-    """Returns direction (unit) and distance of a place on light k, and how much light it sends without shadow."""
+    """Returns direction (unit) and distance of a place on light k, and what it sends without shadow."""
     angle, reach = 6.2832 * jitter[0], math.sqrt(jitter[1]) * lights[k, 7]
     x, y, z = lights[k, 1] + reach * math.cos(angle), lights[k, 2] + reach * math.sin(angle), lights[k, 3]
     distance, strength = FAR, 1.0
@@ -68,8 +68,8 @@ def _toward(lights: Any, k: int, point: Any, normal: Any, jitter: Any) -> Any:
 def from_lights(world: Any, lights: Any, surface: Any, jitter: Any, blockers: Any) -> Any:
     """Returns diffuse light (rgb) and shine (rgb) from the lamps, one shadow ray each.
 
-    One ray to a lamp chosen by its strength would be cheaper; but where the strong lamp is hidden, the few rays
-    to the weak one would count for so much that they sparkle.
+    One ray to a lamp chosen by its strength would be cheaper; but where the strong lamp is hidden, the few
+    rays to the weak one would count for so much that they sparkle.
     """
     point, normal, view, i = surface
     red, green, blue, shine_red, shine_green, shine_blue = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

@@ -1,8 +1,8 @@
 """Materials by family (wood, fabric, paint, ...), drawn at random: colours, pattern, shine.
 
 A material is a row of numbers: 0 pattern (`textures`), 1:4 and 4:7 two colours (linear RGB), 7 period of the
-pattern (m), 8 its angle, 9 seed, 10 share of the second colour, 11 warp, 12 shine, 13 its exponent, 14 emission,
-15 stains, 16 bumps, 17 share of light that it mirrors, 18 stretch of the pattern across.
+pattern (m), 8 its angle, 9 seed, 10 share of the second colour, 11 warp, 12 shine, 13 its exponent, 14
+emission, 15 stains, 16 bumps, 17 share of light that it mirrors, 18 stretch of the pattern across.
 """
 
 import colorsys
@@ -52,7 +52,7 @@ def material(
     period: float = 0.1,
     **more: float | int,
 ) -> Material:
-    """Returns a row with the given pattern; `more` sets angle, mix, warp, shine, gloss, emission and so on."""
+    """Returns a row with the given pattern; `more` sets angle, mix, warp, shine, gloss, ..."""
     row = np.zeros(MATERIAL_SIZE)
     row[0] = kind
     row[1:4], row[4:7] = colours[0], colours[-1]

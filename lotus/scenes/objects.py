@@ -1,6 +1,7 @@
-"""Small things that lie about: cups, bottles, books, boxes, screens, plants, cables, balls, crumpled cloth."""
+"""Small things that lie about: cups, bottles, books, boxes, screens, plants, cables, crumpled cloth."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from lotus.scenes.description import Shape
 from lotus.scenes.solids import Thing, ball, box, placed, rod, soft_box, solid, turn
 
 
-def lathe(rng: np.random.Generator, radius: float, height: float, material, *, is_open: bool) -> Thing:
+def lathe(
+    rng: np.random.Generator, radius: float, height: float, material: m.Material, *, is_open: bool
+) -> Thing:
     """Returns a vase, bottle, bowl or cup of a random profile."""
     style = rng.integers(4)
     k = np.linspace(0, 1, 8)
@@ -160,10 +163,10 @@ def plant(rng: np.random.Generator, size: float = 0.1) -> Thing:
         direction = rng.normal(0, 1, 3)
         direction[2] = abs(direction[2]) + 0.3
         direction *= size * rng.uniform(0.5, 1.3) / np.linalg.norm(direction)
-        centre = direction + (0, 0, size * 0.7)
+        direction[2] += size * 0.7
         long, wide = size * rng.uniform(0.2, 0.45), size * rng.uniform(0.05, 0.16)
         blade = ball((0, 0, 0), (wide, long, size * 0.012), leaf)
-        thing += placed([blade], centre, rng.uniform(0, 6.28), turn(rng.uniform(-0.8, 1.2), 0))
+        thing += placed([blade], direction, rng.uniform(0, 6.28), turn(rng.uniform(-0.8, 1.2), 0))
     return thing
 
 
@@ -336,7 +339,8 @@ def stool(rng: np.random.Generator) -> Thing:
     return [*thing, solid(Shape.CONE, (0, 0, h), (r, r, 0.02), seat, (0.95,))]
 
 
-SMALL = (
+Choice = tuple[Callable[[np.random.Generator], Thing], ...]
+SMALL: Choice = (
     cup,
     bottle,
     bowl,
@@ -352,10 +356,12 @@ SMALL = (
     contraption,
     monument,
 )
-DESK = (screen, keyboard, laptop, lamp, cup, book, sheet_of_paper, pens, cable, bottle, carton)
+DESK: Choice = (screen, keyboard, laptop, lamp, cup, book, sheet_of_paper, pens, cable, bottle, carton)
 
 
-def clutter(rng: np.random.Generator, count: int, reach: tuple[float, float], choice=SMALL) -> Thing:
+def clutter(
+    rng: np.random.Generator, count: int, reach: tuple[float, float], choice: Choice = SMALL
+) -> Thing:
     """Returns things that lie about on z = 0 within reach (half sizes) of the origin."""
     thing = []
     for _ in range(count):

@@ -1,6 +1,7 @@
 """Furnished rooms, and the table-tops in them."""
 
 import math
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -8,11 +9,9 @@ from lotus.scenes import furniture as f
 from lotus.scenes import materials as m
 from lotus.scenes import objects
 from lotus.scenes import textures as kinds
-from lotus.scenes.description import MAX_LIGHTS
+from lotus.scenes.description import MAX_LIGHTS, Shape
 from lotus.scenes.layout import Layout
 from lotus.scenes.solids import Thing, box, placed, solid
-from lotus.scenes.description import Shape
-
 
 WALL_M = 0.1  # half the thickness of walls
 Walls = tuple[float, float, float]
@@ -169,7 +168,8 @@ def _middle(rng: np.random.Generator, walls: Walls, busy: float) -> tuple[Thing,
         thing += placed(
             [box((0, 0, 0.004), half, m.rug(rng))], (at[0], at[1], 0), rng.choice([yaw, rng.uniform(0, 3)])
         )
-    return thing, at + (0, 0, size[2])
+    at[2] = size[2]
+    return thing, at
 
 
 def lamps(rng: np.random.Generator, walls: Walls) -> tuple[np.ndarray, Thing]:
@@ -241,12 +241,8 @@ def tabletop(rng: np.random.Generator) -> Layout:
     thing += _against_walls(rng, walls, rng.uniform(0.2, 0.8)) if not against else []
     for _ in range(3 if against else 0):
         thing += placed(f.hanging(rng), (at[0] + rng.uniform(-0.8, 0.8), d - 0.002, rng.uniform(1.0, 1.7)))
-    top = at + (0, 0, size[2])
-    target = top + (
-        rng.uniform(-0.3, 0.3) * size[0],
-        rng.uniform(-0.3, 0.3) * size[1],
-        rng.uniform(-0.05, 0.15),
-    )
+    top = np.array([at[0], at[1], size[2]])
+    target = top + rng.uniform(-1, 1, 3) * (0.3 * size[0], 0.3 * size[1], 0.1)
     reach, pitch = rng.uniform(0.3, 1.2), rng.uniform(0.15, 1.3)
     heading = -math.pi / 2 + (rng.normal(0, 0.6) if against else rng.uniform(0, 6.28))
     away = np.array(

@@ -14,7 +14,8 @@ from lotus.scenes.rooms import room, tabletop
 from lotus.scenes.shading import probe
 from lotus.scenes.solids import table_of
 
-KINDS = ((room, 0.55), (tabletop, 0.22), (outdoors, 0.15), (freeform, 0.08))
+KINDS = (room, tabletop, outdoors, freeform)
+SHARES = (0.55, 0.22, 0.15, 0.08)
 ATTEMPTS = 40
 NEAREST_M = 0.12  # nothing closer: a phone would not focus
 MAX_SKY = 0.5  # share of the picture
@@ -23,9 +24,11 @@ MIN_SOLIDS = 7
 
 
 def sample(seed: int) -> SceneDescription:
-    """Returns the scene of a seed: always the same, and worth looking at."""
-    makers, shares = zip(*KINDS, strict=True)
-    make = makers[np.random.default_rng(seed).choice(len(makers), p=shares)]
+    """Returns the scene of a seed: always the same, and worth looking at.
+
+    Layouts of one kind are drawn until one is good; the last of `ATTEMPTS` is taken as it is.
+    """
+    make = KINDS[np.random.default_rng(seed).choice(len(KINDS), p=SHARES)]
     for attempt in range(ATTEMPTS):
         scene = _draw(make, np.random.default_rng((seed, attempt)), seed)
         if is_good_view(scene):
@@ -61,7 +64,7 @@ def _look_at(
 ) -> Float64[np.ndarray, "4 4"]:
     """Returns cam_from_world of a camera that looks at a target."""
     forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, (0, 0, 1)) + (1e-6, 0, 0)
+    right = np.cross(forward, (1e-6, 1e-6, 1.0))
     right /= np.linalg.norm(right)
     down = np.cross(forward, right)
     c, s = math.cos(roll), math.sin(roll)

@@ -1,8 +1,8 @@
 """The picture as light: primary rays, then light from lamps with a shadow ray each, and light from around.
 
-Depth is exact: a primary ray is o + t d with d = (x, y, 1) in the camera frame, so t is the planar depth. Light
-is sampled with a pattern that repeats every 4 pixels and is smoothed over 5 x 5 pixels of the same surface
-(interleaved sampling, Keller and Heidrich 2001), apart from colour.
+Depth is exact: a primary ray is o + t d with d = (x, y, 1) in the camera frame, so t is the planar depth.
+Light is sampled with a pattern that repeats every 4 pixels and is smoothed over 5 x 5 pixels of the same
+surface (interleaved sampling, Keller and Heidrich 2001), apart from colour.
 """
 
 import math
@@ -30,7 +30,7 @@ def radiance(
     view = (K, rotation, position, scene.seed & 0xFFFFFF)
     layers = (depth, index, normals, albedo, light, extra)
     world = build_world(scene.solids, scene.count, position)
-    _trace(0, height, world, scene.lights, scene.air, view, layers)
+    _trace(world, scene.lights, scene.air, view, layers)
     light = _smoothed(light, index, normals)
     colours = albedo * light + extra
     _soften(world, scene.air, view, (index, normals, light, extra), colours)
@@ -78,8 +78,8 @@ def _probed(world: Any, rotation: Any, position: Any, spread: Any) -> Any:
 
 @compiled
 @no_type_check
-def _trace(start: int, stop: int, world: Any, lights: Any, air: Any, view: Any, layers: Any) -> None:
-    """Fills rows of the layers: depth, index, normals, albedo, light, extra.
+def _trace(world: Any, lights: Any, air: Any, view: Any, layers: Any) -> None:
+    """Fills the layers: depth, index, normals, albedo, light, extra.
 
     `view` is (K, rotation of cam_from_world, position, seed); light is what albedo multiplies, extra what is
     added: shine, emission, the sky.
@@ -89,7 +89,7 @@ def _trace(start: int, stop: int, world: Any, lights: Any, air: Any, view: Any, 
     o = (position[0], position[1], position[2])
     blockers = np.full(len(lights), -1)
     i = -1
-    for row in range(start, stop):
+    for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
             x, y = (column + 0.5 - K[0, 2]) / K[0, 0], (row + 0.5 - K[1, 2]) / K[1, 1]
             d = _direction(rotation, x, y)
@@ -229,7 +229,7 @@ def _is_edge(index: Any, normals: Any, row: int, column: int) -> bool:
 @compiled
 @no_type_check
 def _like(index: Any, normals: Any, row: int, column: int, i: int, n: Any) -> Any:
-    """Returns the pixel among 3 x 3 that is on solid i with the most similar normal; else the one asked for."""
+    """Returns the pixel among 3 x 3 that is on solid i with the most similar normal, else the middle."""
     best, found_row, found_column = -2.0, row, column
     for a in range(row - 1, row + 2):
         for b in range(column - 1, column + 2):

@@ -30,7 +30,6 @@ def noise(u: Any, v: Any, seed: Any) -> Any:
     i, j = math.floor(u), math.floor(v)
     s, t = u - i, v - j
     s, t = s * s * (3.0 - 2.0 * s), t * t * (3.0 - 2.0 * t)
-    i, j = int(i), int(j)
     low = hashed(i, j, seed) * (1.0 - s) + hashed(i + 1, j, seed) * s
     high = hashed(i, j + 1, seed) * (1.0 - s) + hashed(i + 1, j + 1, seed) * s
     return low * (1.0 - t) + high * t
@@ -65,7 +64,7 @@ def line(x: Any, width: Any, footprint: Any) -> Any:
 @compiled
 @no_type_check
 def _tiles(u: Any, v: Any, seed: Any, footprint: Any, gap: Any) -> Any:
-    i, j = int(math.floor(u)), int(math.floor(v))
+    i, j = math.floor(u), math.floor(v)
     grout = max(line(u, gap, footprint), line(v, gap, footprint))
     fade = min(1.0, footprint)
     tone = (hashed(i, j, seed) - 0.5) * (1.0 - fade)
@@ -76,7 +75,7 @@ def _tiles(u: Any, v: Any, seed: Any, footprint: Any, gap: Any) -> Any:
 @no_type_check
 def _cells(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns the tone of the nearest cell and nearness to the border of cells (Worley 1996)."""
-    i, j = int(math.floor(u)), int(math.floor(v))
+    i, j = math.floor(u), math.floor(v)
     first, second, tone = 9.0, 9.0, 0.5
     for a in range(i - 1, i + 2):
         for b in range(j - 1, j + 2):
@@ -103,7 +102,7 @@ def _ink(seed: Any, k: Any) -> Any:
 @no_type_check
 def _text(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns how much ink is at a place of a printed page; lines have height 1."""
-    row = int(math.floor(v))
+    row = math.floor(v)
     ink = line(v - 0.5, 0.45, footprint)
     word = noise(u * 1.3 + 31.0 * hashed(row, 3, seed), row * 7.7, seed)
     if footprint < 1.0:
@@ -126,7 +125,7 @@ def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
         w = min(max(lit * (0.7 + 0.6 * (w - 0.5)) + (1.0 - lit) * 0.5 * w, 0.0), 1.0)
     elif style < 0.7:  # blocks
         n = 2.0 + math.floor(5.0 * hashed(6, 6, seed))
-        tone = hashed(int(math.floor(u * n)), int(math.floor(v * n)), seed + 5)
+        tone = hashed(math.floor(u * n), math.floor(v * n), seed + 5)
         rr, gg, bb = _ink(seed, int(40.0 * tone))
         r, g, b = 0.5 * (r + rr), 0.5 * (g + gg), 0.5 * (b + bb)
         w = min(max(1.5 * w - 0.2, 0.0), 1.0)
@@ -160,7 +159,7 @@ def _waves(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) -> A
         return 0.5 * (a + b), 1.0 - 0.4 * thin
     if kind == WOOD:
         plank = math.floor(v)
-        tone = (hashed(int(plank), 5, seed) - 0.5) * max(0.0, 1.0 - footprint)
+        tone = (hashed(plank, 5, seed) - 0.5) * max(0.0, 1.0 - footprint)
         grain = fbm(u * 0.35 + 11.0 * plank, v * 6.0 + 2.0 * bend, seed, 6.0 * footprint, 4)
         return min(max(grain + 0.5 * tone, 0.0), 1.0), 1.0 - 0.5 * line(v, 0.03, footprint)
     rings = 0.5 + 0.5 * math.sin(6.2832 * (u + 3.0 * bend)) * max(0.0, 1.0 - 2.0 * footprint)
@@ -175,14 +174,14 @@ def _grids(kind: Any, u: Any, v: Any, seed: Any, footprint: Any) -> Any:
         grout, tone = _tiles(u, v, seed, footprint, 0.05)
         return grout, 1.0 + 0.35 * tone
     if kind == BRICKS:
-        shift = 0.5 * (int(math.floor(2.0 * v)) % 2)
+        shift = 0.5 * (math.floor(2.0 * v) % 2)
         grout, tone = _tiles(u + shift, 2.0 * v, seed, 2.0 * footprint, 0.07)
         return grout, 1.0 + 0.6 * tone
     if kind == CELLS:
         tone, border = _cells(u, v, seed, footprint)
         return tone, 1.0 - 0.5 * border
     if kind == FACADE:
-        i, j = int(math.floor(u)), int(math.floor(v))
+        i, j = math.floor(u), math.floor(v)
         window = line(u - 0.5, 0.5, footprint) * line(v - 0.5, 0.6, footprint)
         return window, 1.0 + (0.6 * hashed(i, j, seed) - 0.3) * window
     if kind == KEYS:
@@ -213,7 +212,7 @@ def _weights(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) ->
         return max(band, _text(3.0 * u, v * 4.0, seed, 4.0 * footprint) * line(v - 0.5, 0.5, footprint)), 1.0
     if kind == SCREEN:
         n = 2.0 + math.floor(3.0 * hashed(1, 1, seed))
-        pane = hashed(int(math.floor(u * n)), int(math.floor(v * n)), seed)
+        pane = hashed(math.floor(u * n), math.floor(v * n), seed)
         return (pane if pane > 0.5 else _text(u * 40.0, v * 30.0, seed, 40.0 * footprint)), 1.0
     if kind == DOTS:
         x, y = u - math.floor(u) - 0.5, v - math.floor(v) - 0.5

@@ -38,7 +38,8 @@ def build_world(solids: Solids, count: int, eye: Float64[np.ndarray, "3"]) -> Wo
     """Returns the first `count` solids with their tree; of two branches the nearer to the eye comes first."""
     shapes, centres, rotations, halves, forms, materials = (column[:count] for column in solids)
     frames = np.concatenate([rotations.reshape(count, 9), centres, halves], axis=1)
-    return World(*_build_tree(frames, eye), shapes, frames, forms, materials)
+    boxes, leaves, skips = _build_tree(frames, eye)
+    return World(boxes, leaves, skips, shapes, frames, forms, materials)
 
 
 @compiled
@@ -159,8 +160,8 @@ def _misses(boxes: Any, node: int, o: Any, inverse: Any, limit: Any) -> Any:
     ax, bx = (boxes[node, 0] - o[0]) * inverse[0], (boxes[node, 3] - o[0]) * inverse[0]
     ay, by = (boxes[node, 1] - o[1]) * inverse[1], (boxes[node, 4] - o[1]) * inverse[1]
     az, bz = (boxes[node, 2] - o[2]) * inverse[2], (boxes[node, 5] - o[2]) * inverse[2]
-    enter = max(max(min(ax, bx), min(ay, by)), max(min(az, bz), 0.0))
-    leave = min(min(max(ax, bx), max(ay, by)), min(max(az, bz), limit))
+    enter = max(min(ax, bx), min(ay, by), min(az, bz), 0.0)
+    leave = min(max(ax, bx), max(ay, by), max(az, bz), limit)
     return enter > leave
 
 
