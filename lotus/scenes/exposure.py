@@ -6,6 +6,7 @@ from jaxtyping import Float32, UInt8
 from lotus.scenes.description import Photo
 
 UPPER_TONES = 0.9  # quantile of brightness that the exposure is set by
+CONTRAST_KEPT = 5.0  # between those and the median; what glows brighter is let go white
 
 
 def develop(
@@ -16,7 +17,8 @@ def develop(
 
     height, width = light.shape[:2]
     luminance = light @ np.array([0.3, 0.6, 0.1], np.float32)
-    gain = photo.exposure / max(float(np.quantile(luminance[::3, ::3], UPPER_TONES)), 1e-4)
+    bright, middle = np.quantile(luminance[::3, ::3], (UPPER_TONES, 0.5)).tolist()
+    gain = photo.exposure / max(min(bright, CONTRAST_KEPT * middle), 1e-4)
     picture = light * (gain * np.array(photo.white_balance, np.float32))
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     picture = picture * (1 - photo.vignette * (0.5 * (x * x + y * y)))[..., None]

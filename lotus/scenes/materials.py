@@ -162,7 +162,7 @@ def spine(rng: np.random.Generator) -> Material:
 
 def wall(rng: np.random.Generator) -> Material:
     """Returns plaster, wallpaper, panels, tiles or bricks."""
-    base = grey(rng, 0.25, 0.85) if rng.random() < 0.65 else random_colour(rng, 0.6, 0.08, 0.8)
+    base = grey(rng, 0.25, 0.85) if rng.random() < 0.7 else random_colour(rng, 0.6, 0.08, 0.8)
     kind = rng.choice(
         [kinds.CLOUDS, kinds.STRIPES, kinds.TILES, kinds.BRICKS, kinds.CELLS, kinds.PLAID, kinds.WOOD],
         p=[0.62, 0.08, 0.1, 0.06, 0.04, 0.03, 0.07],

@@ -89,6 +89,10 @@ def _against_walls(rng: np.random.Generator, walls: Walls, amount: float, spared
         length, away = (2 * w, d) if side % 2 == 0 else (2 * d, w)
         yaw = -side * math.pi / 2
         x = -length / 2 + rng.uniform(0.1, 0.8)
+        if side != spared and rng.random() < 0.12:  # a kitchen, from wall to wall
+            one = placed(f.kitchen(rng, length - 0.1), (0, away - 0.32, 0))
+            thing += placed(one, (0, 0, 0), yaw)
+            continue
         while x < length / 2 - 0.5 and len(thing) < 190:
             width = min(rng.uniform(0.6, 2.2), length / 2 - x - 0.1)
             if width < 0.5:

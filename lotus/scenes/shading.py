@@ -164,7 +164,7 @@ def _smoothed(light: Any, index: Any, normals: Any) -> Any:
 @compiled
 @no_type_check
 def _soften(world: Any, air: Any, view: Any, layers: Any, colours: Any) -> None:
-    """Gives pixels at edges the mean colour of 4 places in the pixel, lit as their neighbours are."""
+    """Gives pixels at edges the mean colour of 3 places in the pixel, lit as their neighbours are."""
     K, rotation, position, _ = view
     index, normals, light, extra = layers
     height, width = index.shape
@@ -174,11 +174,12 @@ def _soften(world: Any, air: Any, view: Any, layers: Any, colours: Any) -> None:
         for column in range(1, width - 1):
             if not _is_edge(index, normals, row, column):
                 continue
-            total[:] = 0.0
+            for c in range(3):
+                total[c] = colours[row, column, c]
             i = index[row, column]
-            for k in range(4):
-                x = (column + 0.25 + 0.5 * (k & 1) + 0.125 * (k >> 1) - K[0, 2]) / K[0, 0]
-                y = (row + 0.25 + 0.5 * (k >> 1) - 0.125 * (k & 1) - K[1, 2]) / K[1, 1]
+            for k in range(2):
+                x = (column + (1 + 4 * k) / 6.0 - K[0, 2]) / K[0, 0]
+                y = (row + (5 - 4 * k) / 6.0 - K[1, 2]) / K[1, 1]
                 d = _direction(rotation, x, y)
                 t, i = nearest(world, o, d, FAR, i)
                 u = unit(d)
@@ -198,7 +199,7 @@ def _soften(world: Any, air: Any, view: Any, layers: Any, colours: Any) -> None:
                 for c in range(3):
                     total[c] += base[c] * glow if glow > 0.0 else base[c] * light[a, b, c] + extra[a, b, c]
             for c in range(3):
-                colours[row, column, c] = 0.25 * total[c]
+                colours[row, column, c] = total[c] / 3.0
 
 
 @compiled
