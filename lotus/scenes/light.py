@@ -3,6 +3,8 @@
 import math
 from typing import Any, no_type_check
 
+import numpy as np
+
 from lotus.scenes.intersection import outward
 from lotus.scenes.textures import colour, fbm, hashed
 from lotus.scenes.tracing import blocker, into_solid, nearest, unit
@@ -109,7 +111,7 @@ def from_around(world: Any, air: Any, point: Any, normal: Any, jitter: Any) -> A
         x * t[1] + y * b[1] + z * normal[1],
         x * t[2] + y * b[2] + z * normal[2],
     )
-    reach, found = nearest(world, point, d, air[11], -1)
+    reach, found = nearest(world, point, d, air[11], np.int64(-1))
     height = 1.0 - air[12] * (0.5 - 0.5 * d[2])
     if found < 0:
         return air[0] * height, air[1] * height, air[2] * height
@@ -169,7 +171,7 @@ def reflection(world: Any, lights: Any, air: Any, surface: Any, sharpness: Any) 
     d = unit(
         (view[0] + 2 * cosine * normal[0], view[1] + 2 * cosine * normal[1], view[2] + 2 * cosine * normal[2])
     )
-    t, k = nearest(world, point, d, FAR, -1)
+    t, k = nearest(world, point, d, FAR, np.int64(-1))
     if k < 0:
         r, g, b = sky(air, d)
         return share * r, share * g, share * b

@@ -72,7 +72,7 @@ def _probed(world: Any, rotation: Any, position: Any, spread: Any) -> Any:
         for column in range(PROBE_SIZE):
             x, y = 2 * column / (PROBE_SIZE - 1.0) - 1, 2 * row / (PROBE_SIZE - 1.0) - 1
             d = _direction(rotation, spread * x, spread * y)
-            depth[row, column], index[row, column] = nearest(world, o, d, FAR, -1)
+            depth[row, column], index[row, column] = nearest(world, o, d, FAR, np.int64(-1))
     return depth, index
 
 
@@ -88,7 +88,7 @@ def _trace(world: Any, lights: Any, air: Any, view: Any, layers: Any) -> None:
     depth, index, normals, albedo, light, extra = layers
     o = (position[0], position[1], position[2])
     blockers = np.full(len(lights), -1)
-    i = -1
+    i = np.int64(-1)
     for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
             x, y = (column + 0.5 - K[0, 2]) / K[0, 0], (row + 0.5 - K[1, 2]) / K[1, 1]

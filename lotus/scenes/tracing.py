@@ -38,70 +38,81 @@ def build_world(solids: Solids, count: int, eye: Float64[np.ndarray, "3"]) -> Wo
     """Returns the first `count` solids with their tree; of two branches the nearer to the eye comes first."""
     shapes, centres, rotations, halves, forms, materials = (column[:count] for column in solids)
     frames = np.concatenate([rotations.reshape(count, 9), centres, halves], axis=1)
-    boxes, leaves, skips = _build_tree(frames, eye)
+    reach = np.einsum("nij,nj->ni", np.abs(rotations), halves) + 1e-6
+    boxes, leaves, skips = _build_tree(np.concatenate([centres - reach, centres + reach], axis=1), eye)
     return World(boxes, leaves, skips, shapes, frames, forms, materials)
 
 
 @compiled
 @no_type_check
-def _solid_boxes(frames: Any) -> Any:
-    boxes = np.empty((len(frames), 6))
-    for i in range(len(frames)):
-        for axis in range(3):
-            reach = 1e-6
-            for k in range(3):
-                reach += abs(frames[i, 3 * axis + k]) * frames[i, 12 + k]
-            boxes[i, axis], boxes[i, axis + 3] = frames[i, 9 + axis] - reach, frames[i, 9 + axis] + reach
-    return boxes
+def _in_order(boxes: Any, part: Any, axis: int) -> Any:
+    """Returns a part's boxes in the order of their middles along an axis (by insertion: there are few)."""
+    order = part.copy()
+    for k in range(1, len(order)):
+        one, j = order[k], k
+        middle = boxes[one, axis] + boxes[one, axis + 3]
+        while j > 0 and boxes[order[j - 1], axis] + boxes[order[j - 1], axis + 3] > middle:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = one
+    return order
 
 
 @compiled
 @no_type_check
-def _areas(boxes: Any, order: Any) -> Any:
-    """Returns half the surface of the boxes around the first 1, 2, ... of the boxes in this order."""
-    areas = np.empty(len(order))
-    low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for k in range(len(order)):
-        for axis in range(3):
-            low[axis] = min(low[axis], boxes[order[k], axis])
-            high[axis] = max(high[axis], boxes[order[k], axis + 3])
-        x, y, z = high[0] - low[0], high[1] - low[1], high[2] - low[2]
-        areas[k] = x * y + y * z + z * x
-    return areas
+def _grow(bounds: Any, boxes: Any, i: int) -> Any:
+    """Makes the bounds hold box i too; returns half their surface."""
+    for axis in range(3):
+        bounds[axis] = min(bounds[axis], boxes[i, axis])
+        bounds[axis + 3] = max(bounds[axis + 3], boxes[i, axis + 3])
+    x, y, z = bounds[3] - bounds[0], bounds[4] - bounds[1], bounds[5] - bounds[2]
+    return x * y + y * z + z * x
+
+
+@compiled
+@no_type_check
+def _bounds(boxes: Any, part: Any) -> Any:
+    """Returns the box around a part's boxes."""
+    bounds = boxes[part[0]].copy()
+    for k in range(1, len(part)):
+        _grow(bounds, boxes, part[k])
+    return bounds
 
 
 @compiled
 @no_type_check
 def _split(boxes: Any, part: Any) -> Any:
     """Returns the boxes of a branch in the order of their best axis, and how many go into its first half."""
-    best, order, first = np.inf, part, len(part) // 2
+    best, order, first, count = np.inf, part, 1, len(part)
+    before = np.empty(count)
     for axis in range(3):
-        sorted_part = part[np.argsort(boxes[part, axis] + boxes[part, axis + 3])]
-        before, after = _areas(boxes, sorted_part), _areas(boxes, sorted_part[::-1])
-        for k in range(1, len(part)):
-            cost = before[k - 1] * k + after[len(part) - 1 - k] * (len(part) - k)
+        ordered = _in_order(boxes, part, axis)
+        bounds = boxes[ordered[0]].copy()
+        for k in range(count):
+            before[k] = _grow(bounds, boxes, ordered[k])
+        bounds[:] = boxes[ordered[count - 1]]
+        for k in range(count - 1, 0, -1):
+            cost = before[k - 1] * k + _grow(bounds, boxes, ordered[k]) * (count - k)
             if cost < best:
-                best, order, first = cost, sorted_part, k
+                best, order, first = cost, ordered, k
     return order, first
 
 
 @compiled
 @no_type_check
-def _distance(boxes: Any, part: Any, eye: Any) -> Any:
-    """Returns the square of the distance from the eye to the box around some boxes."""
+def _distance(bounds: Any, eye: Any) -> Any:
+    """Returns the square of the distance from the eye to a box."""
     total = 0.0
     for axis in range(3):
-        low, high = boxes[part, axis].min(), boxes[part, axis + 3].max()
-        total += max(low - eye[axis], 0.0, eye[axis] - high) ** 2
+        total += max(bounds[axis] - eye[axis], 0.0, eye[axis] - bounds[axis + 3]) ** 2
     return total
 
 
 @compiled
 @no_type_check
-def _build_tree(frames: Any, eye: Any) -> Any:
+def _build_tree(solid_boxes: Any, eye: Any) -> Any:
     """Returns (boxes, leaves, skips) of a `World`."""
-    solid_boxes = _solid_boxes(frames)
-    count = len(frames)
+    count = len(solid_boxes)
     size = 2 * count - 1
     boxes, leaves, skips = np.empty((size, 6)), np.full(size, -1), np.empty(size, np.int64)
     order = np.arange(count)
@@ -111,9 +122,7 @@ def _build_tree(frames: Any, eye: Any) -> Any:
     while depth > 0:
         depth -= 1
         start, stop = stack[depth, 0], stack[depth, 1]
-        for axis in range(3):
-            boxes[node, axis] = solid_boxes[order[start:stop], axis].min()
-            boxes[node, axis + 3] = solid_boxes[order[start:stop], axis + 3].max()
+        boxes[node] = _bounds(solid_boxes, order[start:stop])
         skips[node] = node + 2 * (stop - start) - 1
         if stop - start == 1:
             leaves[node] = order[start]
@@ -121,12 +130,11 @@ def _build_tree(frames: Any, eye: Any) -> Any:
             part, first = _split(solid_boxes, order[start:stop].copy())
             order[start:stop] = part
             middle = start + first
-            near = _distance(solid_boxes, order[start:middle], eye) <= _distance(
-                solid_boxes, order[middle:stop], eye
-            )
-            last, next_one = (depth, depth + 1) if near else (depth + 1, depth)
-            stack[last, 0], stack[last, 1] = middle, stop
-            stack[next_one, 0], stack[next_one, 1] = start, middle
+            one, other = _bounds(solid_boxes, part[:first]), _bounds(solid_boxes, part[first:])
+            later = depth if _distance(one, eye) <= _distance(other, eye) else depth + 1
+            sooner = 2 * depth + 1 - later
+            stack[later, 0], stack[later, 1] = middle, stop
+            stack[sooner, 0], stack[sooner, 1] = start, middle
             depth += 2
         node += 1
     return boxes, leaves, skips
@@ -170,11 +178,12 @@ def _misses(boxes: Any, node: int, o: Any, inverse: Any, limit: Any) -> Any:
 def nearest(world: Any, o: Any, d: Any, limit: Any, guess: int) -> Any:
     """Returns t and the index of the first solid that the ray meets before `limit`; index -1 if none.
 
-    `guess` is a solid that the ray may meet, or -1: a good one saves time and changes nothing.
+    `guess` is a solid that the ray may meet, or -1: a good one saves time and changes nothing. A literal -1
+    would be compiled apart.
     """
     boxes, leaves, skips = world.boxes, world.leaves, world.skips
     inverse = (1.0 / d[0], 1.0 / d[1], 1.0 / d[2])
-    best, found = limit, -1
+    best, found = limit, np.int64(-1)
     if guess >= 0:
         t = solid_hit(world, guess, o, d)
         if t < best:
@@ -210,7 +219,7 @@ def blocker(world: Any, o: Any, d: Any, limit: Any, guess: int) -> Any:
         if i >= 0 and world.materials[i, EMISSION] == 0.0 and solid_hit(world, i, o, d) < limit:
             return i
         node += 1
-    return -1
+    return np.int64(-1)
 
 
 @compiled
