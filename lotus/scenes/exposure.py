@@ -7,6 +7,17 @@ from lotus.scenes.description import Photo
 
 UPPER_TONES = 0.9  # quantile of brightness that the exposure is set by
 CONTRAST_KEPT = 5.0  # between those and the median; what glows brighter is let go white
+TONE_LIMIT = 2.0  # brighter light is white
+
+
+def _tone_curve(count: int) -> Float32[np.ndarray, "n"]:
+    """Returns stored brightness for the squares of evenly spaced numbers: a soft shoulder, then gamma."""
+    light = TONE_LIMIT * np.linspace(0, 1, count) ** 2
+    light = np.where(light > 0.7, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3), light)
+    return (light ** (1 / 2.2)).astype(np.float32)
+
+
+TONES = _tone_curve(4096)
 
 
 def develop(
@@ -27,12 +38,11 @@ def develop(
     if photo.blur > 0:
         picture = cv2.GaussianBlur(picture, (0, 0), photo.blur * width)
     noise = rng.standard_normal(picture.shape, np.float32)
-    noise = 0.6 * noise + 0.4 * cv2.GaussianBlur(noise, (0, 0), 0.8) * 2.5
+    noise = 0.6 * noise + cv2.GaussianBlur(noise, (0, 0), 0.8)  # sensors' colours are interpolated
     picture = np.maximum(picture, 0)
-    picture = picture + noise * np.sqrt(photo.shot_noise**2 * picture + photo.read_noise**2)
-    picture = np.clip(picture, 0, None)
-    picture = np.where(picture > 0.7, 0.7 + 0.3 * np.tanh((picture - 0.7) / 0.3), picture)  # soft shoulder
-    picture = picture ** (1 / 2.2)
+    picture += noise * np.sqrt(photo.shot_noise**2 * picture + photo.read_noise**2)
+    steps = np.sqrt(np.clip(picture / TONE_LIMIT, 0, 1)) * (len(TONES) - 1) + 0.5
+    picture = TONES[steps.astype(np.int32)]
     grey = picture.mean(axis=-1, keepdims=True)
     picture = grey + photo.saturation * (picture - grey)
     picture = 0.5 + photo.contrast * (picture - 0.5)

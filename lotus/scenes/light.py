@@ -115,7 +115,7 @@ def from_around(world: Any, air: Any, point: Any, normal: Any, jitter: Any) -> A
     height = 1.0 - air[12] * (0.5 - 0.5 * d[2])
     if found < 0:
         return air[0] * height, air[1] * height, air[2] * height
-    opened = (reach / air[11]) ** 0.7
+    opened = math.sqrt(reach / air[11])
     m = world.materials
     opened = 1.0 if m[found, 14] > 0.0 else opened
     bounce = 0.45 * (1.0 - opened)

@@ -199,7 +199,7 @@ def _weights(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) ->
     if kind == PLAIN:
         return 0.0, 1.0
     if kind == CLOUDS:
-        w = 0.5 + (1.0 + warp) * (fbm(u, v, seed, footprint, 6) - 0.5)
+        w = 0.5 + (1.0 + warp) * (fbm(u, v, seed, footprint, 5) - 0.5)
         return min(max(w, 0.0), 1.0), 1.0
     if kind in (STRIPES, PLAID, WOOD, MARBLE):
         return _waves(kind, u, v, seed, footprint, warp)
@@ -266,7 +266,7 @@ def colour(materials: Any, i: Any, shape: Any, half: Any, surface: Any) -> Any:
     u, v = place_on_surface(shape, half, point, normal)
     stain = 1.0
     if m[i, 15] > 0.0:
-        stain += m[i, 15] * (fbm(2.3 * u, 2.3 * v, seed + 77, 2.3 * footprint, 5) - 0.5)
+        stain += m[i, 15] * (fbm(2.3 * u, 2.3 * v, seed + 77, 2.3 * footprint, 3) - 0.5)
     if kind in (PICTURE, SCREEN):
         hu, hv = face_size(shape, half, normal)
         u, v, footprint = 0.5 + 0.5 * u / hu, 0.5 + 0.5 * v / hv, 0.5 * footprint / max(hu, hv)
