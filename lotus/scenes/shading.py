@@ -25,14 +25,16 @@ def radiance(
 ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w 3"]]:
     """Returns the light that reaches the camera (linear RGB), depth and normals."""
     depth, index = np.zeros((height, width), np.float32), np.full((height, width), -1)
-    normals, albedo, light, extra = np.zeros((4, height, width, 3), np.float32)
+    normals, albedo, extra = np.zeros((3, height, width, 3), np.float32)
+    light = np.zeros((height, width, 6), np.float32)
     rotation, position = _rays_of(scene)
     view = (K, rotation, position, scene.seed & 0xFFFFFF)
     layers = (depth, index, normals, albedo, light, extra)
     world = build_world(scene.solids, scene.count, position)
     _trace(world, scene.lights, scene.air, view, layers)
     light = _smoothed(light, index, normals)
-    colours = albedo * light + extra
+    extra += light[..., 3:]
+    colours = albedo * light[..., :3] + extra
     _soften(world, scene.air, view, (index, normals, light, extra), colours)
     if scene.air[9] > 0.0:
         kept = np.where(depth > 0, np.exp(-scene.air[9] * depth), 1.0)[..., None].astype(np.float32)
@@ -81,8 +83,8 @@ def _probed(world: Any, rotation: Any, position: Any, spread: Any) -> Any:
 def _trace(world: Any, lights: Any, air: Any, view: Any, layers: Any) -> None:
     """Fills the layers: depth, index, normals, albedo, light, extra.
 
-    `view` is (K, rotation of cam_from_world, position, seed); light is what albedo multiplies, extra what is
-    added: shine, emission, the sky.
+    `view` is (K, rotation of cam_from_world, position, seed); light is what albedo multiplies, then
+    shine; extra is what else is added: emission, mirrored light, the sky.
     """
     K, rotation, position, seed = view
     depth, index, normals, albedo, light, extra = layers
@@ -125,7 +127,7 @@ def _trace(world: Any, lights: Any, air: Any, view: Any, layers: Any) -> None:
             around = from_around(world, air, point, w, jitter)
             for c in range(3):
                 light[row, column, c] = direct[c] + around[c]
-                extra[row, column, c] = shine[c]
+                light[row, column, 3 + c] = shine[c]
             if world.materials[i, 17] > 0.0:
                 mirrored = reflection(world, lights, air, (point, tilted, u, i), footprint)
                 for c in range(3):
@@ -144,20 +146,16 @@ def _smoothed(light: Any, index: Any, normals: Any) -> Any:
             if i < 0:
                 continue
             x, y, z = normals[row, column, 0], normals[row, column, 1], normals[row, column, 2]
-            total, red, green, blue = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            total = np.float32(0)
             for a in range(max(row - 2, 0), min(row + 3, height)):
                 for b in range(max(column - 2, 0), min(column + 3, width)):
                     cosine = x * normals[a, b, 0] + y * normals[a, b, 1] + z * normals[a, b, 2]
                     if index[a, b] == i and cosine > 0.9:
                         total += np.float32(1)
-                        red += light[a, b, 0]
-                        green += light[a, b, 1]
-                        blue += light[a, b, 2]
-            out[row, column, 0], out[row, column, 1], out[row, column, 2] = (
-                red / total,
-                green / total,
-                blue / total,
-            )
+                        for c in range(6):
+                            out[row, column, c] += light[a, b, c]
+            for c in range(6):
+                out[row, column, c] /= total
     return out
 
 
