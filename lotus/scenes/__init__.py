@@ -1,0 +1,27 @@
+"""Made-up photos with exact depth and normals, to train on: rooms, table-tops, streets, free forms.
+
+In the order of the method: `sample(seed)` lays out solids (`solids`, `materials`, `objects`, `furniture`,
+`rooms`, `outdoors`) and a camera (`sampling`) as plain tables (`description`); `render` meets them with rays
+(`intersection`, `tracing`), gives them colour and light (`textures`, `shading`) and takes the photo
+(`exposure`). The same seed gives the same bytes.
+
+Example:
+    >>> from lotus import scenes
+    >>> scenes.render(scenes.sample(7), 64, 48).image.shape
+    (48, 64, 3)
+"""
+
+from lotus.scenes.description import Photo, SceneDescription, Shape, Solids, TrainingSample
+from lotus.scenes.rendering import render, render_batch
+from lotus.scenes.sampling import sample
+
+__all__ = [
+    "Photo",
+    "SceneDescription",
+    "Shape",
+    "Solids",
+    "TrainingSample",
+    "render",
+    "render_batch",
+    "sample",
+]
