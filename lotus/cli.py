@@ -12,6 +12,7 @@ from recon.errors import ReconError
 COMMANDS = {
     "predict": "depth and normals of photos, as maps and pictures",
     "evaluate": "a checkpoint's figures on a benchmark, beside the paper's",
+    "train": "Lotus on your own pictures, or a small one from scratch",
 }
 TORCH_SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for others sleep instead of spinning
@@ -21,7 +22,7 @@ TORCH_SETTINGS = {
     ),  # of --compile; outlives /tmp
 }
 """What torch reads of the environment when it is loaded; the user's own settings come first."""
-HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command"}
+HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command", "train": "lotus.training.command"}
 
 HELP = """usage: lotus COMMAND ...
 

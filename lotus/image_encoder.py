@@ -65,13 +65,9 @@ class ImageEncoder(nn.Module):
 
     def project(self, features: Sequence[Float[torch.Tensor, "..."]]) -> Float32[torch.Tensor, "b c h8 w8"]:
         """Returns the maps of `features`, projected, enlarged to the first one's grid and concatenated."""
-        maps = [
-            projection(each.float()) for projection, each in zip(self.projections, features, strict=True)
-        ]
+        maps = [projection(each.float()) for projection, each in zip(self.projections, features, strict=True)]
         size = maps[0].shape[2:]
-        return torch.cat(
-            [maps[0], *(F.interpolate(each, size, mode="bilinear") for each in maps[1:])], dim=1
-        )
+        return torch.cat([maps[0], *(F.interpolate(each, size, mode="bilinear") for each in maps[1:])], dim=1)
 
 
 class Convolution(nn.Conv2d):
