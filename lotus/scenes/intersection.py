@@ -1,80 +1,85 @@
 """Where a ray meets a solid, in the frame of the solid.
 
-Boxes, ellipsoids and cones in closed form. Rounded boxes and superellipsoids are convex level sets of a convex
-function f, so f is convex along the ray too and Newton's iteration from the outside rises monotonically to the
-first root (Jensen's tangent bound), quadratically. Tori by sphere tracing (Hart 1996), lathes and sheets by a
-march of fixed steps and bisection.
+Boxes, ellipsoids and cones in closed form. Rounded boxes and superellipsoids are {f <= 0} of a convex f; f is
+convex along a ray too, so Newton's iteration from outside rises monotonically to the first root: no tangent
+of a convex function passes its root. Tori by sphere tracing (Hart 1996), lathes and sheets by a march of fixed
+steps, bisection and a secant.
 
-A ray that starts inside a closed solid does not meet it: only entries count.
+A ray that starts inside a closed solid does not meet it: only entries count. Arguments everywhere: `h` half
+sizes, `forms[i]` the form, `o` and `d` origin and direction (of any length).
 """
 
 import math
+from typing import Any, no_type_check
 
 import numpy as np
 
 from recon.jit import compiled
 
 NONE = np.inf
-NEWTON_STEPS = 24
+NEWTON_STEPS = 24  # 4 to 6 do, but at silhouettes
 TRACE_STEPS = 48
 MARCH_STEPS = 40
 BISECTIONS = 14
 
 
 @compiled
-def box_interval(hx, hy, hz, ox, oy, oz, dx, dy, dz):
-    """Returns where the ray o + t d enters and leaves the box; an empty interval if it misses."""
-    ix, iy, iz = 1.0 / dx, 1.0 / dy, 1.0 / dz
-    ax, bx = (-hx - ox) * ix, (hx - ox) * ix
-    ay, by = (-hy - oy) * iy, (hy - oy) * iy
-    az, bz = (-hz - oz) * iz, (hz - oz) * iz
+@no_type_check
+def box_interval(h: Any, o: Any, d: Any) -> Any:
+    """Returns where the ray enters and leaves the box; an empty interval if it misses."""
+    ix, iy, iz = 1.0 / d[0], 1.0 / d[1], 1.0 / d[2]
+    ax, bx = (-h[0] - o[0]) * ix, (h[0] - o[0]) * ix
+    ay, by = (-h[1] - o[1]) * iy, (h[1] - o[1]) * iy
+    az, bz = (-h[2] - o[2]) * iz, (h[2] - o[2]) * iz
     enter = max(min(ax, bx), min(ay, by), min(az, bz))
     leave = min(max(ax, bx), max(ay, by), max(az, bz))
     return enter, leave
 
 
 @compiled
-def _ellipsoid(hx, hy, hz, ox, oy, oz, dx, dy, dz):
-    x, y, z = ox / hx, oy / hy, oz / hz
-    a, b, c = dx / hx, dy / hy, dz / hz
+@no_type_check
+def _ellipsoid(h: Any, o: Any, d: Any) -> Any:
+    x, y, z = o[0] / h[0], o[1] / h[1], o[2] / h[2]
+    a, b, c = d[0] / h[0], d[1] / h[1], d[2] / h[2]
     dd = a * a + b * b + c * c
-    half = x * a + y * b + z * c
-    root = half * half - dd * (x * x + y * y + z * z - 1.0)
-    return (-half - math.sqrt(root)) / dd if root > 0.0 else NONE
+    od = x * a + y * b + z * c
+    root = od * od - dd * (x * x + y * y + z * z - 1.0)
+    return (-od - math.sqrt(root)) / dd if root > 0.0 else NONE
 
 
 @compiled
-def _cone(half, form, ox, oy, oz, dx, dy, dz):
-    hz = half[2]
-    x, y, a, b = ox / half[0], oy / half[1], dx / half[0], dy / half[1]
-    slope = (form[0] - 1.0) / (2.0 * hz)
+@no_type_check
+def _cone(h: Any, forms: Any, i: int, o: Any, d: Any) -> Any:
+    x, y, a, b = o[0] / h[0], o[1] / h[1], d[0] / h[0], d[1] / h[1]
+    slope = (forms[i, 0] - 1.0) / (2.0 * h[2])
     best = NONE
-    radius, rate = 1.0 + slope * (oz + hz), slope * dz
+    radius, rate = 1.0 + slope * (o[2] + h[2]), slope * d[2]
     qa = a * a + b * b - rate * rate
     qb = x * a + y * b - radius * rate
-    qc = x * x + y * y - radius * radius
-    root = qb * qb - qa * qc
+    root = qb * qb - qa * (x * x + y * y - radius * radius)
     if root > 0.0 and abs(qa) > 1e-14:
         for sign in (-1.0, 1.0):
             t = (-qb + sign * math.sqrt(root)) / qa
-            if t > 0.0 and t < best and abs(oz + t * dz) <= hz:
-                # an entry: the distance from the axis shrinks against the radius there
-                if qa * t + qb < 0.0 and radius + rate * t > 0.0:
-                    best = t
-    if dz != 0.0:
-        top = oz > 0.0
-        t = ((hz if top else -hz) - oz) / dz
-        limit = form[0] if top else 1.0
+            # an entry: there the distance from the axis, less the radius, falls
+            is_entry = qa * t + qb < 0.0 and radius + rate * t > 0.0
+            if 0.0 < t < best and is_entry and abs(o[2] + t * d[2]) <= h[2]:
+                best = t
+    if d[2] != 0.0:
+        top = o[2] > 0.0
+        t = ((h[2] if top else -h[2]) - o[2]) / d[2]
+        limit = forms[i, 0] if top else 1.0
         px, py = x + t * a, y + t * b
-        if t > 0.0 and t < best and (dz < 0.0) == top and px * px + py * py <= limit * limit:
+        if 0.0 < t < best and (d[2] < 0.0) == top and px * px + py * py <= limit * limit:
             best = t
     return best
 
 
 @compiled
-def _rounded_box_value(half, radius, x, y, z):
+@no_type_check
+def _rounded_box_value(h: Any, radius: Any, p: Any) -> Any:
     """Returns the signed distance to a rounded box and its gradient."""
-    qx, qy, qz = abs(x) - half[0] + radius, abs(y) - half[1] + radius, abs(z) - half[2] + radius
+    x, y, z = p
+    qx, qy, qz = abs(x) - h[0] + radius, abs(y) - h[1] + radius, abs(z) - h[2] + radius
     mx, my, mz = max(qx, 0.0), max(qy, 0.0), max(qz, 0.0)
     length = math.sqrt(mx * mx + my * my + mz * mz)
     if length == 0.0:
@@ -84,38 +89,41 @@ def _rounded_box_value(half, radius, x, y, z):
 
 
 @compiled
-def _superellipsoid_value(half, form, x, y, z):
+@no_type_check
+def _superellipsoid_value(h: Any, forms: Any, i: int, point: Any) -> Any:
     """Returns the norm whose unit ball is the superellipsoid, less 1, and its gradient."""
-    p, q = form[0], form[1]
-    ax, ay, az = abs(x) / half[0] + 1e-9, abs(y) / half[1] + 1e-9, abs(z) / half[2] + 1e-9
+    x, y, z = point
+    p, q = forms[i, 0], forms[i, 1]
+    ax, ay, az = abs(x) / h[0] + 1e-9, abs(y) / h[1] + 1e-9, abs(z) / h[2] + 1e-9
     xp, yp = ax**p, ay**p
-    s = (xp + yp) ** (1.0 / p)
-    sq, zq = s**q, az**q
+    sq, zq = (xp + yp) ** (q / p), az**q
     total = (sq + zq) ** (1.0 / q)
     outer = total / (sq + zq)
     across = outer * sq / (xp + yp)
-    gx = math.copysign(across * xp / ax / half[0], x)
-    gy = math.copysign(across * yp / ay / half[1], y)
-    gz = math.copysign(outer * zq / az / half[2], z)
+    gx = math.copysign(across * xp / ax / h[0], x)
+    gy = math.copysign(across * yp / ay / h[1], y)
+    gz = math.copysign(outer * zq / az / h[2], z)
     return total - 1.0, gx, gy, gz
 
 
 @compiled
-def _convex(shape, half, form, ox, oy, oz, dx, dy, dz):
-    enter, leave = box_interval(half[0], half[1], half[2], ox, oy, oz, dx, dy, dz)
+@no_type_check
+def _convex(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
+    o, d = ray
+    enter, leave = box_interval(h, o, d)
     t = max(enter, 0.0)
-    tolerance = 1e-9 * (half[0] + half[1] + half[2])
+    tolerance = 1e-9 * (h[0] + h[1] + h[2]) if shape == 1 else 1e-9
     for step in range(NEWTON_STEPS):
         if t > leave:
             return NONE
-        x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+        p = (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
         if shape == 1:
-            value, gx, gy, gz = _rounded_box_value(half, form[0], x, y, z)
+            value, gx, gy, gz = _rounded_box_value(h, forms[i, 0], p)
         else:
-            value, gx, gy, gz = _superellipsoid_value(half, form, x, y, z)
+            value, gx, gy, gz = _superellipsoid_value(h, forms, i, p)
         if value < tolerance:
             return t if step > 0 or enter > 0.0 else NONE
-        slope = gx * dx + gy * dy + gz * dz
+        slope = gx * d[0] + gy * d[1] + gz * d[2]
         if slope >= 0.0:
             return NONE
         t -= value / slope
@@ -123,15 +131,16 @@ def _convex(shape, half, form, ox, oy, oz, dx, dy, dz):
 
 
 @compiled
-def _torus(half, ox, oy, oz, dx, dy, dz):
-    enter, leave = box_interval(half[0], half[1], half[2], ox, oy, oz, dx, dy, dz)
+@no_type_check
+def _torus(h: Any, o: Any, d: Any) -> Any:
+    enter, leave = box_interval(h, o, d)
     t = max(enter, 0.0)
-    tube, ring = half[2], half[0] - half[2]
-    speed = math.sqrt(dx * dx + dy * dy + dz * dz)
+    tube, ring = h[2], h[0] - h[2]
+    speed = math.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2])
     for step in range(TRACE_STEPS):
         if t > leave:
             return NONE
-        x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+        x, y, z = o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]
         across = math.sqrt(x * x + y * y) - ring
         value = math.sqrt(across * across + z * z) - tube
         if value < 1e-7:
@@ -141,153 +150,152 @@ def _torus(half, ox, oy, oz, dx, dy, dz):
 
 
 @compiled
-def lathe_radius(half, form, z):
+@no_type_check
+def lathe_radius(h: Any, forms: Any, i: int, z: Any) -> Any:
     """Returns the radius of a lathe at height z and its slope: a uniform cubic B-spline of 8 radii."""
-    place = min(max((z / half[2] + 1.0) * 3.5, 0.0), 6.999999)
+    place = min(max((z / h[2] + 1.0) * 3.5, 0.0), 6.999999)
     k = int(place)
     s = place - k
-    r0 = form[k - 1] if k > 0 else 2.0 * form[0] - form[1]
-    r1, r2 = form[k], form[k + 1]
-    r3 = form[k + 2] if k < 6 else 2.0 * form[7] - form[6]
+    r1, r2 = forms[i, k], forms[i, k + 1]
+    r0 = forms[i, k - 1] if k > 0 else 2.0 * r1 - r2
+    r3 = forms[i, k + 2] if k < 6 else 2.0 * r2 - r1
+    u = 1.0 - s
     radius = (
-        (1.0 - s) ** 3 * r0
-        + (3.0 * s**3 - 6.0 * s * s + 4.0) * r1
-        + (-3.0 * s**3 + 3.0 * s * s + 3.0 * s + 1.0) * r2
-        + s**3 * r3
+        u * u * u * r0
+        + ((3.0 * s - 6.0) * s * s + 4.0) * r1
+        + (((3.0 - 3.0 * s) * s + 3.0) * s + 1.0) * r2
+        + s * s * s * r3
     ) / 6.0
-    slope = (
-        -((1.0 - s) ** 2) * r0
-        + (3.0 * s * s - 4.0 * s) * r1
-        + (-3.0 * s * s + 2.0 * s + 1.0) * r2
-        + s * s * r3
-    ) / 2.0
-    return radius * half[0], slope * half[0] * 3.5 / half[2]
+    slope = 0.5 * (-u * u * r0 + (3.0 * s - 4.0) * s * r1 + ((2.0 - 3.0 * s) * s + 1.0) * r2 + s * s * r3)
+    return radius * h[0], slope * h[0] * 3.5 / h[2]
 
 
 @compiled
-def sheet_height(form, x, y):
-    """Returns the height of a sheet and its slopes."""
-    height, along_x, along_y = 0.0, 0.0, 0.0
-    for k in range(5):
-        amplitude, fx, fy = form[4 * k], form[4 * k + 1], form[4 * k + 2]
-        if amplitude != 0.0:
-            angle = fx * x + fy * y + form[4 * k + 3]
-            height += amplitude * math.sin(angle)
-            rate = amplitude * math.cos(angle)
-            along_x += rate * fx
-            along_y += rate * fy
-    return height, along_x, along_y
+@no_type_check
+def sheet_height(forms: Any, i: int, x: Any, y: Any) -> Any:
+    """Returns the height of a sheet."""
+    height = 0.0
+    for k in range(0, 20, 4):
+        if forms[i, k] != 0.0:
+            height += forms[i, k] * math.sin(forms[i, k + 1] * x + forms[i, k + 2] * y + forms[i, k + 3])
+    return height
 
 
 @compiled
-def _side(shape, half, form, x, y, z):
+@no_type_check
+def _side(shape: int, h: Any, forms: Any, i: int, p: Any) -> Any:
     """Returns the signed function whose zero is a lathe or a sheet."""
     if shape == 6:
-        radius, _ = lathe_radius(half, form, z)
-        return math.sqrt(x * x + y * y) - radius
-    height, _, _ = sheet_height(form, x, y)
-    return z - height
+        radius, _ = lathe_radius(h, forms, i, p[2])
+        return math.sqrt(p[0] * p[0] + p[1] * p[1]) - radius
+    return p[2] - sheet_height(forms, i, p[0], p[1])
 
 
 @compiled
-def _lathe_end(half, form, enter, ox, oy, oz, dx, dy, dz):
-    """Returns where the ray meets the flat ends of a lathe; an open one has a bottom only, seen from above too."""
+@no_type_check
+def _lathe_end(h: Any, forms: Any, i: int, o: Any, d: Any) -> Any:
+    """Returns where the ray meets the flat ends of a lathe; an open one has a bottom alone, with two sides."""
     best = NONE
+    is_open = forms[i, 8] > 0.5
     for end in range(2):
         top = end == 1
-        if dz == 0.0 or (top and form[8] > 0.5) or (form[8] < 0.5 and (dz < 0.0) != top):
+        if d[2] == 0.0 or (top and is_open) or (not is_open and (d[2] < 0.0) != top):
             continue
-        level = half[2] if top else -half[2]
-        t = (level - oz) / dz
-        x, y = ox + t * dx, oy + t * dy
-        radius, _ = lathe_radius(half, form, level)
-        if t > 0.0 and t < best and x * x + y * y <= radius * radius:
+        level = h[2] if top else -h[2]
+        t = (level - o[2]) / d[2]
+        x, y = o[0] + t * d[0], o[1] + t * d[1]
+        radius, _ = lathe_radius(h, forms, i, level)
+        if 0.0 < t < best and x * x + y * y <= radius * radius:
             best = t
     return best
 
 
 @compiled
-def _marched(shape, half, form, ox, oy, oz, dx, dy, dz):
-    enter, leave = box_interval(half[0], half[1], half[2], ox, oy, oz, dx, dy, dz)
+@no_type_check
+def _marched(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
+    o, d = ray
+    enter, leave = box_interval(h, o, d)
     if leave <= max(enter, 0.0):
         return NONE
-    start = max(enter, 0.0)
-    best = _lathe_end(half, form, enter, ox, oy, oz, dx, dy, dz) if shape == 6 else NONE
-    two_sided = shape == 7 or form[8] > 0.5
-    step = (leave - start) / MARCH_STEPS
-    before = _side(shape, half, form, ox + start * dx, oy + start * dy, oz + start * dz)
-    t = start
+    t = max(enter, 0.0)
+    best = _lathe_end(h, forms, i, o, d) if shape == 6 else NONE
+    is_two_sided = shape == 7 or forms[i, 8] > 0.5
+    step = (leave - t) / MARCH_STEPS
+    before = _side(shape, h, forms, i, (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]))
     for _ in range(MARCH_STEPS):
         if t > best:
             break
-        after_t = t + step
-        after = _side(shape, half, form, ox + after_t * dx, oy + after_t * dy, oz + after_t * dz)
-        if (before > 0.0 and after <= 0.0) or (two_sided and before < 0.0 and after >= 0.0):
-            low, high = t, after_t
+        high = t + step
+        after = _side(shape, h, forms, i, (o[0] + high * d[0], o[1] + high * d[1], o[2] + high * d[2]))
+        if (before > 0.0 and after <= 0.0) or (is_two_sided and before < 0.0 and after >= 0.0):
             for _ in range(BISECTIONS):
-                middle = 0.5 * (low + high)
-                value = _side(shape, half, form, ox + middle * dx, oy + middle * dy, oz + middle * dz)
+                m = 0.5 * (t + high)
+                value = _side(shape, h, forms, i, (o[0] + m * d[0], o[1] + m * d[1], o[2] + m * d[2]))
                 if (value > 0.0) == (before > 0.0):
-                    low, before = middle, value
+                    t, before = m, value
                 else:
-                    high, after = middle, value
-            root = low + (high - low) * before / (before - after)
-            return min(root, best)
-        t, before = after_t, after
+                    high, after = m, value
+            return min(t + (high - t) * before / (before - after), best)
+        t, before = high, after
     return best
 
 
 @compiled
-def first_hit(shape, half, form, ox, oy, oz, dx, dy, dz):
-    """Returns the smallest t > 0 where o + t d enters the solid, infinity if nowhere."""
+@no_type_check
+def first_hit(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
+    """Returns the smallest t > 0 where the ray (o, d) enters the solid, infinity if nowhere."""
+    o, d = ray
     if shape == 0:
-        enter, leave = box_interval(half[0], half[1], half[2], ox, oy, oz, dx, dy, dz)
-        return enter if enter > 0.0 and enter < leave else NONE
+        enter, leave = box_interval(h, o, d)
+        return enter if 0.0 < enter < leave else NONE
     if shape == 2:
-        t = _ellipsoid(half[0], half[1], half[2], ox, oy, oz, dx, dy, dz)
+        t = _ellipsoid(h, o, d)
         return t if t > 0.0 else NONE
     if shape == 3:
-        return _cone(half, form, ox, oy, oz, dx, dy, dz)
+        return _cone(h, forms, i, o, d)
     if shape in (1, 4):
-        return _convex(shape, half, form, ox, oy, oz, dx, dy, dz)
+        return _convex(shape, h, forms, i, ray)
     if shape == 5:
-        return _torus(half, ox, oy, oz, dx, dy, dz)
-    return _marched(shape, half, form, ox, oy, oz, dx, dy, dz)
+        return _torus(h, o, d)
+    return _marched(shape, h, forms, i, ray)
 
 
 @compiled
-def outward(shape, half, form, x, y, z):
-    """Returns the normal (not of unit length) at a point of the surface, in the frame of the solid."""
+@no_type_check
+def outward(shape: int, h: Any, forms: Any, i: int, p: Any) -> Any:
+    """Returns the normal (of any length) at a point of the surface."""
+    x, y, z = p
     if shape == 0:
-        gx, gy, gz = abs(x) - half[0], abs(y) - half[1], abs(z) - half[2]
+        gx, gy, gz = abs(x) - h[0], abs(y) - h[1], abs(z) - h[2]
         if gx >= gy and gx >= gz:
             return math.copysign(1.0, x), 0.0, 0.0
         if gy >= gz:
             return 0.0, math.copysign(1.0, y), 0.0
         return 0.0, 0.0, math.copysign(1.0, z)
     if shape == 1:
-        _, nx, ny, nz = _rounded_box_value(half, form[0], x, y, z)
+        _, nx, ny, nz = _rounded_box_value(h, forms[i, 0], p)
         return nx, ny, nz
     if shape == 2:
-        return x / half[0] ** 2, y / half[1] ** 2, z / half[2] ** 2
-    if shape == 3:
-        if abs(z) > half[2] * (1.0 - 1e-9):
-            return 0.0, 0.0, math.copysign(1.0, z)
-        a, b = x / half[0], y / half[1]
-        radius = math.sqrt(a * a + b * b)
-        return a / half[0], b / half[1], -radius * (form[0] - 1.0) / (2.0 * half[2])
+        return x / h[0] ** 2, y / h[1] ** 2, z / h[2] ** 2
     if shape == 4:
-        _, nx, ny, nz = _superellipsoid_value(half, form, x, y, z)
+        _, nx, ny, nz = _superellipsoid_value(h, forms, i, p)
         return nx, ny, nz
     if shape == 5:
-        across = math.sqrt(x * x + y * y)
-        share = 1.0 - (half[0] - half[2]) / across
+        share = 1.0 - (h[0] - h[2]) / math.sqrt(x * x + y * y)
         return x * share, y * share, z
-    if shape == 6:
-        if abs(z) > half[2] * (1.0 - 1e-9):
-            return 0.0, 0.0, math.copysign(1.0, z)
-        _, slope = lathe_radius(half, form, z)
-        across = math.sqrt(x * x + y * y) + 1e-12
-        return x / across, y / across, -slope
-    _, along_x, along_y = sheet_height(form, x, y)
-    return -along_x, -along_y, 1.0
+    if shape == 7:
+        along_x, along_y = 0.0, 0.0
+        for k in range(0, 20, 4):
+            rate = forms[i, k] * math.cos(forms[i, k + 1] * x + forms[i, k + 2] * y + forms[i, k + 3])
+            along_x += rate * forms[i, k + 1]
+            along_y += rate * forms[i, k + 2]
+        return -along_x, -along_y, 1.0
+    if abs(z) > h[2] * (1.0 - 1e-9):
+        return 0.0, 0.0, math.copysign(1.0, z)
+    if shape == 3:
+        a, b = x / h[0], y / h[1]
+        taper = (forms[i, 0] - 1.0) / (2.0 * h[2])
+        return a / h[0], b / h[1], -math.sqrt(a * a + b * b) * taper
+    _, slope = lathe_radius(h, forms, i, z)
+    across = math.sqrt(x * x + y * y) + 1e-12
+    return x / across, y / across, -slope

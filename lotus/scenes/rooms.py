@@ -1,8 +1,6 @@
 """Furnished rooms, and the table-tops in them."""
 
 import math
-from typing import NamedTuple
-
 import numpy as np
 
 from lotus.scenes import furniture as f
@@ -10,19 +8,9 @@ from lotus.scenes import materials as m
 from lotus.scenes import objects
 from lotus.scenes import textures as kinds
 from lotus.scenes.description import MAX_LIGHTS
+from lotus.scenes.layout import Layout
 from lotus.scenes.solids import Thing, box, placed, solid
 from lotus.scenes.description import Shape
-
-
-class Layout(NamedTuple):
-    """A scene before its camera is chosen to be good."""
-
-    kind: str
-    thing: Thing
-    lights: np.ndarray
-    air: np.ndarray
-    eye: np.ndarray
-    target: np.ndarray
 
 
 Walls = tuple[float, float, float]
@@ -130,7 +118,7 @@ def _middle(rng: np.random.Generator, walls: Walls, busy: float) -> tuple[Thing,
     return thing, at + (0, 0, size[2])
 
 
-def _lights(rng: np.random.Generator, walls: Walls) -> tuple[np.ndarray, Thing]:
+def lamps(rng: np.random.Generator, walls: Walls) -> tuple[np.ndarray, Thing]:
     """Returns 1 to 3 lamps near the ceiling or on stands, and what is seen of them."""
     w, d, h = walls
     lights, thing = np.zeros((MAX_LIGHTS, 8)), []
@@ -143,13 +131,10 @@ def _lights(rng: np.random.Generator, walls: Walls) -> tuple[np.ndarray, Thing]:
         shade = m.material(rng, kinds.PLAIN, (tuple(np.minimum(colour, 1)),), emission=rng.uniform(1, 4))
         r = rng.uniform(0.08, 0.25)
         thing.append(solid(Shape.ELLIPSOID, position, (r, r, r * rng.uniform(0.15, 1)), shade))
-    if rng.random() < 0.35:  # sun through a side that is open to light only
-        direction = np.array([rng.normal(0, 1), rng.normal(0, 1), rng.uniform(0.3, 1.5)])
-        del direction
     return lights, thing
 
 
-def _air(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+def indoor_air(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
     """Returns ambient light of a room."""
     tint = 1 + 0.2 * rng.uniform(-1, 1, 3) * (1, 0.3, 1)
     ambient = np.exp(rng.uniform(np.log(low), np.log(high))) * tint
@@ -164,8 +149,8 @@ def room(rng: np.random.Generator) -> Layout:
     w, d, h = walls
     busy = rng.uniform(0.3, 1.5)
     middle, top = _middle(rng, walls, busy)
-    lights, lamps = _lights(rng, walls)
-    thing = shell(rng, walls) + lamps + middle
+    lights, seen = lamps(rng, walls)
+    thing = shell(rng, walls) + seen + middle
     side = rng.integers(4)
     at = (
         rng.uniform(-0.4, 0.4) * (w if side % 2 == 0 else d),
@@ -182,12 +167,12 @@ def room(rng: np.random.Generator) -> Layout:
             [math.cos(heading) * math.cos(pitch), math.sin(heading) * math.cos(pitch), math.sin(pitch)]
         )
         eye = np.clip(top + reach * away, (-w + 0.2, -d + 0.2, 0.3), (w - 0.2, d - 0.2, h - 0.1))
-        return Layout("room", thing, lights, _air(rng, 0.08, 0.8), eye, top + rng.normal(0, 0.15, 3))
+        return Layout("room", thing, lights, indoor_air(rng, 0.08, 0.8), eye, top + rng.normal(0, 0.15, 3))
     eye = np.array(
         [rng.uniform(-0.9, 0.9) * w, rng.uniform(-0.9, 0.9) * d, rng.uniform(0.7, min(2.0, h - 0.2))]
     )
     aim = np.array([rng.uniform(-0.8, 0.8) * w, rng.uniform(-0.8, 0.8) * d, rng.uniform(0.2, 1.4)])
-    return Layout("room", thing, lights, _air(rng, 0.08, 0.8), eye, aim)
+    return Layout("room", thing, lights, indoor_air(rng, 0.08, 0.8), eye, aim)
 
 
 def tabletop(rng: np.random.Generator) -> Layout:
@@ -201,8 +186,8 @@ def tabletop(rng: np.random.Generator) -> Layout:
     at = np.array(
         [rng.uniform(-0.2, 0.2) * w, d - size[1] / 2 - 0.02 if against else rng.uniform(-0.3, 0.3) * d, 0]
     )
-    lights, lamps = _lights(rng, walls)
-    thing = shell(rng, walls) + lamps + placed(one, at, 0 if against else rng.normal(0, 0.4))
+    lights, seen = lamps(rng, walls)
+    thing = shell(rng, walls) + seen + placed(one, at, 0 if against else rng.normal(0, 0.4))
     thing += _against_walls(rng, walls, rng.uniform(0.2, 0.8)) if not against else []
     for _ in range(3 if against else 0):
         thing += placed(f.hanging(rng), (at[0] + rng.uniform(-0.8, 0.8), d - 0.002, rng.uniform(1.0, 1.7)))
@@ -218,4 +203,4 @@ def tabletop(rng: np.random.Generator) -> Layout:
         [math.cos(heading) * math.cos(pitch), math.sin(heading) * math.cos(pitch), math.sin(pitch)]
     )
     eye = np.clip(target + reach * away, (-w + 0.15, -d + 0.15, 0.3), (w - 0.15, d - 0.15, h - 0.1))
-    return Layout("tabletop", thing, lights, _air(rng, 0.08, 0.8), eye, target)
+    return Layout("tabletop", thing, lights, indoor_air(rng, 0.08, 0.8), eye, target)

@@ -6,11 +6,14 @@ import numpy as np
 from jaxtyping import Float64
 
 from lotus.scenes.description import Photo, SceneDescription
-from lotus.scenes.rooms import Layout, room, tabletop
+from lotus.scenes.freeform import freeform
+from lotus.scenes.layout import Layout
+from lotus.scenes.outdoors import outdoors
+from lotus.scenes.rooms import room, tabletop
 from lotus.scenes.shading import probe
 from lotus.scenes.solids import table_of
 
-KINDS = ((room, 0.55), (tabletop, 0.22), (room, 0.15), (tabletop, 0.08))
+KINDS = ((room, 0.55), (tabletop, 0.22), (outdoors, 0.15), (freeform, 0.08))
 ATTEMPTS = 40
 NEAREST_M = 0.12  # nothing closer: a phone would not focus
 MAX_SKY = 0.6  # share of the picture

@@ -5,6 +5,7 @@ independent. Every pattern fades to its mean where its detail is finer than the 
 """
 
 import math
+from typing import Any, no_type_check
 
 from recon.jit import compiled
 
@@ -13,7 +14,8 @@ TEXT, FACADE, SPINE, SCREEN, KEYS, DOTS, MARBLE, LEAVES = range(10, 18)
 
 
 @compiled
-def hashed(i, j, seed):
+@no_type_check
+def hashed(i: Any, j: Any, seed: Any) -> Any:
     """Returns a number in [0, 1) that looks random, the same for the same three integers."""
     h = (i * 374761393 + j * 668265263 + seed * 974634777 + 1013904223) & 0xFFFFFFFF
     h = ((h ^ (h >> 15)) * 2246822519) & 0xFFFFFFFF
@@ -22,7 +24,8 @@ def hashed(i, j, seed):
 
 
 @compiled
-def noise(u, v, seed):
+@no_type_check
+def noise(u: Any, v: Any, seed: Any) -> Any:
     """Returns smooth noise in [0, 1] with detail of size 1."""
     i, j = math.floor(u), math.floor(v)
     s, t = u - i, v - j
@@ -34,7 +37,8 @@ def noise(u, v, seed):
 
 
 @compiled
-def fbm(u, v, seed, footprint, octaves):
+@no_type_check
+def fbm(u: Any, v: Any, seed: Any, footprint: Any, octaves: Any) -> Any:
     """Returns fractal noise around 0.5; octaves finer than the footprint are left out."""
     total, weight, sum_of_weights, size = 0.0, 1.0, 0.0, 1.0
     for k in range(octaves):
@@ -48,7 +52,8 @@ def fbm(u, v, seed, footprint, octaves):
 
 
 @compiled
-def line(x, width, footprint):
+@no_type_check
+def line(x: Any, width: Any, footprint: Any) -> Any:
     """Returns the share of a pixel that lies within lines of a width at the integers (box filter)."""
     half = 0.5 * max(footprint, 1e-4)
     low, high = x - half + 0.5 * width, x + half + 0.5 * width
@@ -58,7 +63,8 @@ def line(x, width, footprint):
 
 
 @compiled
-def _tiles(u, v, seed, footprint, gap):
+@no_type_check
+def _tiles(u: Any, v: Any, seed: Any, footprint: Any, gap: Any) -> Any:
     i, j = int(math.floor(u)), int(math.floor(v))
     grout = max(line(u, gap, footprint), line(v, gap, footprint))
     fade = min(1.0, footprint)
@@ -67,7 +73,8 @@ def _tiles(u, v, seed, footprint, gap):
 
 
 @compiled
-def _cells(u, v, seed, footprint):
+@no_type_check
+def _cells(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns the tone of the nearest cell and nearness to the border of cells (Worley 1996)."""
     i, j = int(math.floor(u)), int(math.floor(v))
     first, second, tone = 9.0, 9.0, 0.5
@@ -85,7 +92,8 @@ def _cells(u, v, seed, footprint):
 
 
 @compiled
-def _hue(tone):
+@no_type_check
+def _hue(tone: Any) -> Any:
     """Returns a saturated colour."""
     r = 0.5 + 0.5 * math.cos(6.2832 * tone)
     g = 0.5 + 0.5 * math.cos(6.2832 * (tone - 0.33))
@@ -94,7 +102,8 @@ def _hue(tone):
 
 
 @compiled
-def _picture(u, v, seed, footprint):
+@no_type_check
+def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns colours of a made-up painting or poster: a sky, a ground line, blobs, boxes, some text."""
     r, g, b = _hue(hashed(1, 2, seed))
     r2, g2, b2 = _hue(hashed(3, 4, seed))
@@ -120,7 +129,8 @@ def _picture(u, v, seed, footprint):
 
 
 @compiled
-def _text(u, v, seed, footprint):
+@no_type_check
+def _text(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns how much ink is at a place of a printed page; lines have height 1."""
     row = int(math.floor(v))
     ink = line(v - 0.5, 0.45, footprint)
@@ -132,7 +142,8 @@ def _text(u, v, seed, footprint):
 
 
 @compiled
-def _waves(kind, u, v, seed, footprint, warp):
+@no_type_check
+def _waves(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) -> Any:
     """Returns (share of the second colour, gain) of the patterns made of lines."""
     bend = warp * (fbm(0.37 * u, 0.37 * v, seed, 0.37 * footprint, 4) - 0.5)
     if kind == STRIPES:
@@ -151,7 +162,8 @@ def _waves(kind, u, v, seed, footprint, warp):
 
 
 @compiled
-def _grids(kind, u, v, seed, footprint):
+@no_type_check
+def _grids(kind: Any, u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns (share of the second colour, gain) of the patterns made of cells."""
     if kind == TILES:
         grout, tone = _tiles(u, v, seed, footprint, 0.05)
@@ -176,7 +188,8 @@ def _grids(kind, u, v, seed, footprint):
 
 
 @compiled
-def _weights(kind, u, v, seed, footprint, warp):
+@no_type_check
+def _weights(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) -> Any:
     """Returns (share of the second colour, gain)."""
     if kind == PLAIN:
         return 0.0, 1.0
@@ -205,8 +218,11 @@ def _weights(kind, u, v, seed, footprint, warp):
 
 
 @compiled
-def place_on_surface(shape, half, x, y, z, nx, ny, nz):
+@no_type_check
+def place_on_surface(shape: Any, half: Any, point: Any, normal: Any) -> Any:
     """Returns (u, v) on the surface in metres: faces are flat, round things are unrolled."""
+    x, y, z = point
+    nx, ny, nz = normal
     ax, ay, az = abs(nx), abs(ny), abs(nz)
     if shape in (2, 3, 5, 6) and az < 0.9:
         return math.atan2(y, x) * half[0], z
@@ -218,8 +234,10 @@ def place_on_surface(shape, half, x, y, z, nx, ny, nz):
 
 
 @compiled
-def face_size(shape, half, nx, ny, nz):
+@no_type_check
+def face_size(shape: Any, half: Any, normal: Any) -> Any:
     """Returns the half size of the face that `place_on_surface` maps to."""
+    nx, ny, nz = normal
     ax, ay, az = abs(nx), abs(ny), abs(nz)
     if shape in (2, 3, 5, 6) and az < 0.9:
         return math.pi * half[0], half[2]
@@ -231,29 +249,34 @@ def face_size(shape, half, nx, ny, nz):
 
 
 @compiled
-def colour(material, shape, half, point, normal, footprint):
-    """Returns the colour (linear RGB) of a material at a point of a solid, both in the frame of the solid.
+@no_type_check
+def colour(materials: Any, i: Any, shape: Any, half: Any, surface: Any) -> Any:
+    """Returns the colour (linear RGB) of material i on a solid.
 
-    `footprint` is the size of a pixel on the surface, m.
+    `surface` is (point, normal, size of a pixel there in m), in the frame of the solid.
     """
-    kind, seed = int(material[0]), int(material[9])
-    u, v = place_on_surface(shape, half, point[0], point[1], point[2], normal[0], normal[1], normal[2])
-    stain = 1.0 + material[15] * (fbm(2.3 * u, 2.3 * v, seed + 77, 2.3 * footprint, 5) - 0.5)
+    point, normal, footprint = surface
+    m = materials
+    kind, seed = int(m[i, 0]), int(m[i, 9])
+    u, v = place_on_surface(shape, half, point, normal)
+    stain = 1.0
+    if m[i, 15] > 0.0:
+        stain += m[i, 15] * (fbm(2.3 * u, 2.3 * v, seed + 77, 2.3 * footprint, 5) - 0.5)
     if kind in (PICTURE, SCREEN):
-        hu, hv = face_size(shape, half, normal[0], normal[1], normal[2])
+        hu, hv = face_size(shape, half, normal)
         u, v, footprint = 0.5 + 0.5 * u / hu, 0.5 + 0.5 * v / hv, 0.5 * footprint / max(hu, hv)
         if kind == PICTURE:
             r, g, b = _picture(u, v, seed, footprint)
             return r * stain, g * stain, b * stain
     else:
-        cosine, sine, scale = math.cos(material[8]), math.sin(material[8]), 1.0 / material[7]
-        u, v = (cosine * u + sine * v) * scale, (cosine * v - sine * u) * scale * material[18]
+        cosine, sine, scale = math.cos(m[i, 8]), math.sin(m[i, 8]), 1.0 / m[i, 7]
+        u, v = (cosine * u + sine * v) * scale, (cosine * v - sine * u) * scale * m[i, 18]
         footprint *= scale
-    w, gain = _weights(kind, u + 0.37 * (seed % 10), v + 0.21 * (seed % 7), seed, footprint, material[11])
-    w *= material[10]
+    w, gain = _weights(kind, u + 0.37 * (seed % 10), v + 0.21 * (seed % 7), seed, footprint, m[i, 11])
+    w *= m[i, 10]
     gain *= stain
     return (
-        (material[1] * (1.0 - w) + material[4] * w) * gain,
-        (material[2] * (1.0 - w) + material[5] * w) * gain,
-        (material[3] * (1.0 - w) + material[6] * w) * gain,
+        (m[i, 1] * (1.0 - w) + m[i, 4] * w) * gain,
+        (m[i, 2] * (1.0 - w) + m[i, 5] * w) * gain,
+        (m[i, 3] * (1.0 - w) + m[i, 6] * w) * gain,
     )
