@@ -12,9 +12,17 @@ import tyro
 
 from lotus.checkpoints import VAE, resolve_device
 from lotus.training import autoencoder, loop
+from lotus.scenes import TrainingSample
+from lotus.training.batches import ShardBatches, StreamBatches, held_out, open_source
 from lotus.training.config import Train, read_config
-from lotus.training.networks import build_vae, write_part
+from lotus.training.encoding import encode_shard, encoder_digest
+from lotus.training.networks import build, build_vae, write_networks, write_part
+from lotus.training.shards import write_shard
+from lotus.training.step import batch_loss
+from lotus.training.validation import check, check_autoencoder
 from recon.errors import InputError
+
+SEED_STRIDE = 1_000_003  # steps of a seed before they would repeat another's
 
 
 def train(words: Sequence[str]) -> None:
@@ -25,7 +33,7 @@ def train(words: Sequence[str]) -> None:
     """
     options = parse(words)
     options.out.mkdir(parents=True, exist_ok=True)
-    {"vae": _train_vae}[options.part](options)
+    {"unet": _train_unet, "vae": _train_vae, "shards": _make_shards}[options.part](options)
 
 
 def parse(words: Sequence[str]) -> Train:
@@ -42,6 +50,50 @@ def parse(words: Sequence[str]) -> Train:
         default = read_config(Path(rest[place + 1]))
         del rest[place : place + 2]
     return tyro.cli(Train, args=rest, prog="lotus train [--config FILE]", default=default)
+
+
+def _train_unet(options: Train) -> None:
+    device = resolve_device(options.device)
+    networks = build(options, device)
+    source = open_source(options.data)
+    samples = held_out(source, options.data)
+    batches: ShardBatches | StreamBatches = StreamBatches(networks, options, source)
+    if options.data.shards:
+        batches = ShardBatches(networks, options, encoder_digest(networks, options))
+
+    def loss(step: int, index: int) -> tuple[torch.Tensor, loop.Numbers]:
+        before = batches.waited
+        batch = batches(step, index)
+        number = step * options.accumulate + index
+        generator = torch.Generator().manual_seed(options.seed * SEED_STRIDE + number)
+        total, parts = batch_loss(networks, batch, options, generator)
+        return total, parts | {"waiting": batches.waited - before}
+
+    def write(folder: Path) -> None:
+        write_networks(networks, folder, options.processing_res)
+
+    def validate(step: int) -> loop.Numbers:
+        return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")
+
+    _follow(loop.Job(networks.trainable(), loss, write, validate), options)
+
+
+def _make_shards(options: Train) -> None:
+    """Renders and encodes shards, one after the other, `steps` in all."""
+    from tqdm import tqdm
+
+    networks = build(options, resolve_device(options.device))
+    digest, source = encoder_digest(networks, options), open_source(options.data)
+    folder, data = Path(options.data.shards), options.data
+    if not data.shards:
+        raise InputError("--part shards wants data.shards, a folder for them")
+
+    def render(index: int, size: tuple[int, int]) -> TrainingSample:
+        return source(data.first + index, size)
+
+    for index in tqdm(range(options.steps), unit="shard", file=sys.stderr, mininterval=5):
+        shard = write_shard(folder, index, data.shard_size, data.sizes[index % len(data.sizes)], render)
+        encode_shard(shard, networks, options, digest)
 
 
 def _train_vae(options: Train) -> None:
@@ -67,8 +119,6 @@ def _train_vae(options: Train) -> None:
         write_part(finished, folder / VAE)
 
     def validate(step: int) -> loop.Numbers:
-        from lotus.training.validation import check_autoencoder
-
         return check_autoencoder(vae, files()[0], options.out / f"step_{step:07d}.jpg")
 
     _follow(loop.Job(vae, loss, write, validate), options)

@@ -1,9 +1,9 @@
-"""Training samples on disk in shards of equal pictures, so that a renderer and a training can run side by side.
+"""Training samples on disk in shards of equal pictures, so that a renderer and a training run side by side.
 
-A shard is one safetensors file with `image` (n, h, w, 3) uint8, `disparity` (n, h, w) float16, 1 / depth and 0
-where there is none, and `normals` (n, h, w, 3) int8, 127 times the OpenCV normal toward the camera. Shard k holds
-the samples k * n to k * n + n - 1 of its source; it is written under another name first, so that what is there
-is whole.
+A shard is one safetensors file with `image` (n, h, w, 3) uint8, `disparity` (n, h, w) float16, 1 / depth and
+0 where there is none, and `normals` (n, h, w, 3) int8, 127 times the OpenCV normal toward the camera. Shard k
+holds the samples k * n to k * n + n - 1 of its source; it is written under another name first, so that what
+is there is whole.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float16, Int8, UInt8
+from jaxtyping import Float16, Int8
 
 from lotus.scenes import TrainingSample
 from recon.errors import InputError
@@ -64,11 +64,6 @@ def write_arrays(file: Path, arrays: dict[str, np.ndarray]) -> None:
     part.replace(file)
 
 
-def read_images(file: Path, rows: slice = slice(None)) -> UInt8[np.ndarray, "n h w 3"]:
-    """Returns some photos of a shard."""
-    return read_arrays(file, ("image",), rows)["image"]
-
-
 def read_arrays(file: Path, names: tuple[str, ...], rows: slice = slice(None)) -> dict[str, np.ndarray]:
     """Returns some rows of some arrays of a shard; only these are read.
 
@@ -82,3 +77,18 @@ def read_arrays(file: Path, names: tuple[str, ...], rows: slice = slice(None)) -
             return {name: shard.get_slice(name)[rows] for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file}: not a whole shard with {', '.join(names)} ({error})") from error
+
+
+def read_all(file: Path, rows: slice = slice(None)) -> dict[str, np.ndarray]:
+    """Returns some rows of all arrays of a safetensors file.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as shard:
+            return {name: shard.get_slice(name)[rows] for name in shard.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: damaged ({error})") from error
