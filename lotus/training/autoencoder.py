@@ -22,7 +22,7 @@ NOISE = 0.1  # standard deviation added to unscaled latents; the log-variance th
 PENALTY = 1e-3  # of z^2
 CROP = 64  # px
 KINDS = ("image", "image", "disparity", "normals")  # half of a batch is photos
-SCALING_SHARDS = 4  # from which the latents' scale is measured
+STATISTICS_SHARDS, STATISTICS_ROWS, STATISTICS_CROP = 8, 16, 96  # pictures that statistics are made of
 
 
 def draw_batch(files: Sequence[Path], options: Train, step: int) -> Float32[torch.Tensor, "b 3 h w"]:
@@ -38,6 +38,17 @@ def draw_batch(files: Sequence[Path], options: Train, step: int) -> Float32[torc
         top, left = (int(rng.integers(max(1, side - CROP + 1))) for side in picture.shape[:2])
         crops.append(picture[top : top + CROP, left : left + CROP])
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+
+def draw_pictures(files: Sequence[Path]) -> Float32[torch.Tensor, "b 3 h w"]:
+    """Returns corners of the first shards' first photos, drawn disparity and normals, in [-1, 1]."""
+    crops = []
+    for file in files[:STATISTICS_SHARDS]:
+        arrays = read_arrays(file, ("image", "disparity", "normals"), slice(0, STATISTICS_ROWS))
+        for row in range(len(arrays["image"])):
+            picture = picture_of({k: v[row] for k, v in arrays.items()}, KINDS[1 + row % 3])
+            crops.append(torch.from_numpy(picture[:STATISTICS_CROP, :STATISTICS_CROP]).permute(2, 0, 1))
+    return torch.stack(crops)
 
 
 def picture_of(sample: dict[str, np.ndarray], kind: str) -> Float32[np.ndarray, "h w 3"]:
@@ -77,11 +88,5 @@ def finish(vae: Any, files: Sequence[Path]) -> None:
     channels = int(vae.config.latent_channels)
     vae.quant_conv.weight[channels:] = 0
     vae.quant_conv.bias[channels:] = 2 * np.log(NOISE)
-    latents = []
-    for file in files[:SCALING_SHARDS]:
-        arrays = read_arrays(file, ("image", "disparity", "normals"), slice(0, 8))
-        for row, kind in enumerate(KINDS[1:] * 2):
-            picture = picture_of({name: values[row] for name, values in arrays.items()}, kind)
-            pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].to(vae.device)
-            latents.append(vae.encode(pixels).latent_dist.mode().flatten())
-    vae.register_to_config(scaling_factor=float(1 / torch.cat(latents).std()))
+    latents = vae.encode(draw_pictures(files).to(vae.device)).latent_dist.mode()
+    vae.register_to_config(scaling_factor=float(1 / latents.std()))

@@ -16,13 +16,12 @@ import numpy as np
 
 from lotus.scenes import TrainingSample
 from lotus.training.config import Data, Train
-from lotus.training.encoding import Batch, encode, encoded_file, make_batch
+from lotus.training.encoding import Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.networks import Networks
 from lotus.training.shards import Render, pack, read_all, read_arrays
 from recon.errors import InputError
 
 REFRESH_STEPS = 50  # after which new shards are looked for
-RAW = ("disparity", "normals")
 
 Batches = Callable[[int, int], Batch]
 """The batch of a step and its number among those of the step."""
@@ -67,7 +66,7 @@ class ShardBatches:
         began = time.perf_counter()
         if not self._files or step % REFRESH_STEPS == 0:
             shards = sorted(Path(self.options.data.shards).glob("shard_*.safetensors"))
-            self._files = [each for each in shards if encoded_file(each, self.digest).is_file()]
+            self._files = [each for each in shards if encoded_file(each, self.digest, True).is_file()]
         if not self._files:
             raise InputError(
                 f"{self.options.data.shards}: no shards encoded for these networks; make them with --part shards"
@@ -77,9 +76,12 @@ class ShardBatches:
         count = self.options.batch_size
         first = int(rng.integers(max(1, self.options.data.shard_size - count + 1)))
         rows = slice(first, first + count)
-        encoded = read_all(encoded_file(shard, self.digest), rows)
+        is_mirrored = bool(rng.random() < 0.5)
+        encoded = read_all(encoded_file(shard, self.digest, is_mirrored), rows)
         pixel = slice(first, first + min(count, max(1, self.options.loss.pixel_rows)))
-        batch = make_batch(read_arrays(shard, RAW, pixel), encoded, self.networks, self.options, rng)
+        arrays = read_arrays(shard, ("disparity", "normals"), pixel)
+        arrays = mirror(arrays) if is_mirrored else arrays
+        batch = make_batch(arrays, encoded, self.networks, self.options, rng)
         self.waited += time.perf_counter() - began
         return batch
 
@@ -121,17 +123,12 @@ def draw(source: Render, options: Train, number: int) -> dict[str, np.ndarray]:
     data, count = options.data, options.batch_size
     rng = np.random.default_rng((options.seed, number, 1))
     size = data.sizes[number % len(data.sizes)]
-    samples = [source(data.first + index, size) for index in range(number * count, (number + 1) * count)]
-    return pack([mirrored(sample) if rng.random() < 0.5 else sample for sample in samples])
-
-
-def mirrored(sample: TrainingSample) -> TrainingSample:
-    """Returns the sample of the mirrored photo: maps mirrored, x of normals negated."""
-    K = sample.K.copy()
-    K[0, 2] = sample.image.shape[1] - K[0, 2]
-    flipped = [np.ascontiguousarray(part[:, ::-1]) for part in (sample.image, sample.depth, sample.normals)]
-    flipped[2] = flipped[2] * np.float32([-1, 1, 1])
-    return TrainingSample(flipped[0], flipped[1], flipped[2], K)
+    arrays = pack([source(data.first + index, size) for index in range(number * count, (number + 1) * count)])
+    flipped, chosen = mirror(arrays), rng.random(count) < 0.5
+    return {
+        name: np.where(chosen[:, *[None] * (values.ndim - 1)], flipped[name], values)
+        for name, values in arrays.items()
+    }
 
 
 def held_out(source: Render, data: Data) -> list[TrainingSample]:

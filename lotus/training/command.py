@@ -16,6 +16,7 @@ from lotus.scenes import TrainingSample
 from lotus.training.batches import ShardBatches, StreamBatches, held_out, open_source
 from lotus.training.config import Train, read_config
 from lotus.training.encoding import encode_shard, encoder_digest
+from lotus.training.linear_encoder import make_linear
 from lotus.training.networks import build, build_vae, write_networks, write_part
 from lotus.training.shards import write_shard
 from lotus.training.step import batch_loss
@@ -99,13 +100,19 @@ def _make_shards(options: Train) -> None:
 def _train_vae(options: Train) -> None:
     torch.manual_seed(options.seed)
     device = resolve_device(options.device)
-    vae = build_vae(options.networks).to(device)
+    vae = build_vae(options.networks)
 
     def files() -> list[Path]:
         found = sorted(Path(options.data.shards).glob("shard_*.safetensors"))
         if not found:
             raise InputError(f"data.shards {options.data.shards!r}: no shards there")
         return found
+
+    if options.networks.linear_encoder:
+        make_linear(vae, autoencoder.draw_pictures(files()), autoencoder.NOISE)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    vae.to(device)
 
     def loss(step: int, index: int) -> tuple[torch.Tensor, loop.Numbers]:
         number = step * options.accumulate + index

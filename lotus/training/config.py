@@ -35,7 +35,9 @@ class Networks:
 
     vae_channels: tuple[int, ...] = (8, 16, 32, 64)
     vae_groups: int = 4
-    latent_channels: int = 8
+    latent_channels: int = 16
+    linear_encoder: bool = False
+    """Fixes the autoencoder's encoder to principal components of patches, so that only its decoder learns."""
 
 
 @dataclass(frozen=True)

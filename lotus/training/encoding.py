@@ -28,6 +28,7 @@ from lotus.training.targets import (
 
 PART = 8  # pictures encoded at once
 NORMAL = "normal"
+RAW = ("image", "disparity", "normals")
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -101,24 +102,34 @@ def encode(arrays: Arrays, networks: Networks, norm_type: str) -> dict[str, np.n
     return encoded
 
 
-def encoded_file(shard: Path, digest: str) -> Path:
+def encoded_file(shard: Path, digest: str, is_mirrored: bool = False) -> Path:
     """Returns where a shard's encoding is kept; encodings by other networks are other files."""
-    return shard.parent / f"encoded_{digest}" / shard.name
+    return shard.parent / f"encoded_{digest}" / f"{'mirrored_' * is_mirrored}{shard.name}"
 
 
 def encode_shard(shard: Path, networks: Networks, options: Train, digest: str) -> None:
-    """Encodes a shard on disk, unless that is done."""
-    file = encoded_file(shard, digest)
-    if not file.is_file():
-        arrays = read_arrays(shard, ("image", "disparity", "normals"))
-        encoded = encode(arrays, networks, options.loss.norm_type)
-        write_arrays(file, {k: v.astype(np.uint8) if v.dtype == bool else v for k, v in encoded.items()})
+    """Encodes a shard on disk, and its mirror image, unless that is done."""
+    arrays = read_arrays(shard, RAW)
+    for is_mirrored in (False, True):
+        file = encoded_file(shard, digest, is_mirrored)
+        if not file.is_file():
+            encoded = encode(mirror(arrays) if is_mirrored else arrays, networks, options.loss.norm_type)
+            write_arrays(file, {k: v.astype(np.uint8) if v.dtype == bool else v for k, v in encoded.items()})
+
+
+def mirror(arrays: Arrays) -> dict[str, np.ndarray]:
+    """Returns a shard's arrays of the mirrored photos: x of normals is negated."""
+    flipped = {name: values[:, :, ::-1] for name, values in arrays.items()}
+    if "normals" in flipped:
+        flipped["normals"] = flipped["normals"] * np.int8([-1, 1, 1])
+    return {name: np.ascontiguousarray(values) for name, values in flipped.items()}
 
 
 def encoder_digest(networks: Networks, options: Train) -> str:
     """Returns a digest of what an encoding depends on: frozen weights, tasks and how depth is drawn."""
     digest = sha256(repr((networks.tasks, options.loss.norm_type)).encode())
-    frozen = dict(networks.vae.named_parameters())
+    encoder = ("encoder.", "quant_conv.")
+    frozen = {name: part for name, part in networks.vae.named_parameters() if name.startswith(encoder)}
     if networks.image_encoder is not None:
         trunk = networks.image_encoder.named_parameters()
         frozen |= {name: part for name, part in trunk if not name.startswith("projections")}

@@ -1,0 +1,104 @@
+"""An encoder that needs no training: principal components of 8 x 8 patches, as weights of an `AutoencoderKL`.
+
+With residual branches silent, that encoder is a chain of linear maps: its stride-2 convolutions see disjoint
+2 x 2 blocks (they are padded at the right and bottom only), so each can keep the principal components of its
+blocks, a wavelet-like transform with as many channels as the level has. The last normalisation and SiLU stand
+in the way: constant channels that outweigh all others make the group norm a constant scale, and each component
+goes with its negative, for silu(y) - silu(-y) = y. So a small autoencoder's latents are fixed from the start
+and only its decoder has to learn; squared errors of latents are squared errors of pictures, detail enhanced.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+CONSTANT = 60.0  # of the channels that fix the norm, in standard deviations of a component
+WHITENING = 0.5  # power of its standard deviation that a component is divided by: between PCA and white
+
+
+@torch.no_grad()
+def make_linear(vae: Any, pictures: Float32[torch.Tensor, "b 3 h w"], noise: float) -> None:
+    """Sets the encoder's weights in place from pictures in [-1, 1].
+
+    Args:
+        vae: With one residual block per level and at least 2.5 channels at the last per latent channel.
+        pictures: A few hundred, of all kinds that will be encoded; sides are multiples of 8.
+        noise: Standard deviation that the posterior is to have.
+    """
+    encoder, latent = vae.encoder, int(vae.config.latent_channels)
+    for part in vae.modules():
+        if hasattr(part, "conv2") and hasattr(part, "norm2"):  # residual blocks add nothing at first
+            part.conv2.weight.zero_()
+            part.conv2.bias.zero_()
+    _pass_through(encoder.conv_in)
+    maps = pictures
+    for block in encoder.down_blocks[:-1]:
+        for resnet in block.resnets:
+            if resnet.conv_shortcut is not None:
+                _pass_through(resnet.conv_shortcut)
+        kernel = block.downsamplers[0].conv
+        basis, _ = _components(maps, kernel.weight.shape[0])
+        kernel.weight.zero_()
+        kernel.bias.zero_()
+        kernel.weight[: len(basis), : maps.shape[1], :2, :2] = basis
+        maps = torch.nn.functional.conv2d(maps, basis, stride=2)
+    _expand(encoder, maps, latent)
+    _collapse(vae, latent, noise)
+
+
+def _components(
+    maps: Float32[torch.Tensor, "b c h w"], most: int
+) -> tuple[Float32[torch.Tensor, "k c 2 2"], Float32[torch.Tensor, "k"]]:
+    """Returns the principal directions of 2 x 2 blocks about 0, and their root mean squares."""
+    blocks = maps.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
+    values, vectors = np.linalg.eigh((blocks.T @ blocks / len(blocks)).double().numpy())
+    order = np.argsort(values)[::-1][:most]
+    basis = torch.from_numpy(vectors[:, order].T.copy()).float().reshape(-1, maps.shape[1], 2, 2)
+    return basis, torch.from_numpy(values[order].clip(0)).sqrt().float()
+
+
+def _pass_through(convolution: Any) -> None:
+    """Makes a convolution copy its input to its first channels."""
+    convolution.weight.zero_()
+    convolution.bias.zero_()
+    middle = convolution.weight.shape[2] // 2
+    for channel in range(min(convolution.weight.shape[:2])):
+        convolution.weight[channel, channel, middle, middle] = 1
+
+
+def _expand(encoder: Any, maps: Float32[torch.Tensor, "b c h w"], latent: int) -> None:
+    """Gives each group of the last norm its components, their negatives, and constants of both signs."""
+    shortcut, groups = encoder.down_blocks[-1].resnets[0].conv_shortcut, encoder.conv_norm_out.num_groups
+    size, own = shortcut.weight.shape[0] // groups, latent // groups
+    scale = maps.square().mean(dim=(0, 2, 3)).sqrt()[:latent] ** -WHITENING
+    constants = size - 2 * own
+    assert constants >= 2, "too few channels at the last level for the latent"
+    shortcut.weight.zero_()
+    shortcut.bias.zero_()
+    for group in range(groups):
+        start = group * size
+        for index in range(own):
+            channel = group * own + index
+            shortcut.weight[start + 2 * index, channel] = scale[channel]
+            shortcut.weight[start + 2 * index + 1, channel] = -scale[channel]
+        signs = torch.tensor([1.0, -1.0]).repeat(constants // 2)
+        shortcut.bias[start + 2 * own : start + 2 * own + len(signs)] = CONSTANT * signs
+    deviation = CONSTANT * (2 * (constants // 2) / size) ** 0.5
+    encoder.conv_norm_out.weight.fill_(deviation)
+    encoder.conv_norm_out.bias.zero_()
+
+
+def _collapse(vae: Any, latent: int, noise: float) -> None:
+    """Takes the differences of the pairs as means, and a constant as log-variance."""
+    encoder, groups = vae.encoder, vae.encoder.conv_norm_out.num_groups
+    size, own = encoder.conv_out.weight.shape[1] // groups, latent // groups
+    encoder.conv_out.weight.zero_()
+    encoder.conv_out.bias.zero_()
+    for channel in range(latent):
+        start = (channel // own) * size + 2 * (channel % own)
+        encoder.conv_out.weight[channel, start, 1, 1] = 1
+        encoder.conv_out.weight[channel, start + 1, 1, 1] = -1
+    encoder.conv_out.bias[latent:] = 2 * float(np.log(noise))
+    _pass_through(vae.quant_conv)
