@@ -34,7 +34,7 @@ class Networks:
     """Channels that the image encoder's maps at strides 8, 16 and 32 are projected to."""
 
     vae_channels: tuple[int, ...] = (8, 16, 32, 64)
-    vae_groups: int = 4
+    vae_groups: int = 1
     latent_channels: int = 16
     linear_encoder: bool = False
     """Fixes the autoencoder's encoder to principal components of patches, so that only its decoder learns."""

@@ -4,7 +4,8 @@ With residual branches silent, that encoder is a chain of linear maps: its strid
 2 x 2 blocks (they are padded at the right and bottom only), so each can keep the principal components of its
 blocks, a wavelet-like transform with as many channels as the level has. The last normalisation and SiLU stand
 in the way: constant channels that outweigh all others make the group norm a constant scale, and each component
-goes with its negative, for silu(y) - silu(-y) = y. So a small autoencoder's latents are fixed from the start
+goes with its negative, for silu(y) - silu(-y) = y. The decoder starts as the mean colour of each patch, made in
+the same way, with the rest of its channels at random. So a small autoencoder's latents are fixed from the start
 and only its decoder has to learn; squared errors of latents are squared errors of pictures, detail enhanced.
 """
 
@@ -15,6 +16,8 @@ import torch
 from jaxtyping import Float32
 
 CONSTANT = 60.0  # of the channels that fix the norm, in standard deviations of a component
+ANCHOR = 8.0  # the same of the decoder, where 1 is white
+UNUSED = 0.3  # of a random weight is left beside copied channels, for the training to use
 WHITENING = 0.5  # power of its standard deviation that a component is divided by: between PCA and white
 
 
@@ -23,7 +26,8 @@ def make_linear(vae: Any, pictures: Float32[torch.Tensor, "b 3 h w"], noise: flo
     """Sets the encoder's weights in place from pictures in [-1, 1].
 
     Args:
-        vae: With one residual block per level and at least 2.5 channels at the last per latent channel.
+        vae: With one residual block per level, one group per norm, 8 channels at the first level, at least as
+            many as the latent at the others, and at least 2.5 times as many at the last.
         pictures: A few hundred, of all kinds that will be encoded; sides are multiples of 8.
         noise: Standard deviation that the posterior is to have.
     """
@@ -46,6 +50,7 @@ def make_linear(vae: Any, pictures: Float32[torch.Tensor, "b 3 h w"], noise: flo
         maps = torch.nn.functional.conv2d(maps, basis, stride=2)
     _expand(encoder, maps, latent)
     _collapse(vae, latent, noise)
+    _start_decoder(vae, pictures)
 
 
 def _components(
@@ -59,12 +64,14 @@ def _components(
     return basis, torch.from_numpy(values[order].clip(0)).sqrt().float()
 
 
-def _pass_through(convolution: Any) -> None:
-    """Makes a convolution copy its input to its first channels."""
-    convolution.weight.zero_()
+def _pass_through(convolution: Any, count: int | None = None, unused: float = 0.0) -> None:
+    """Makes a convolution copy its first inputs to its first channels; others keep a share of their weights."""
+    count = count or min(convolution.weight.shape[:2])
+    convolution.weight *= unused
     convolution.bias.zero_()
+    convolution.weight[:count] = 0
     middle = convolution.weight.shape[2] // 2
-    for channel in range(min(convolution.weight.shape[:2])):
+    for channel in range(count):
         convolution.weight[channel, channel, middle, middle] = 1
 
 
@@ -102,3 +109,32 @@ def _collapse(vae: Any, latent: int, noise: float) -> None:
         encoder.conv_out.weight[channel, start + 1, 1, 1] = -1
     encoder.conv_out.bias[latent:] = 2 * float(np.log(noise))
     _pass_through(vae.quant_conv)
+
+
+def _start_decoder(vae: Any, pictures: Float32[torch.Tensor, "b 3 h w"]) -> None:
+    """Makes the decoder draw the mean colour of every patch, as a linear function of the latent."""
+    decoder, latent = vae.decoder, int(vae.config.latent_channels)
+    _pass_through(vae.post_quant_conv)
+    _pass_through(decoder.conv_in, latent, UNUSED)
+    for block in decoder.up_blocks:
+        for resnet in block.resnets:
+            if resnet.conv_shortcut is not None and block is not decoder.up_blocks[-1]:
+                _pass_through(resnet.conv_shortcut, latent, UNUSED)
+        for upsample in block.upsamplers or ():
+            _pass_through(upsample.conv, latent, UNUSED)
+    codes = vae.encode(pictures).latent_dist.mode().permute(0, 2, 3, 1).flatten(0, 2)
+    means = torch.nn.functional.avg_pool2d(pictures, 8).permute(0, 2, 3, 1).flatten(0, 2)
+    colours = torch.linalg.lstsq(codes, means).solution.T  # (3, z)
+    last, norm = decoder.up_blocks[-1].resnets[0].conv_shortcut, decoder.conv_norm_out
+    last.weight.zero_()
+    last.bias.zero_()
+    last.weight[0:6:2, :latent, 0, 0] = colours
+    last.weight[1:6:2, :latent, 0, 0] = -colours
+    last.bias[6], last.bias[7] = ANCHOR, -ANCHOR
+    norm.weight.fill_(ANCHOR * (2 / len(norm.weight)) ** 0.5)
+    norm.bias.zero_()
+    decoder.conv_out.weight.zero_()
+    decoder.conv_out.bias.zero_()
+    for colour in range(3):
+        decoder.conv_out.weight[colour, 2 * colour, 1, 1] = 1
+        decoder.conv_out.weight[colour, 2 * colour + 1, 1, 1] = -1
