@@ -34,7 +34,8 @@ class Shape(IntEnum):
     LATHE = 6
     """Surface of revolution around z; form: 8 radii as shares of the half width, then 1 if open at the top."""
     SHEET = 7
-    """z = sum of waves over x and y; form: 5 times amplitude, frequency in x and y (rad/m), phase."""
+    """z = sum of waves over x and y; form: 5 times amplitude, frequency in x and y (rad/m), phase. A wave is
+    like a sine, of parabolas."""
 
 
 class Solids(NamedTuple):

@@ -228,6 +228,8 @@ def hanging(rng: np.random.Generator) -> Thing:
     """Returns a picture, poster, board or clock, its back at y = 0, its centre at the origin."""
     w, h = rng.uniform(0.12, 0.6), rng.uniform(0.12, 0.5)
     roll = rng.random()
+    if roll > 0.85:
+        return pinboard(rng)
     if roll < 0.12:
         face = m.plain(rng, m.grey(rng, 0.5, 0.85))
         disc = solid(Shape.CONE, (0, 0, 0), (0.15, 0.15, 0.02), face, (0.95,))
@@ -274,3 +276,16 @@ def door(rng: np.random.Generator) -> Thing:
         box((0, -0.03, 1.0), (0.43, 0.03, 1.0), leaf),
         rod((0.35, -0.11, 1.02), (0.25, -0.11, 1.02), 0.012, m.metal(rng)),
     ]
+
+
+def pinboard(rng: np.random.Generator) -> Thing:
+    """Returns a board with papers pinned to it, its back at y = 0, its centre at the origin."""
+    w, h = rng.uniform(0.3, 0.9), rng.uniform(0.25, 0.5)
+    cork = m.material(rng, kinds.CARPET, (m.wood_colour(rng), m.wood_colour(rng)), 0.01)
+    thing = [box((0, -0.01, 0), (w, 0.01, h), cork if rng.random() < 0.5 else m.paint(rng))]
+    for _ in range(rng.integers(3, 14)):
+        x, z = rng.uniform(-0.85, 0.85, 2) * (w, h)
+        a = rng.uniform(0.04, 0.11)
+        page = box((0, 0, 0), (a, 0.001, a * rng.uniform(0.6, 1.45)), m.paper(rng))
+        thing += placed([page], (x, -0.021 - 0.003 * rng.random(), z), 0, turn(rng.normal(0, 0.08), 1))
+    return thing

@@ -2,8 +2,9 @@
 
 Boxes, ellipsoids and cones in closed form. Rounded boxes and superellipsoids are {f <= 0} of a convex f; f is
 convex along a ray too, so Newton's iteration from outside rises monotonically to the first root: no tangent
-of a convex function passes its root. Tori by sphere tracing (Hart 1996), lathes and sheets by a march of fixed
-steps, bisection and a secant.
+of a convex function passes its root. Tori, lathes and sheets by steps as long as the
+bound on the slope of f allows (Hart 1996); a least step carries the ray through the surface, and the change of
+sign is narrowed by false position.
 
 A ray that starts inside a closed solid does not meet it: only entries count. Arguments everywhere: `h` half
 sizes, `forms[i]` the form, `o` and `d` origin and direction (of any length).
@@ -17,10 +18,11 @@ import numpy as np
 from recon.jit import compiled
 
 NONE = np.inf
+TURN = 0.5 / math.pi
 NEWTON_STEPS = 24  # 4 to 6 do, but at silhouettes
 TRACE_STEPS = 48
-MARCH_STEPS = 40
-BISECTIONS = 14
+MARCH_STEPS = 150  # shares of the way through the box that a step has at least
+FALSE_POSITIONS = 12
 
 
 @compiled
@@ -172,12 +174,21 @@ def lathe_radius(h: Any, forms: Any, i: int, z: Any) -> Any:
 
 @compiled
 @no_type_check
+def _turns(forms: Any, i: int, k: int, x: Any, y: Any) -> Any:
+    """Returns the phase of the wave at columns k, k + 1, ... in turns, between -1/2 and 1/2."""
+    turns = (forms[i, k + 1] * x + forms[i, k + 2] * y + forms[i, k + 3]) * TURN
+    return turns - math.floor(turns + 0.5)
+
+
+@compiled
+@no_type_check
 def sheet_height(forms: Any, i: int, x: Any, y: Any) -> Any:
-    """Returns the height of a sheet."""
+    """Returns the height of a sheet; its waves are parabolas in place of sines, five times as fast."""
     height = 0.0
     for k in range(0, 20, 4):
         if forms[i, k] != 0.0:
-            height += forms[i, k] * math.sin(forms[i, k + 1] * x + forms[i, k + 2] * y + forms[i, k + 3])
+            u = _turns(forms, i, k, x, y)
+            height += forms[i, k] * 8.0 * u * (1.0 - 2.0 * abs(u))
     return height
 
 
@@ -212,32 +223,61 @@ def _lathe_end(h: Any, forms: Any, i: int, o: Any, d: Any) -> Any:
 
 @compiled
 @no_type_check
+def _steepest(shape: int, h: Any, forms: Any, i: int) -> Any:
+    """Returns a bound on the slope of a lathe's radius along z, or of a sheet's height."""
+    steepest = 0.0
+    if shape == 6:
+        for k in range(7):
+            steepest = max(steepest, abs(forms[i, k + 1] - forms[i, k]))
+        return steepest * 3.5 * h[0] / h[2]
+    for k in range(0, 20, 4):
+        steepest += abs(forms[i, k]) * math.hypot(forms[i, k + 1], forms[i, k + 2])
+    return 8.0 * TURN * steepest
+
+
+@compiled
+@no_type_check
 def _marched(shape: int, h: Any, forms: Any, i: int, ray: Any) -> Any:
     o, d = ray
     enter, leave = box_interval(h, o, d)
-    if leave <= max(enter, 0.0):
-        return NONE
     t = max(enter, 0.0)
+    if leave <= t:
+        return NONE
     best = _lathe_end(h, forms, i, o, d) if shape == 6 else NONE
-    is_two_sided = shape == 7 or forms[i, 8] > 0.5
-    step = (leave - t) / MARCH_STEPS
+    steepest, across = _steepest(shape, h, forms, i), math.hypot(d[0], d[1])
+    rate = across + steepest * abs(d[2]) if shape == 6 else abs(d[2]) + steepest * across
+    least = (leave - t) / MARCH_STEPS
     before = _side(shape, h, forms, i, (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]))
-    for _ in range(MARCH_STEPS):
-        if t > best:
+    if before < 0.0 and shape == 6 and forms[i, 8] < 0.5:
+        return best  # through an end, or from inside
+    for _ in range(MARCH_STEPS + 1):
+        if t >= leave or t >= best:
             break
-        high = t + step
+        high = t + max(abs(before) / rate, least)
         after = _side(shape, h, forms, i, (o[0] + high * d[0], o[1] + high * d[1], o[2] + high * d[2]))
-        if (before > 0.0 and after <= 0.0) or (is_two_sided and before < 0.0 and after >= 0.0):
-            for _ in range(BISECTIONS):
-                m = 0.5 * (t + high)
-                value = _side(shape, h, forms, i, (o[0] + m * d[0], o[1] + m * d[1], o[2] + m * d[2]))
-                if (value > 0.0) == (before > 0.0):
-                    t, before = m, value
-                else:
-                    high, after = m, value
-            return min(t + (high - t) * before / (before - after), best)
+        if (before > 0.0) != (after > 0.0):
+            t = _root(shape, h, forms, i, (o, d, t, high, before, after))
+            return min(t, best) if t < leave else best
         t, before = high, after
     return best
+
+
+@compiled
+@no_type_check
+def _root(shape: int, h: Any, forms: Any, i: int, bracket: Any) -> Any:
+    """Returns the place of a change of sign by false position (Illinois)."""
+    o, d, low, high, before, after = bracket
+    m = high
+    for _ in range(FALSE_POSITIONS):
+        m = high - (high - low) * after / (after - before)
+        value = _side(shape, h, forms, i, (o[0] + m * d[0], o[1] + m * d[1], o[2] + m * d[2]))
+        if abs(value) < 1e-10:
+            break
+        if (value > 0.0) == (after > 0.0):
+            high, after, before = m, value, 0.5 * before
+        else:
+            low, before, after = m, value, 0.5 * after
+    return m
 
 
 @compiled
@@ -286,7 +326,7 @@ def outward(shape: int, h: Any, forms: Any, i: int, p: Any) -> Any:
     if shape == 7:
         along_x, along_y = 0.0, 0.0
         for k in range(0, 20, 4):
-            rate = forms[i, k] * math.cos(forms[i, k + 1] * x + forms[i, k + 2] * y + forms[i, k + 3])
+            rate = forms[i, k] * 8.0 * TURN * (1.0 - 4.0 * abs(_turns(forms, i, k, x, y)))
             along_x += rate * forms[i, k + 1]
             along_y += rate * forms[i, k + 2]
         return -along_x, -along_y, 1.0

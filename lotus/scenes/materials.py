@@ -2,7 +2,7 @@
 
 A material is a row of numbers: 0 pattern (`textures`), 1:4 and 4:7 two colours (linear RGB), 7 period of the
 pattern (m), 8 its angle, 9 seed, 10 share of the second colour, 11 warp, 12 shine, 13 its exponent, 14 emission,
-15 stains, 16 bumps, 17 free, 18 stretch of the pattern across.
+15 stains, 16 bumps, 17 share of light that it mirrors, 18 stretch of the pattern across.
 """
 
 import colorsys
@@ -54,14 +54,16 @@ def material(
     row[9] = rng.integers(1, 1 << 20)
     row[10], row[11] = more.get("mix", 1.0), more.get("warp", 0.0)
     row[12], row[13] = more.get("shine", 0.0), more.get("gloss", 20.0)
-    row[14], row[15] = more.get("emission", 0.0), more.get("stains", 0.3)
+    row[14], row[15] = more.get("emission", 0.0), more.get("stains", 0.12)
     row[16], row[18] = more.get("bumps", 0.0), more.get("stretch", 1.0)
+    is_polished = row[12] > 0.0 and rng.random() < 0.4
+    row[17] = more.get("mirror", rng.uniform(0.01, 0.08) if is_polished else 0.0)
     return row
 
 
-def plain(rng: np.random.Generator, colour: Colour, shine: float = 0.0, stains: float = 0.25) -> Material:
+def plain(rng: np.random.Generator, colour: Colour, shine: float = 0.0, stains: float = 0.1) -> Material:
     """Returns one colour with faint clouds."""
-    pair = (colour, shaded(colour, rng.uniform(0.7, 1.3)))
+    pair = (colour, shaded(colour, rng.uniform(0.85, 1.15)))
     return material(rng, kinds.CLOUDS, pair, rng.uniform(0.05, 0.6), shine=shine, stains=stains, gloss=30.0)
 
 
@@ -99,13 +101,16 @@ def fabric(rng: np.random.Generator) -> Material:
 def paint(rng: np.random.Generator) -> Material:
     """Returns lacquered board or metal sheet."""
     colour = grey(rng, 0.05, 0.85) if rng.random() < 0.6 else random_colour(rng, 0.8)
-    return plain(rng, colour, shine=rng.choice([0.0, 0.1, 0.3, 0.8]), stains=rng.uniform(0, 0.4))
+    return plain(rng, colour, shine=rng.choice([0.0, 0.1, 0.3, 0.8]), stains=rng.uniform(0, 0.2))
 
 
 def metal(rng: np.random.Generator) -> Material:
     """Returns dark or bright metal."""
     colour = grey(rng, 0.01, 0.5)
-    return material(rng, kinds.PLAIN, (colour,), shine=rng.uniform(0.3, 1.5), gloss=rng.uniform(20, 120))
+    mirror = rng.uniform(0.05, 0.5) if rng.random() < 0.5 else 0.0
+    return material(
+        rng, kinds.PLAIN, (colour,), shine=rng.uniform(0.3, 1.5), gloss=rng.uniform(20, 120), mirror=mirror
+    )
 
 
 def plastic(rng: np.random.Generator) -> Material:
@@ -162,8 +167,8 @@ def wall(rng: np.random.Generator) -> Material:
             kind,
             (base, shaded(base, 0.85)),
             rng.uniform(0.3, 2),
-            bumps=0.15,
-            stains=rng.uniform(0.1, 0.6),
+            bumps=0.1,
+            stains=0.5 * rng.random() ** 3,
         )
     other = shaded(base, rng.uniform(0.5, 1.4)) if rng.random() < 0.7 else random_colour(rng, 0.5)
     period = rng.uniform(0.08, 0.4)
@@ -182,10 +187,14 @@ def floor(rng: np.random.Generator) -> Material:
         return material(
             rng, kinds.TILES, (base, shaded(base, 0.6)), rng.uniform(0.15, 0.7), shine=0.3, stains=0.5
         )
+    if roll < 0.68:  # striped carpet tiles
+        base = random_colour(rng, 0.4, 0.02, 0.3)
+        pair = (base, shaded(base, rng.uniform(1.5, 3)))
+        return material(rng, kinds.STRIPES, pair, rng.uniform(0.01, 0.05), warp=0.3, bumps=0.8, stains=0.3)
     if roll < 0.85:
         base = random_colour(rng, 0.5, 0.03, 0.45)
         pair = (base, shaded(base, rng.uniform(0.5, 1.5)))
-        return material(rng, kinds.CARPET, pair, rng.uniform(0.02, 0.2), bumps=0.5, stains=0.6)
+        return material(rng, kinds.CARPET, pair, rng.uniform(0.02, 0.2), bumps=0.5, stains=0.3)
     base = grey(rng, 0.1, 0.6)
     return material(rng, kinds.MARBLE, (base, shaded(base, 0.6)), rng.uniform(0.3, 1), warp=1.0, shine=0.4)
 
@@ -207,19 +216,19 @@ def ground(rng: np.random.Generator) -> Material:
     if roll < 0.3:
         base = grey(rng, 0.04, 0.2)
         return material(
-            rng, kinds.CARPET, (base, shaded(base, 1.4)), rng.uniform(0.1, 1), stains=0.8, bumps=0.5
+            rng, kinds.CARPET, (base, shaded(base, 1.4)), rng.uniform(0.1, 1), stains=0.5, bumps=0.5
         )
     if roll < 0.6:
         base = colorsys.hsv_to_rgb(rng.uniform(0.17, 0.3), rng.uniform(0.4, 0.8), rng.uniform(0.06, 0.3))
         return material(
-            rng, kinds.LEAVES, (base, shaded(base, 0.5)), rng.uniform(0.03, 0.15), stains=0.9, bumps=1.0
+            rng, kinds.LEAVES, (base, shaded(base, 0.5)), rng.uniform(0.03, 0.15), stains=0.6, bumps=1.0
         )
     if roll < 0.85:
         base = grey(rng, 0.1, 0.5)
         kind = rng.choice([kinds.TILES, kinds.BRICKS, kinds.CELLS])
-        return material(rng, kind, (base, shaded(base, 0.5)), rng.uniform(0.15, 0.8), stains=0.8, bumps=0.4)
+        return material(rng, kind, (base, shaded(base, 0.5)), rng.uniform(0.15, 0.8), stains=0.5, bumps=0.4)
     base = colorsys.hsv_to_rgb(rng.uniform(0.06, 0.12), rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.5))
-    return material(rng, kinds.CLOUDS, (base, shaded(base, 0.7)), rng.uniform(0.3, 2), stains=0.8, bumps=1.0)
+    return material(rng, kinds.CLOUDS, (base, shaded(base, 0.7)), rng.uniform(0.3, 2), stains=0.5, bumps=1.0)
 
 
 def facade(rng: np.random.Generator) -> Material:

@@ -22,9 +22,11 @@ def outdoors(rng: np.random.Generator) -> Layout:
     heading = (
         rng.normal(0, 0.5) + rng.choice([0.5, -0.5]) * math.pi if make is _street else rng.uniform(0, 6.28)
     )
-    distance = rng.uniform(2, 12)
-    aim = eye + distance * np.array([math.cos(heading), math.sin(heading), 0])
-    aim[2] = rng.uniform(0.0, 1.8)
+    aim = eye + rng.uniform(2, 12) * np.array([math.cos(heading), math.sin(heading), 0])
+    nearby = [s.centre for s in thing if 1.5 < math.dist(s.centre, eye) < 12 and max(s.half) < 3]
+    if nearby and rng.random() < 0.8:
+        aim = nearby[rng.integers(len(nearby))] + rng.normal(0, 0.4, 3)
+    aim[2] = np.clip(aim[2], 0.2, eye[2] + rng.uniform(-0.3, 1.0))
     return Layout("outdoors", thing, lights, air, eye, aim)
 
 
@@ -54,7 +56,7 @@ def daylight(rng: np.random.Generator) -> tuple[Float64[np.ndarray, "l 8"], Floa
     zenith = np.array([0.9 - 0.65 * blue, 0.95 - 0.5 * blue, 1.0 - 0.1 * blue]) * rng.uniform(0.5, 1.1)
     horizon = np.array([0.85, 0.9, 0.95]) * rng.uniform(0.7, 1.2) + warm * np.array([0.3, 0.05, -0.2])
     ambient = (zenith + horizon) * rng.uniform(0.2, 0.5)
-    fog = rng.uniform(0.002, 0.06) if rng.random() < 0.4 else 0.0
+    fog = rng.uniform(0.001, 0.03) if rng.random() < 0.25 else 0.0
     return lights, np.array(
         [*ambient, *horizon, *zenith, fog, clouds, rng.uniform(1, 4), 0.6, rng.integers(1000)]
     )
@@ -80,11 +82,14 @@ def _street(rng: np.random.Generator) -> tuple[Thing, tuple[float, float]]:
                         box((front, y + wide * (k + 0.5) / 4, rng.uniform(1.4, 4)), (0.05, 0.5, 0.7), pane)
                     )
             y += wide + rng.choice([0, 0, 2.0])
-    for _ in range(rng.integers(2, 9)):
+    paint = m.plain(rng, m.grey(rng, 0.4, 0.8), 0.0, 0.5)
+    for k in range(-8, 9 if rng.random() < 0.6 else -8):
+        thing.append(box((0, 4 * k, 0.002), (0.07, 1.2, 0.003), paint))
+    for _ in range(rng.integers(4, 13)):
         side = rng.choice([-1, 1])
         turned = rng.choice([0, math.pi]) + rng.normal(0, 0.05)
         thing += placed(car(rng), (side * (half - 1.1), rng.uniform(-25, 25), 0), turned)
-    for _ in range(rng.integers(3, 12)):
+    for _ in range(rng.integers(8, 22)):
         side, y = rng.choice([-1, 1]), rng.uniform(-25, 25)
         one = _street_things[rng.integers(len(_street_things))](rng)
         thing += placed(one, (side * (half + walk * rng.uniform(0.1, 0.8)), y, 0.12), rng.uniform(0, 6.28))
@@ -97,9 +102,9 @@ def _park(rng: np.random.Generator) -> tuple[Thing, tuple[float, float]]:
         Shape.SHEET, (0, 0, -rise), (60, 60, rise), m.ground(rng), objects.waves(rng, rise, 0.05, 0.4)
     )
     thing = [ground, box((0, 0, -2 * rise - 1), (200, 200, 0.5), m.ground(rng))]
-    for _ in range(rng.integers(8, 20)):
+    for _ in range(rng.integers(14, 34)):
         make = _park_things[rng.integers(len(_park_things))]
-        angle, far = rng.uniform(0, 6.28), 1.5 + 20 * rng.random() ** 1.5
+        angle, far = rng.uniform(0, 6.28), 1.5 + 18 * rng.random() ** 1.7
         thing += placed(
             make(rng), (far * math.cos(angle), far * math.sin(angle), -rise * 0.8), rng.uniform(0, 6.28)
         )

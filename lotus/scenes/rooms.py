@@ -2,6 +2,7 @@
 
 import math
 import numpy as np
+from jaxtyping import Float64
 
 from lotus.scenes import furniture as f
 from lotus.scenes import materials as m
@@ -13,29 +14,76 @@ from lotus.scenes.solids import Thing, box, placed, solid
 from lotus.scenes.description import Shape
 
 
+WALL_M = 0.1  # half the thickness of walls
 Walls = tuple[float, float, float]
 """Half width, half depth, height of a room."""
 
 
 def shell(rng: np.random.Generator, walls: Walls) -> Thing:
     """Returns floor, ceiling and walls."""
-    w, d, h = walls
+    t = WALL_M
+    thing = _floor_and_ceiling(rng, walls)
     paint = m.wall(rng)
-    others = [paint if rng.random() < 0.7 else m.wall(rng) for _ in range(4)]
+    for side in range(4):
+        away, along = _side(walls, side)
+        cover = paint if rng.random() < 0.7 else m.wall(rng)
+        one = box((0, away + t, walls[2] / 2), (along + t, t, walls[2] / 2), cover)
+        thing += placed([one], (0, 0, 0), -side * math.pi / 2)
+    return thing
+
+
+def shell_with_window(rng: np.random.Generator, walls: Walls) -> tuple[Thing, int]:
+    """Returns floor, ceiling and walls, one of them open where its window lets the sun in, and its side."""
+    t, opened = WALL_M, int(rng.integers(4))
+    thing, paint = _floor_and_ceiling(rng, walls), m.wall(rng)
+    h = walls[2]
+    for side in range(4):
+        away, along = _side(walls, side)
+        cover = paint if rng.random() < 0.7 else m.wall(rng)
+        if side != opened:
+            one = box((0, away + t, h / 2), (along + t, t, h / 2), cover)
+            thing += placed([one], (0, 0, 0), -side * math.pi / 2)
+            continue
+        wide, low = rng.uniform(0.35, 0.95) * along, rng.choice([0.05, rng.uniform(0.6, 1.1)])
+        high = rng.uniform(low + 0.8, h - 0.1)
+        x = rng.uniform(-1, 1) * (along - wide) * 0.9
+        left, right = x - wide + along, along - x - wide
+        pieces = [
+            box((x, away + t, low / 2), (wide, t, low / 2), cover),
+            box((x, away + t, (h + high) / 2), (wide, t, (h - high) / 2), cover),
+            box((-along + left / 2, away + t, h / 2), (left / 2 + 1e-3, t, h / 2), cover),
+            box((along - right / 2, away + t, h / 2), (right / 2 + 1e-3, t, h / 2), cover),
+        ]
+        pane = placed(f.window(rng, 2 * wide, high - low), (x, away + 0.05, low))
+        thing += placed(pieces + pane, (0, 0, 0), -side * math.pi / 2)
+    return thing, opened
+
+
+def _side(walls: Walls, side: int) -> tuple[float, float]:
+    """Returns how far a wall is from the middle, and half its length."""
+    return (walls[1], walls[0]) if side % 2 == 0 else (walls[0], walls[1])
+
+
+def _floor_and_ceiling(rng: np.random.Generator, walls: Walls) -> Thing:
+    w, d, h = walls
+    t = WALL_M
     ceiling = m.plain(rng, m.grey(rng, 0.5, 0.9)) if rng.random() < 0.8 else m.wall(rng)
-    t = 0.1
     return [
-        box((0, 0, -t), (w + t, d + t, t), m.floor(rng)),
-        box((0, 0, h + t), (w + t, d + t, t), ceiling),
-        box((-w - t, 0, h / 2), (t, d + t, h / 2), others[0]),
-        box((w + t, 0, h / 2), (t, d + t, h / 2), others[1]),
-        box((0, -d - t, h / 2), (w + t, t, h / 2), others[2]),
-        box((0, d + t, h / 2), (w + t, t, h / 2), others[3]),
+        box((0, 0, -t), (w + 2 * t, d + 2 * t, t), m.floor(rng)),
+        box((0, 0, h + t), (w + 2 * t, d + 2 * t, t), ceiling),
     ]
 
 
-def _against_walls(rng: np.random.Generator, walls: Walls, amount: float) -> Thing:
-    """Returns furniture along the four walls."""
+def _sun_through(rng: np.random.Generator, side: int) -> Float64[np.ndarray, "8"]:
+    """Returns a sun that shines into the window of a side."""
+    heading, height = math.pi / 2 - side * math.pi / 2 + rng.uniform(-1.1, 1.1), rng.uniform(0.25, 1.1)
+    direction = (math.cos(heading) * math.cos(height), math.sin(heading) * math.cos(height), math.sin(height))
+    strength, warm = rng.uniform(1.0, 5.0), rng.uniform(0, 0.4)
+    return np.array([2, *direction, strength, strength * (1 - 0.5 * warm), strength * (1 - warm), 0.01])
+
+
+def _against_walls(rng: np.random.Generator, walls: Walls, amount: float, spared: int = -1) -> Thing:
+    """Returns furniture along the four walls, little of it and low at the side that is spared."""
     w, d, h = walls
     thing: Thing = []
     for side in range(4):
@@ -46,8 +94,11 @@ def _against_walls(rng: np.random.Generator, walls: Walls, amount: float) -> Thi
             width = min(rng.uniform(0.6, 2.2), length / 2 - x - 0.1)
             if width < 0.5:
                 break
+            if side == spared and rng.random() < 0.75:
+                x += width
+                continue
             if rng.random() < amount:
-                one, deep = _stand(rng, width, h)
+                one, deep = _stand(rng, width, h if side != spared else 1.0)
                 local = (x + width / 2, away - deep / 2 - 0.02, 0)
                 thing += placed(placed(one, local), (0, 0, 0), yaw)
             else:
@@ -150,16 +201,12 @@ def room(rng: np.random.Generator) -> Layout:
     busy = rng.uniform(0.3, 1.5)
     middle, top = _middle(rng, walls, busy)
     lights, seen = lamps(rng, walls)
-    thing = shell(rng, walls) + seen + middle
-    side = rng.integers(4)
-    at = (
-        rng.uniform(-0.4, 0.4) * (w if side % 2 == 0 else d),
-        (d if side % 2 == 0 else w) - 0.002,
-        rng.uniform(0.7, 1.1),
-    )
-    opening = f.window(rng, rng.uniform(0.7, 1.8), rng.uniform(0.8, 1.4))
-    thing += placed(placed(opening, at), (0, 0, 0), -side * math.pi / 2)
-    thing += _against_walls(rng, walls, rng.uniform(0.4, 0.95))
+    outside, side = shell_with_window(rng, walls)
+    if rng.random() < 0.45:
+        lights[3] = _sun_through(rng, side)
+        lights[:3, 4:7] *= rng.choice([0.0, 0.3, 1.0])
+    thing = outside + seen + middle
+    thing += _against_walls(rng, walls, rng.uniform(0.4, 0.95), side)
     if rng.random() < 0.4:  # close and steep onto the table
         reach = rng.uniform(0.5, 1.3)
         heading, pitch = rng.uniform(0, 6.28), rng.uniform(0.35, 1.2)

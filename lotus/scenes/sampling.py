@@ -1,6 +1,7 @@
 """A scene from a seed: kind, layout, camera; views that teach nothing are drawn again."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,24 +17,26 @@ from lotus.scenes.solids import table_of
 KINDS = ((room, 0.55), (tabletop, 0.22), (outdoors, 0.15), (freeform, 0.08))
 ATTEMPTS = 40
 NEAREST_M = 0.12  # nothing closer: a phone would not focus
-MAX_SKY = 0.6  # share of the picture
-MAX_ONE_SOLID = 0.8  # share of the picture that one solid may fill
-MIN_SOLIDS = 5
+MAX_SKY = 0.5  # share of the picture
+MAX_ONE_SOLID = 0.7  # share of the picture that one solid may fill
+MIN_SOLIDS = 7
 
 
 def sample(seed: int) -> SceneDescription:
     """Returns the scene of a seed: always the same, and worth looking at."""
-    for attempt in range(ATTEMPTS):
-        rng = np.random.default_rng((seed, attempt))
-        scene = _draw(rng, seed)
-        if _is_good(scene) or attempt == ATTEMPTS - 1:
-            return scene
-    raise AssertionError
-
-
-def _draw(rng: np.random.Generator, seed: int) -> SceneDescription:
     makers, shares = zip(*KINDS, strict=True)
-    layout: Layout = makers[rng.choice(len(makers), p=shares)](rng)
+    make = makers[np.random.default_rng(seed).choice(len(makers), p=shares)]
+    for attempt in range(ATTEMPTS):
+        scene = _draw(make, np.random.default_rng((seed, attempt)), seed)
+        if _is_good(scene):
+            break
+    return scene
+
+
+def _draw(
+    make: Callable[[np.random.Generator], Layout], rng: np.random.Generator, seed: int
+) -> SceneDescription:
+    layout = make(rng)
     solids, count = table_of(layout.thing)
     return SceneDescription(
         seed,
@@ -69,18 +72,18 @@ def _look_at(
 
 
 def _photo(rng: np.random.Generator) -> Photo:
-    is_soft, is_shaken, is_dark = rng.random(3) < (0.4, 0.12, 0.25)
+    is_soft, is_shaken, is_dark = rng.random(3) < (0.4, 0.1, 0.12)
     balance = 1 + 0.12 * rng.normal(0, 1, 3) * (1, 0.2, 1)
     return Photo(
-        exposure=rng.uniform(0.15, 0.45) if is_dark else rng.uniform(0.4, 1.1),
+        exposure=rng.uniform(0.2, 0.45) if is_dark else rng.uniform(0.5, 1.3),
         white_balance=tuple(np.clip(balance, 0.6, 1.5).tolist()),
         contrast=rng.uniform(0.85, 1.25),
         saturation=rng.uniform(0.6, 1.25),
         vignette=rng.uniform(0, 0.5) * (rng.random() < 0.5),
         blur=rng.uniform(0.001, 0.006) if is_soft else 0.0,
         motion=(rng.uniform(0.005, 0.025) if is_shaken else 0.0, rng.uniform(0, math.pi)),
-        shot_noise=0.06 * rng.random() ** 2,
-        read_noise=0.02 * rng.random() ** 2,
+        shot_noise=0.05 * rng.random() ** 3,
+        read_noise=0.015 * rng.random() ** 3,
         jpeg_quality=int(rng.integers(35, 101)),
     )
 

@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from lotus.scenes.description import SceneDescription
-from lotus.scenes.intersection import outward
-from lotus.scenes.textures import colour, fbm, hashed
-from lotus.scenes.tracing import blocker, build_world, into_solid, nearest, unit
+from lotus.scenes.light import FAR, bumped, from_around, from_lights, jitter_of, reflection, sky, surface_at
+from lotus.scenes.textures import colour
+from lotus.scenes.tracing import build_world, nearest, unit
 from recon.jit import compiled
 
-FAR = 1e4  # m
 PROBE_SIZE = 20  # px
 
 
@@ -32,7 +31,9 @@ def radiance(
     layers = (depth, index, normals, albedo, light, extra)
     world = build_world(scene.solids, scene.count, position)
     _trace(0, height, world, scene.lights, scene.air, view, layers)
-    colours = albedo * _smoothed(light, index, normals) + extra
+    light = _smoothed(light, index, normals)
+    colours = albedo * light + extra
+    _soften(world, scene.air, view, (index, normals, light, extra), colours)
     if scene.air[9] > 0.0:
         kept = np.where(depth > 0, np.exp(-scene.air[9] * depth), 1.0)[..., None].astype(np.float32)
         colours = colours * kept + scene.air[3:6].astype(np.float32) * (1.0 - kept)
@@ -98,7 +99,7 @@ def _trace(start: int, stop: int, world: Any, lights: Any, air: Any, view: Any, 
                 extra[row, column, 0], extra[row, column, 1], extra[row, column, 2] = sky(air, u)
                 continue
             p = (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
-            q, n, w = _surface(world, i, p, u)
+            q, n, w = surface_at(world, i, p, u)
             depth[row, column], index[row, column] = t, i
             for c in range(3):
                 normals[row, column, c] = (
@@ -118,143 +119,17 @@ def _trace(start: int, stop: int, world: Any, lights: Any, air: Any, view: Any, 
                 continue
             lift = 1e-4 + 1e-4 * t
             point = (p[0] + lift * w[0], p[1] + lift * w[1], p[2] + lift * w[2])
-            jitter = _jitter(row, column, seed)
-            bumped = _bumped(world.materials, i, q, w, footprint)
-            _from_lights(world, lights, (point, bumped, u, i), jitter, blockers, out)
-            around = _from_around(world, air, point, w, jitter)
+            jitter = jitter_of(row, column, seed)
+            tilted = bumped(world.materials, i, q, w, footprint)
+            from_lights(world, lights, (point, tilted, u, i), jitter, blockers, out)
+            around = from_around(world, air, point, w, jitter)
             for c in range(3):
                 light[row, column, c] = out[c] + around[c]
                 extra[row, column, c] = out[3 + c]
-
-
-@compiled
-@no_type_check
-def _surface(world: Any, i: int, p: Any, u: Any) -> Any:
-    """Returns the point in the frame of the solid, the normal there, and the world normal toward the ray."""
-    f = world.frames
-    q = into_solid(f, i, (p[0] - f[i, 9], p[1] - f[i, 10], p[2] - f[i, 11]))
-    n = unit(outward(world.shapes[i], (f[i, 12], f[i, 13], f[i, 14]), world.forms, i, q))
-    x = f[i, 0] * n[0] + f[i, 1] * n[1] + f[i, 2] * n[2]
-    y = f[i, 3] * n[0] + f[i, 4] * n[1] + f[i, 5] * n[2]
-    z = f[i, 6] * n[0] + f[i, 7] * n[1] + f[i, 8] * n[2]
-    if x * u[0] + y * u[1] + z * u[2] > 0.0:
-        return q, n, (-x, -y, -z)
-    return q, n, (x, y, z)
-
-
-@compiled
-@no_type_check
-def _frame(n: Any) -> Any:
-    """Returns two unit vectors perpendicular to a unit vector (Duff et al. 2017)."""
-    sign = math.copysign(1.0, n[2])
-    a = -1.0 / (sign + n[2])
-    b = n[0] * n[1] * a
-    return (1.0 + sign * n[0] * n[0] * a, sign * b, -sign * n[0]), (b, sign + n[1] * n[1] * a, -n[1])
-
-
-@compiled
-@no_type_check
-def _bumped(materials: Any, i: int, q: Any, w: Any, footprint: Any) -> Any:
-    """Returns the normal for light only, tilted by fine noise."""
-    if materials[i, 16] == 0.0:
-        return w
-    s = 1.0 / max(0.012, 1.5 * footprint)
-    seed = int(materials[i, 9])
-    fade = materials[i, 16] * min(1.0, 0.02 / max(footprint, 1e-4))
-    a = fade * (fbm(s * (q[0] + q[2]), s * (q[1] - q[2]), seed + 31, 0.5, 2) - 0.5)
-    b = fade * (fbm(s * (q[0] - q[1]), s * (q[2] + q[1]), seed + 47, 0.5, 2) - 0.5)
-    t, u = _frame(w)
-    return unit((w[0] + a * t[0] + b * u[0], w[1] + a * t[1] + b * u[1], w[2] + a * t[2] + b * u[2]))
-
-
-@compiled
-@no_type_check
-def _jitter(row: int, column: int, seed: int) -> Any:
-    """Returns 4 numbers of a pattern that covers the unit cube every 4 x 4 pixels (R3 sequence, Roberts)."""
-    k = 4 * ((row & 1) * 2 + ((row >> 1) & 1)) + ((column & 1) * 2 + ((column >> 1) & 1))
-    shift = hashed(row >> 2, column >> 2, seed)
-    a = (0.7548776662 * k + shift) % 1.0
-    b = (0.5698402910 * k + hashed(row >> 2, column >> 2, seed + 1)) % 1.0
-    c = (0.8191725134 * k + hashed(row >> 2, column >> 2, seed + 2)) % 1.0
-    return a, b, c, ((k + shift) / 16.0) % 1.0
-
-
-@compiled
-@no_type_check
-def _from_lights(world: Any, lights: Any, surface: Any, jitter: Any, blockers: Any, out: Any) -> None:
-    """Writes diffuse and specular light (rgb, rgb) from the lamps; one shadow ray each."""
-    point, normal, view, i = surface
-    shine, gloss = world.materials[i, 12], world.materials[i, 13]
-    out[:] = 0.0
-    for k in range(len(lights)):
-        if lights[k, 0] == 0.0:
-            continue
-        angle, reach = 6.2832 * jitter[0], math.sqrt(jitter[1]) * lights[k, 7]
-        x, y, z = lights[k, 1] + reach * math.cos(angle), lights[k, 2] + reach * math.sin(angle), lights[k, 3]
-        distance, strength = FAR, 1.0
-        if lights[k, 0] == 1.0:
-            x, y, z = x - point[0], y - point[1], z - point[2]
-            distance = math.sqrt(x * x + y * y + z * z)
-            strength = 1.0 / (0.15 + distance * distance)
-        d = unit((x, y, z))
-        strength *= d[0] * normal[0] + d[1] * normal[1] + d[2] * normal[2]
-        if strength < 2e-3:
-            continue
-        blockers[k] = blocker(world, point, d, distance - 0.02, blockers[k])
-        if blockers[k] >= 0:
-            continue
-        bright = 0.0
-        if shine > 0.0:
-            half = unit((d[0] - view[0], d[1] - view[1], d[2] - view[2]))
-            cosine = max(half[0] * normal[0] + half[1] * normal[1] + half[2] * normal[2], 0.0)
-            bright = shine * 0.05 * (gloss + 8.0) * cosine**gloss
-        for c in range(3):
-            out[c] += strength * lights[k, 4 + c]
-            out[3 + c] += strength * bright * lights[k, 4 + c]
-
-
-@compiled
-@no_type_check
-def _from_around(world: Any, air: Any, point: Any, normal: Any, jitter: Any) -> Any:
-    """Returns light from all around along one ray, with what the nearest thing in that direction reflects."""
-    angle, radius = 6.2832 * jitter[2], math.sqrt(jitter[3])
-    t, b = _frame(normal)
-    x, y, z = radius * math.cos(angle), radius * math.sin(angle), math.sqrt(1.0 - jitter[3])
-    d = (
-        x * t[0] + y * b[0] + z * normal[0],
-        x * t[1] + y * b[1] + z * normal[1],
-        x * t[2] + y * b[2] + z * normal[2],
-    )
-    reach, found = nearest(world, point, d, air[11], -1)
-    height = 1.0 - air[12] * (0.5 - 0.5 * d[2])
-    if found < 0:
-        return air[0] * height, air[1] * height, air[2] * height
-    opened = (reach / air[11]) ** 0.7
-    m, glow, bounce = world.materials, world.materials[found, 14], 0.45 * (1.0 - opened)
-    return (
-        air[0] * height * (opened + bounce * m[found, 1]) + glow * m[found, 1],
-        air[1] * height * (opened + bounce * m[found, 2]) + glow * m[found, 2],
-        air[2] * height * (opened + bounce * m[found, 3]) + glow * m[found, 3],
-    )
-
-
-@compiled
-@no_type_check
-def sky(air: Any, d: Any) -> Any:
-    """Returns the colour of the sky in a direction (unit)."""
-    up = max(d[2], 0.0)
-    w = math.sqrt(up)
-    cloud = 0.0
-    if air[10] > 0.0 and up > 0.01:
-        u, v = d[0] / (up + 0.15), d[1] / (up + 0.15)
-        cloud = (fbm(u, v, int(air[13]), 0.02 / (up + 0.1), 6) - 0.75 + 0.5 * air[10]) * 4.0
-        cloud = min(max(cloud, 0.0), 1.0) * min(1.0, 4.0 * up)
-    white = 0.3 * (air[3] + air[4] + air[5])
-    return (
-        (air[3] * (1.0 - w) + air[6] * w) * (1.0 - cloud) + white * cloud,
-        (air[4] * (1.0 - w) + air[7] * w) * (1.0 - cloud) + white * cloud,
-        (air[5] * (1.0 - w) + air[8] * w) * (1.0 - cloud) + white * cloud,
-    )
+            if world.materials[i, 17] > 0.0:
+                mirrored = reflection(world, lights, air, (point, tilted, u, i), footprint)
+                for c in range(3):
+                    extra[row, column, c] += mirrored[c]
 
 
 @compiled
@@ -284,3 +159,81 @@ def _smoothed(light: Any, index: Any, normals: Any) -> Any:
                 blue / total,
             )
     return out
+
+
+@compiled
+@no_type_check
+def _soften(world: Any, air: Any, view: Any, layers: Any, colours: Any) -> None:
+    """Gives pixels at edges the mean colour of 4 places in the pixel, lit as their neighbours are."""
+    K, rotation, position, _ = view
+    index, normals, light, extra = layers
+    height, width = index.shape
+    o = (position[0], position[1], position[2])
+    f = world.frames
+    for row in range(1, height - 1):
+        for column in range(1, width - 1):
+            if not _is_edge(index, normals, row, column):
+                continue
+            total = np.zeros(3)
+            i = index[row, column]
+            for k in range(4):
+                x = (column + 0.25 + 0.5 * (k & 1) + 0.125 * (k >> 1) - K[0, 2]) / K[0, 0]
+                y = (row + 0.25 + 0.5 * (k >> 1) - 0.125 * (k & 1) - K[1, 2]) / K[1, 1]
+                d = _direction(rotation, x, y)
+                t, i = nearest(world, o, d, FAR, i)
+                u = unit(d)
+                if i < 0:
+                    red, green, blue = sky(air, u)
+                    total[0] += red
+                    total[1] += green
+                    total[2] += blue
+                    continue
+                q, n, w = surface_at(world, i, (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]), u)
+                footprint = t / K[0, 0]
+                base = colour(
+                    world.materials, i, world.shapes[i], (f[i, 12], f[i, 13], f[i, 14]), (q, n, footprint)
+                )
+                a, b = _like(index, normals, row, column, i, _in_camera(rotation, w))
+                glow = world.materials[i, 14]
+                for c in range(3):
+                    total[c] += base[c] * glow if glow > 0.0 else base[c] * light[a, b, c] + extra[a, b, c]
+            for c in range(3):
+                colours[row, column, c] = 0.25 * total[c]
+
+
+@compiled
+@no_type_check
+def _in_camera(rotation: Any, w: Any) -> Any:
+    return (
+        rotation[0, 0] * w[0] + rotation[0, 1] * w[1] + rotation[0, 2] * w[2],
+        rotation[1, 0] * w[0] + rotation[1, 1] * w[1] + rotation[1, 2] * w[2],
+        rotation[2, 0] * w[0] + rotation[2, 1] * w[1] + rotation[2, 2] * w[2],
+    )
+
+
+@compiled
+@no_type_check
+def _is_edge(index: Any, normals: Any, row: int, column: int) -> bool:
+    """Says whether a neighbour is on another solid or has quite another normal."""
+    for a, b in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+        if index[a, b] != index[row, column]:
+            return True
+        cosine = 0.0
+        for c in range(3):
+            cosine += normals[row, column, c] * normals[a, b, c]
+        if cosine < 0.8 and index[row, column] >= 0:
+            return True
+    return False
+
+
+@compiled
+@no_type_check
+def _like(index: Any, normals: Any, row: int, column: int, i: int, n: Any) -> Any:
+    """Returns the pixel among 3 x 3 that is on solid i with the most similar normal; else the one asked for."""
+    best, found_row, found_column = -2.0, row, column
+    for a in range(row - 1, row + 2):
+        for b in range(column - 1, column + 2):
+            cosine = normals[a, b, 0] * n[0] + normals[a, b, 1] * n[1] + normals[a, b, 2] * n[2]
+            if index[a, b] == i and cosine > best + 1e-3:
+                best, found_row, found_column = cosine, a, b
+    return found_row, found_column

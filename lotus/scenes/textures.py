@@ -103,6 +103,19 @@ def _hue(tone: Any) -> Any:
 
 @compiled
 @no_type_check
+def _text(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
+    """Returns how much ink is at a place of a printed page; lines have height 1."""
+    row = int(math.floor(v))
+    ink = line(v - 0.5, 0.45, footprint)
+    word = noise(u * 1.3 + 31.0 * hashed(row, 3, seed), row * 7.7, seed)
+    if footprint < 1.0:
+        ink *= 0.3 if word > 0.62 else 1.0
+    margin = hashed(row, 7, seed) > 0.85
+    return 0.0 if margin else 0.75 * ink
+
+
+@compiled
+@no_type_check
 def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns colours of a made-up painting or poster: a sky, a ground line, blobs, boxes, some text."""
     r, g, b = _hue(hashed(1, 2, seed))
@@ -119,26 +132,21 @@ def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
         rr, gg, bb = _hue(tone)
         r, g, b = 0.5 * (r + rr), 0.5 * (g + gg), 0.5 * (b + bb)
         w = min(max(1.5 * w - 0.2, 0.0), 1.0)
-    else:  # blob
+    elif style < 0.82:  # blob
         x, y = u - 0.3 - 0.4 * hashed(7, 7, seed), v - 0.3 - 0.4 * hashed(8, 8, seed)
         d = math.sqrt(x * x + y * y) + 0.25 * (w - 0.5)
         w = min(max((0.25 - d) / max(0.05, footprint) + 0.5, 0.0), 1.0)
-    pale = 0.25 + 0.6 * hashed(11, 3, seed)
+    else:  # a cover or leaflet: a title, a picture, print
+        block = 0.3 + 0.3 * hashed(12, 4, seed)
+        if block < v < block + 0.35 and 0.1 < u < 0.9:
+            w = min(max(2.0 * w - 0.5, 0.0), 1.0)
+        elif v > block + 0.4:
+            w = 1.0 - line(v * 8.0, 0.4, 8.0 * footprint) * (noise(u * 9.0, math.floor(v * 8.0), seed) > 0.4)
+        else:
+            w = 1.0 - 0.7 * _text(u * 30.0, v * 30.0, seed, 30.0 * footprint)
+    pale = 0.75 * hashed(11, 3, seed)
     r, g, b = r * (1.0 - pale) + pale, g * (1.0 - pale) + pale, b * (1.0 - pale) + pale
-    return r2 * 0.7 * (1.0 - w) + r * w, g2 * 0.7 * (1.0 - w) + g * w, b2 * 0.7 * (1.0 - w) + b * w
-
-
-@compiled
-@no_type_check
-def _text(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
-    """Returns how much ink is at a place of a printed page; lines have height 1."""
-    row = int(math.floor(v))
-    ink = line(v - 0.5, 0.45, footprint)
-    word = noise(u * 1.3 + 31.0 * hashed(row, 3, seed), row * 7.7, seed)
-    if footprint < 1.0:
-        ink *= 0.3 if word > 0.62 else 1.0
-    margin = hashed(row, 7, seed) > 0.85
-    return 0.0 if margin else 0.75 * ink
+    return r2 * 0.6 * (1.0 - w) + r * w, g2 * 0.6 * (1.0 - w) + g * w, b2 * 0.6 * (1.0 - w) + b * w
 
 
 @compiled
