@@ -68,7 +68,7 @@ def draw_values(
     return np.where(known, drawn.clip(-1, 1), -1 if is_disparity else 1).astype(np.float32)
 
 
-def draw_normals(normals: Float[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
+def draw_normals(normals: Float[np.ndarray, "*b h w 3"]) -> Float32[np.ndarray, "*b h w 3"]:
     """Returns OpenCV normals as Lotus draws them; 0, grey, where there are none."""
     return -normals.astype(np.float32)
 
