@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "depth and normals of photos, as maps and pictures",
     "evaluate": "a checkpoint's figures on a benchmark, beside the paper's",
     "train": "Lotus on your own pictures, or a small one from scratch",
+    "verify": "what of a training data set is there, and what is missing or damaged",
 }
 TORCH_SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for others sleep instead of spinning
@@ -22,7 +23,12 @@ TORCH_SETTINGS = {
     ),  # of --compile; outlives /tmp
 }
 """What torch reads of the environment when it is loaded; the user's own settings come first."""
-HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command", "train": "lotus.training.command"}
+HOMES = {
+    "predict": "lotus.commands",
+    "evaluate": "lotus.evaluate_command",
+    "train": "lotus.training.command",
+    "verify": "lotus.verify_command",
+}
 
 HELP = """usage: lotus COMMAND ...
 
@@ -38,6 +44,8 @@ start here:
       the same from folders, without a network
   lotus evaluate nyuv2 nyu_labeled_extracted.tar --checkpoint jingheya/lotus-depth-d-v2-0-disparity --limit 20
       errors against true depth on 20 photos of NYUv2; without --limit what the paper's table 1 shows
+  lotus verify hypersim/ --layout hypersim --list frames.txt
+      looks for every photo, depth and normals of the training split, opens them, and lists the usable ones
 
 `lotus COMMAND --help` explains a command.
 """
