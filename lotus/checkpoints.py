@@ -1,9 +1,10 @@
 """Lotus checkpoints: found, verified tensor by tensor, and loaded.
 
 A checkpoint is a folder in the published layout (or the hub id of one): `unet/`, `vae/`, `text_encoder/`,
-`tokenizer/`. Small models trained here have their empty prompt's embedding in place of the text encoder, and
-may have an image encoder; the embedded one, `lotus-tiny`, comes with the package. Only safetensors are read; a pickle can run code and is refused. Nothing is built by class name:
-the released checkpoints name four pipeline classes, two of which exist nowhere.
+`tokenizer/`. Small models trained here have the empty prompt's embedding in place of the text encoder, and
+may have an image encoder; the embedded one, `lotus-tiny`, comes with the package. Only safetensors are read;
+a pickle can run code and is refused. Nothing is built by class name: the released checkpoints name four
+pipeline classes, two of which exist nowhere.
 """
 
 import re
@@ -164,7 +165,7 @@ def is_embedded(source: str | Path) -> bool:
 
 
 def task_of(source: str | Path) -> str | None:
-    """Returns what a checkpoint draws by its name: depth, disparity or normal; None if the name does not say."""
+    """Returns what a checkpoint draws by its name: depth, disparity or normal; None if it does not say."""
     path = Path(source).expanduser()
     name = (path.resolve() if path.is_dir() else path).name.lower()
     return next((task for task in TASKS if task in name), None)

@@ -1,9 +1,9 @@
 """What a small UNet cannot learn from few pictures: features of a network that has seen many photos.
 
-The trunk of EfficientNet-lite0 (Tan and Le 2019; "lite": no squeeze-excitation, ReLU6), without its classifier
-and with its batch norms folded into the convolutions. Its maps at strides 8, 16 and 32 are projected to a few
-channels, brought to the latent's grid and given to the UNet beside the photo's latent. Published Lotus
-checkpoints have no such part.
+The trunk of EfficientNet-lite0 (Tan and Le 2019; "lite": no squeeze-excitation, ReLU6), without its
+classifier and with its batch norms folded into the convolutions. Its maps at strides 8, 16 and 32 are
+projected to a few channels, brought to the latent's grid and given to the UNet beside the photo's latent.
+Published Lotus checkpoints have no such part.
 """
 
 from collections.abc import Sequence

@@ -195,4 +195,6 @@ def _common_noise(model: LotusModel, pixels: torch.Tensor, each: Pass) -> torch.
     if not model.is_generative:
         return None
     height, width = (side // LATENT_FACTOR for side in pixels.shape[2:])
-    return draw_noise((1, model.vae.latent_channels, height, width), each.seed).expand(len(pixels), -1, -1, -1)
+    return draw_noise((1, model.vae.latent_channels, height, width), each.seed).expand(
+        len(pixels), -1, -1, -1
+    )

@@ -93,4 +93,5 @@ def _read_header(file: Path) -> tuple[dict[str, Any], int]:
 
 
 def first_line(error: Exception) -> str:
+    """Returns what an error says first, or its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

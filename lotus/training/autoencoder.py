@@ -1,9 +1,9 @@
 """A small autoencoder for pictures, disparity and normals: one step of its training.
 
 Stable Diffusion's is trained on photos with adversarial losses; this one sees what Lotus draws, too, and
-minimises |x - D(z)| + the same of differences of neighbouring pixels, at one and two pixels' distance. z is the
-encoder's mean plus noise of fixed size, so that small errors of a UNet in the latent stay small in the
-picture; a weak penalty on z^2 keeps the code from growing away from the noise.
+minimises |x - D(z)| + half of the same of differences of pixels one and two apart. z is the encoder's mean
+plus noise of fixed size, so that small errors of a UNet in the latent stay small in the picture; a weak
+penalty on z^2 keeps an encoder that learns from growing its code away from the noise.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ STATISTICS_SHARDS, STATISTICS_ROWS, STATISTICS_CROP = 8, 16, 96  # pictures that
 
 
 def draw_batch(files: Sequence[Path], options: Train, step: int) -> Float32[torch.Tensor, "b 3 h w"]:
-    """Returns crops of photos, drawn disparity and drawn normals of shards, in [-1, 1]; chosen by the step."""
+    """Returns crops of photos, drawn disparity and normals of shards, in [-1, 1]; chosen by the step."""
     rng = np.random.default_rng((options.seed, step))
     file = files[rng.integers(len(files))]
     count = options.batch_size

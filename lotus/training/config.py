@@ -44,11 +44,14 @@ class Networks:
 class Data:
     """The samples."""
 
-    source: str = "scenes"
-    """scenes: rendered ones; or what `lotus.data` opens."""
+    sources: tuple[str, ...] = ("scenes",)
+    """scenes: rendered ones; or data sets: hypersim:FOLDER, vkitti:FOLDER, folder:FOLDER."""
+
+    shares: tuple[float, ...] = ()
+    """Of batches that come from each data set; the paper's are 0.9 and 0.1. Default: equal."""
 
     sizes: Sizes = ((768, 576),)
-    """Sizes of the pictures (width, height); shards and batches take them in turn."""
+    """Sizes of the pictures (width, height): of scenes, which take them in turn, or of each data set."""
 
     shards: str = ""
     """Folder of shards, rendered and encoded beforehand or at the same time; "" makes samples as needed."""
@@ -62,6 +65,9 @@ class Data:
 
     validation: int = 32
     """Held-out samples."""
+
+    validation_set: str = ""
+    """Data set that they come from, of the first size; "" takes scenes."""
 
     workers: int = 0
     """Processes that make samples; 0 makes them in the training's own."""

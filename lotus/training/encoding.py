@@ -96,7 +96,7 @@ def encode(arrays: Arrays, networks: Networks, norm_type: str) -> dict[str, np.n
         parts.append(part)
     encoded |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     if depth_task:
-        encoded[f"{depth_task}_valid"] = np.ones((len(values), *encoded["photo"].shape[2:]), bool)
+        encoded[f"{depth_task}_valid"] = whole_cells(arrays.get("counts", np.ones(known.shape, bool)))
     if normal:
         encoded[f"{NORMAL}_valid"] = whole_cells((arrays["normals"] != 0).any(axis=-1))
     return encoded
@@ -190,7 +190,9 @@ def _draw_pictures(
             norm_type = options.loss.norm_type
             picture = draw_depths(values, disparity[None] > 0, limits[row : row + 1], norm_type)[0]
             drawn.append(np.repeat(picture[..., None], 3, axis=2))
-            known.append(np.ones(picture.shape, bool))
+            known.append(
+                arrays["counts"][row][window] if "counts" in arrays else np.ones(picture.shape, bool)
+            )
     pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous()
     return Pictures(top, left, pixels, torch.from_numpy(np.stack(known))[:, None])
 

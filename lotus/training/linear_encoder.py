@@ -18,7 +18,7 @@ from jaxtyping import Float32
 CONSTANT = 60.0  # of the channels that fix the norm, in standard deviations of a component
 ANCHOR = 8.0  # the same of the decoder, where 1 is white
 UNUSED = 0.3  # of a random weight is left beside copied channels, for the training to use
-WHITENING = 0.5  # power of its standard deviation that a component is divided by: between PCA and white
+WHITENING = 0.25  # power of its standard deviation that a component is divided by: between PCA and white
 
 
 @torch.no_grad()

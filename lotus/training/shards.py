@@ -7,19 +7,21 @@ is there is whole.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float16, Int8
 
-from lotus.scenes import TrainingSample
+from lotus import data, scenes
 from recon.errors import InputError
 
 NORMAL_LEVELS = 127
 SHARD_NAME = "shard_{:06d}.safetensors"
 
-Render = Callable[[int, tuple[int, int]], TrainingSample]
+Sample = scenes.TrainingSample | data.TrainingSample
+
+Render = Callable[[int, tuple[int, int]], scenes.TrainingSample]
 """The sample of an index at a size (width, height)."""
 
 
@@ -33,15 +35,21 @@ def write_shard(folder: Path, index: int, count: int, size: tuple[int, int], ren
     return file
 
 
-def pack(samples: list[TrainingSample]) -> dict[str, np.ndarray]:
-    """Returns the arrays of a shard."""
+def pack(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a shard.
+
+    Where a sample tells sky from what is not known, `counts` (n, h, w) says where depth is known or sky.
+    Elsewhere what has no depth is sky.
+    """
     depths = np.stack([sample.depth for sample in samples])
     normals = np.stack([sample.normals for sample in samples])
-    return {
+    arrays = {
         "image": np.stack([sample.image for sample in samples]),
         "disparity": disparity_of(depths),
         "normals": quantize_normals(normals),
     }
+    skies = [sample.sky for sample in samples if isinstance(sample, data.TrainingSample)]
+    return arrays | ({"counts": (depths > 0) | np.stack(skies)} if skies else {})
 
 
 def disparity_of(depth: np.ndarray) -> Float16[np.ndarray, "..."]:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float32, Int64
 
-from lotus.model import signal_share
+from lotus.model import LATENT_FACTOR, signal_share
 from lotus.network import TIMESTEPS, sampling_timesteps, task_vectors
 from lotus.training.config import Loss, Train
 from lotus.training.encoding import NORMAL, Batch
@@ -138,22 +138,20 @@ def pixel_losses(
     """Returns errors of the decoded maps: L1 and L1 of slopes of depth, 1 - cosine of normals."""
     assert batch.pictures is not None
     drawn, known = batch.pictures.drawn.to(latents.device), batch.pictures.known.to(latents.device)
-    size = [side // 8 for side in drawn.shape[2:]]
+    size = [side // LATENT_FACTOR for side in drawn.shape[2:]]
     top, left = batch.pictures.top, batch.pictures.left
     part = latents[:, :, top : top + size[0], left : left + size[1]]
     found = networks.vae.decode(part / networks.vae.config.scaling_factor).sample
-    normal = NORMAL in networks.tasks and networks.tasks.index(NORMAL)
-    turned = (
-        batch.tasks[: len(drawn)] == normal
-        if NORMAL in networks.tasks
-        else torch.zeros(len(drawn), dtype=torch.bool)
-    )
+    normal = networks.tasks.index(NORMAL) if NORMAL in networks.tasks else -1
+    turned = batch.tasks[: len(drawn)] == normal
     parts = {}
     if not turned.all():
-        error = found[~turned].mean(dim=1) - drawn[~turned].mean(dim=1)
-        parts["pixel"] = weights.pixel * error.abs().mean()
-        slopes = (error[:, 1:] - error[:, :-1]).abs().mean() + (error[..., 1:] - error[..., :-1]).abs().mean()
-        parts["slope"] = weights.pixel_gradient * slopes
+        error = found[~turned].mean(dim=1, keepdim=True) - drawn[~turned].mean(dim=1, keepdim=True)
+        counts = known[~turned]
+        parts["pixel"] = weights.pixel * masked_mean(error.abs(), counts)
+        down = masked_mean((error[:, :, 1:] - error[:, :, :-1]).abs(), counts[:, :, 1:] & counts[:, :, :-1])
+        right = masked_mean((error[..., 1:] - error[..., :-1]).abs(), counts[..., 1:] & counts[..., :-1])
+        parts["slope"] = weights.pixel_gradient * (down + right)
     if turned.any():
         cosine = F.cosine_similarity(found[turned], drawn[turned], dim=1)[:, None]
         parts["normal"] = weights.pixel * masked_mean(1 - cosine, known[turned])

@@ -39,7 +39,9 @@ def test_loss_of_d_is_two_means_of_plain_unet_calls(small: Train) -> None:
     again = networks.unet(batch.photo, time, prompt, class_labels=reconstruct).sample
     error = (drawn - batch.targets).square()[batch.valid.expand(-1, 4, -1, -1)]
     assert parts["annotation"] == pytest.approx(error.mean().item(), rel=1e-5)
-    assert parts["reconstruction"] == pytest.approx(0.5 * (again - batch.photo).square().mean().item(), rel=1e-5)
+    assert parts["reconstruction"] == pytest.approx(
+        0.5 * (again - batch.photo).square().mean().item(), rel=1e-5
+    )
     assert total.item() == pytest.approx(sum(parts.values()), rel=1e-6)
 
 
