@@ -39,9 +39,12 @@ commands:
 
 start here:
   lotus predict photos/ out/
-      downloads the published disparity and normals checkpoints once (2 x 5 GB), then looks at every photo
-  lotus predict photos/ out/ --checkpoint DIR --normals-checkpoint DIR
-      the same from folders, without a network
+      with the small model that comes with the package: no network needed, demo quality
+  lotus predict photos/ out/ --checkpoint jingheya/lotus-depth-d-v2-0-disparity \
+      --normals-checkpoint jingheya/lotus-normal-d-v1-1
+      with the published checkpoints (2 x 5 GB, downloaded once, or folders of them)
+  lotus train --out DIR --networks.init CHECKPOINT --data.sources folder:PICTURES --data.sizes 768 576
+      fine-tunes a checkpoint on photos with depth; the same command goes on where it was interrupted
   lotus evaluate nyuv2 nyu_labeled_extracted.tar --checkpoint jingheya/lotus-depth-d-v2-0-disparity --limit 20
       errors against true depth on 20 photos of NYUv2; without --limit what the paper's table 1 shows
   lotus verify hypersim/ --layout hypersim --list frames.txt

@@ -59,9 +59,8 @@ def open_set(name: str, size: tuple[int, int]) -> "Folder | Hypersim | VirtualKi
     """
     layout, _, folder = name.partition(":")
     if layout not in DATA_SETS or not folder:
-        raise InputError(
-            f"data source {name!r}, wanted scenes alone, or {', '.join(f'{each}:FOLDER' for each in DATA_SETS)}"
-        )
+        choices = ", ".join(f"{each}:FOLDER" for each in DATA_SETS)
+        raise InputError(f"data source {name!r}, wanted scenes alone, or {choices}")
     found: Folder | Hypersim | VirtualKitti = DATA_SETS[layout](Path(folder).expanduser(), size=size[::-1])
     return found
 

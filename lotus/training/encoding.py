@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from lotus.training.config import Train
 from lotus.training.networks import Networks
@@ -214,7 +214,7 @@ def draw_depths(
     return np.stack([draw_values(v, k, (float(l[0]), float(l[1])), is_disparity=near) for v, k, l in each])
 
 
-def photo_pixels(images: np.ndarray) -> Float32[np.ndarray, "n h w 3"]:
+def photo_pixels(images: UInt8[np.ndarray, "*n h w 3"]) -> Float32[np.ndarray, "*n h w 3"]:
     """Returns photos in [-1, 1]."""
     pixels: np.ndarray = images.astype(np.float32) / 127.5 - 1
     return pixels

@@ -39,6 +39,11 @@ def small_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(small_vae: Path, tmp_path: Path) -> Train:
     """A joint model of disparity and normals, from scratch, on tiny pictures."""
+    return small_training(small_vae, tmp_path / "out")
+
+
+def small_training(small_vae: Path, out: Path) -> Train:
+    """Returns the options of a joint model from scratch on tiny pictures."""
     networks = Networks(
         init="",
         vae=str(small_vae),
@@ -48,7 +53,7 @@ def small(small_vae: Path, tmp_path: Path) -> Train:
         prompt_channels=8,
     )
     return Train(
-        out=tmp_path / "out",
+        out=out,
         tasks=("disparity", "normal"),
         steps=6,
         batch_size=4,

@@ -31,7 +31,7 @@ def test_truncated_types_clip_at_the_2_and_98_percent_quantiles(norm_type: str, 
 
 def test_perscene_norm_divides_by_the_scene_depth() -> None:
     np.testing.assert_allclose(draw_depth(DEPTH, "perscene_norm"), 2 * DEPTH / 65 - 1, atol=1e-5)
-    drawn = draw_depth(DEPTH, "perscene_norm", scene_depth=8)
+    drawn = draw_depth(DEPTH, "perscene_norm", scene_depth=8.0)
     np.testing.assert_allclose(drawn, np.minimum(2 * DEPTH / 8 - 1, 1), atol=1e-5)
 
 
