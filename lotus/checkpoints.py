@@ -1,53 +1,59 @@
 """Lotus checkpoints: found, verified tensor by tensor, and loaded.
 
 A checkpoint is a folder in the published layout (or the hub id of one): `unet/`, `vae/`, `text_encoder/`,
-`tokenizer/`. Only safetensors are read; a pickle can run code and is refused. Nothing is built by class name:
-the released checkpoints name four pipeline classes, two of which exist nowhere.
+`tokenizer/`. Small models trained here have the empty prompt's embedding in place of the text encoder, and
+may have an image encoder; the embedded one, `lotus-tiny`, comes with the package. Only safetensors are read;
+a pickle can run code and is refused. Nothing is built by class name: the released checkpoints name four
+pipeline classes, two of which exist nowhere.
 """
 
-import json
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lotus.modules import first_line, read_config, read_module
 from recon.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     from jaxtyping import Float32
 
+    from lotus.image_encoder import ImageEncoder
     from lotus.model import LotusModel
     from lotus.vae import LotusVAE
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT_ENCODER = "text_encoder/model.safetensors"
-CONFIGS = ("unet/config.json", "vae/config.json", "text_encoder/config.json")
+IMAGE_ENCODER = "image_encoder/model.safetensors"  # of small models only, not in the published ones
+PROMPT = "prompt.safetensors"  # the empty prompt's embedding where there is no text encoder
+INDEX = "model_index.json"
+CONFIGS = ("unet/config.json", "vae/config.json")
+TEXT_CONFIG = "text_encoder/config.json"
+ENCODER_CONFIG = "image_encoder/config.json"
+EMBEDDED, EMBEDDED_NAMES = Path(__file__).parent / "weights", ("lotus-tiny",)
 TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-FLOATS = ("F16", "BF16", "F32", "F64")
 DTYPES = ("float32", "float16", "bfloat16")
 MAX_STEPS = 1000  # timesteps of the training
 TASKS = ("disparity", "depth", "normal")  # in this order: "lotus-depth-g-v2-1-disparity" emits disparity
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
-_DEPRECATED_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _UNET_FACTS = {
     "_class_name": ("UNet2DConditionModel",),
-    "in_channels": (4, 8),
-    "out_channels": (4,),
     "class_embed_type": ("projection",),
-    "projection_class_embeddings_input_dim": (4,),
+    "projection_class_embeddings_input_dim": (4, 6),
     "use_linear_projection": (True,),
     "resnet_time_scale_shift": ("default", None),
     "resnet_out_scale_factor": (1.0, None),
     "mid_block_scale_factor": (1, None),
 }
-_VAE_FACTS = {"_class_name": ("AutoencoderKL",), "in_channels": (3,), "latent_channels": (4,)}
+_BASE_FACTS = {"_class_name": ("UNet2DConditionModel",), "use_linear_projection": (True,)}
+_VAE_FACTS = {"_class_name": ("AutoencoderKL",), "in_channels": (3,)}
+_ENCODER_FACTS = {"_class_name": ("EfficientNetLite0Features",)}
 _TEXT_FACTS = {"model_type": ("clip_text_model",)}
 
 
@@ -92,15 +98,74 @@ def is_generative(source: str | Path) -> bool:
     Raises:
         InputError: As `find_checkpoint`, or it is not Lotus's UNet.
     """
-    channels = _read_config(find_checkpoint(source) / "unet/config.json", _UNET_FACTS)["in_channels"]
-    return bool(channels == 8)
+    return layout(find_checkpoint(source)).is_generative
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the configs of a checkpoint say of its networks."""
+
+    latent_channels: int
+    is_generative: bool
+    task_count: int
+    """Entries of the task switch: the annotation, or depth and normals of a joint model; then the photo."""
+
+
+def layout(folder: Path) -> Layout:
+    """Returns the layout of a checkpoint folder.
+
+    Raises:
+        InputError: The configs are not Lotus's, or do not fit each other.
+    """
+    unet = read_config(folder / "unet/config.json", _UNET_FACTS)
+    latent = int(read_config(folder / "vae/config.json", _VAE_FACTS).get("latent_channels", 4))
+    features = 0
+    if (folder / IMAGE_ENCODER).is_file():
+        features = sum(read_config(folder / ENCODER_CONFIG, _ENCODER_FACTS)["channels"])
+    for key, wanted in {
+        "in_channels": (latent + features, 2 * latent + features),
+        "out_channels": (latent,),
+    }.items():
+        if unet.get(key) not in wanted:
+            raise InputError(
+                f"{folder / 'unet/config.json'}: {key} is {unet.get(key)!r}, beside this VAE"
+                f"{' and image encoder' if features else ''} in a Lotus checkpoint it is "
+                f"{' or '.join(map(str, wanted))}"
+            )
+    tasks = unet["projection_class_embeddings_input_dim"] // 2
+    return Layout(latent, unet["in_channels"] == 2 * latent + features, tasks)
+
+
+def tasks_of(source: str | Path) -> tuple[str, ...]:
+    """Returns what a checkpoint draws: depth, disparity, normal; depth or disparity first if it is joint.
+
+    Checkpoints trained here say it in model_index.json. The files of the published ones do not tell, for the
+    networks are the same; it is taken from the name, and empty if the name does not say.
+    """
+    folder = EMBEDDED / str(source) if is_embedded(source) else Path(source).expanduser()
+    if (folder / INDEX).is_file():
+        said = read_config(folder / INDEX, {}).get("lotus", {}).get("tasks", ())
+        if said:
+            return tuple(said)
+    task = task_of(source)
+    return (task,) if task else ()
+
+
+def processing_res_of(source: str | Path) -> int | None:
+    """Returns the size that a checkpoint says it works best at, px; None if it does not say."""
+    folder = EMBEDDED / str(source) if is_embedded(source) else Path(source).expanduser()
+    said = read_config(folder / INDEX, {}).get("lotus", {}) if (folder / INDEX).is_file() else {}
+    size: int | None = said.get("processing_res")
+    return size
+
+
+def is_embedded(source: str | Path) -> bool:
+    """Returns True for the name of a checkpoint that comes with the package."""
+    return str(source) in EMBEDDED_NAMES and not Path(source).is_dir()
 
 
 def task_of(source: str | Path) -> str | None:
-    """Returns what a checkpoint draws by its name: depth, disparity or normal; None if the name does not say.
-
-    The files do not tell: the networks are the same.
-    """
+    """Returns what a checkpoint draws by its name: depth, disparity or normal; None if it does not say."""
     path = Path(source).expanduser()
     name = (path.resolve() if path.is_dir() else path).name.lower()
     return next((task for task in TASKS if task in name), None)
@@ -166,9 +231,10 @@ def find_checkpoint(source: str | Path) -> Path:
         raise InputError(f"{path}: a pickle can run code when it is loaded; wanted a folder with safetensors")
     if path.is_file():
         raise InputError(f"{path}: a file; wanted a folder with unet/, vae/, text_encoder/, tokenizer/")
+    if is_embedded(source):
+        path = EMBEDDED / str(source)
     folder = path.resolve() if path.is_dir() else _download(str(source))
-    wanted = (*CONFIGS, UNET, VAE, TEXT_ENCODER, *TOKENIZER)
-    lacking = [name for name in wanted if not (folder / name).is_file()]
+    lacking = [name for name in (*_parts(folder), *_tokenizer(folder)) if not (folder / name).is_file()]
     for name in lacking:
         pickles = [file for file in (folder / name).parent.glob("*") if file.suffix in PICKLES]
         if name.endswith(".safetensors") and pickles:
@@ -180,6 +246,17 @@ def find_checkpoint(source: str | Path) -> Path:
     return folder
 
 
+def _parts(folder: Path) -> tuple[str, ...]:
+    """Returns the files that make a checkpoint's networks."""
+    encoder = (ENCODER_CONFIG, IMAGE_ENCODER) if (folder / ENCODER_CONFIG).is_file() else ()
+    prompt = (PROMPT,) if (folder / PROMPT).is_file() else (TEXT_CONFIG, TEXT_ENCODER)
+    return (*CONFIGS, UNET, VAE, *encoder, *prompt)
+
+
+def _tokenizer(folder: Path) -> tuple[str, ...]:
+    return () if (folder / PROMPT).is_file() else TOKENIZER
+
+
 @lru_cache(maxsize=8)  # the hub is asked once per process, not for every batch
 def _download(source: str) -> Path:
     """Returns the local snapshot of a hub repository; an up-to-date cache is used as it is."""
@@ -189,7 +266,17 @@ def _download(source: str) -> Path:
     name, _, revision = source.partition("@")
     if not HUB_ID.fullmatch(name):
         raise InputError(f"{source}: no such folder, and not a hub id (owner/name)")
-    patterns = [*CONFIGS, UNET, VAE, TEXT_ENCODER, "tokenizer/*"]
+    patterns = [
+        INDEX,
+        *CONFIGS,
+        UNET,
+        VAE,
+        TEXT_CONFIG,
+        TEXT_ENCODER,
+        "tokenizer/*",
+        PROMPT,
+        "image_encoder/*",
+    ]
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -206,7 +293,7 @@ def fingerprint(source: str | Path) -> str:
         InputError: As `find_checkpoint`.
     """
     folder = find_checkpoint(source)
-    stats = [(folder / name).stat() for name in (*CONFIGS, UNET, VAE, TEXT_ENCODER)]
+    stats = [(folder / name).stat() for name in _parts(folder)]
     return sha256(repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()).hexdigest()[:16]
 
 
@@ -236,8 +323,15 @@ def _load(folder: Path, files: str, options: _Options, steps: int) -> "LotusMode
     digest = sha256((folder / "vae/config.json").read_bytes())
     digest.update((folder / VAE).read_bytes())
     vae = _load_vae(_VaeFiles(digest.hexdigest(), folder), options)
-    unet = LotusUNet(read_unet(folder), embed_empty_prompt(folder), steps)
-    return LotusModel(place(unet, options.device, options.dtype), vae, is_compiled=options.compile)
+    unet = LotusUNet(read_unet(folder), embed_prompt(folder), steps)
+    encoder = read_image_encoder(folder)
+    return LotusModel(
+        place(unet, options.device, options.dtype),
+        vae,
+        encoder and encoder.to(options.device).eval(),
+        is_generative=layout(folder).is_generative,
+        is_compiled=options.compile,
+    )
 
 
 @lru_cache(maxsize=2)
@@ -252,16 +346,58 @@ def read_unet(folder: Path) -> Any:
     """Returns the verified UNet of a checkpoint folder, on the CPU, its weights mapped from the file."""
     from diffusers import UNet2DConditionModel
 
-    config = _read_config(folder / "unet/config.json", _UNET_FACTS)
-    return _read_module(folder / UNET, lambda: UNet2DConditionModel.from_config(config))
+    layout(folder)  # before a network is built
+    config = read_config(folder / "unet/config.json", _UNET_FACTS)
+    return read_module(folder / UNET, lambda: UNet2DConditionModel.from_config(config))
 
 
 def read_vae(folder: Path) -> Any:
     """Returns the verified VAE of a checkpoint folder, on the CPU, its weights mapped from the file."""
     from diffusers import AutoencoderKL
 
-    config = _read_config(folder / "vae/config.json", _VAE_FACTS)
-    return _read_module(folder / VAE, lambda: AutoencoderKL.from_config(config))
+    config = read_config(folder / "vae/config.json", _VAE_FACTS)
+    return read_module(folder / VAE, lambda: AutoencoderKL.from_config(config))
+
+
+def read_image_encoder(folder: Path) -> "ImageEncoder | None":
+    """Returns the verified image encoder of a checkpoint folder in float32, or None if it has none."""
+    from lotus.image_encoder import ImageEncoder
+
+    if not (folder / IMAGE_ENCODER).is_file():
+        return None
+    channels = read_config(folder / ENCODER_CONFIG, _ENCODER_FACTS)["channels"]
+    encoder: ImageEncoder = read_module(folder / IMAGE_ENCODER, lambda: ImageEncoder(channels)).float()
+    return encoder
+
+
+def find_base(source: str | Path) -> Path:
+    """Returns the folder of a checkpoint to train from: Lotus's, or plain Stable Diffusion 2's.
+
+    Raises:
+        InputError: As `find_checkpoint`.
+    """
+    return find_checkpoint(source)
+
+
+def read_unet_weights(folder: Path) -> tuple[dict[str, Any], "dict[str, torch.Tensor]"]:
+    """Returns config and float32 weights of a UNet that is Lotus's or Stable Diffusion 2's, to be adapted."""
+    from diffusers import UNet2DConditionModel
+
+    config = read_config(folder / "unet/config.json", _BASE_FACTS)
+    unet = read_module(folder / UNET, lambda: UNet2DConditionModel.from_config(config)).float()
+    return config, {name: weight.clone() for name, weight in unet.state_dict().items()}
+
+
+def embed_prompt(folder: Path) -> "Float32[torch.Tensor, '2 c']":
+    """Returns the empty prompt's embedding: the checkpoint's constant, or the text encoder's."""
+    if not (folder / PROMPT).is_file():
+        return embed_empty_prompt(folder)
+    from safetensors.torch import load_file
+
+    prompt = load_file(folder / PROMPT).get("prompt")
+    if prompt is None or prompt.ndim != 2 or len(prompt) != 2:
+        raise InputError(f"{folder / PROMPT}: wanted a tensor 'prompt' of two tokens")
+    return prompt.float()
 
 
 def embed_empty_prompt(folder: Path) -> "Float32[torch.Tensor, '2 c']":
@@ -275,14 +411,14 @@ def embed_empty_prompt(folder: Path) -> "Float32[torch.Tensor, '2 c']":
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    config = _read_config(folder / "text_encoder/config.json", _TEXT_FACTS)
+    config = read_config(folder / TEXT_CONFIG, _TEXT_FACTS)
     encoder = (
-        _read_module(folder / TEXT_ENCODER, lambda: CLIPTextModel(CLIPTextConfig(**config))).float().eval()
+        read_module(folder / TEXT_ENCODER, lambda: CLIPTextModel(CLIPTextConfig(**config))).float().eval()
     )
     try:
         tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)("").input_ids
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder / 'tokenizer'}: cannot be read: {_first_line(error)}") from error
+        raise InputError(f"{folder / 'tokenizer'}: cannot be read: {first_line(error)}") from error
     if len(tokens) != 2 or max(tokens) >= config["vocab_size"]:
         raise InputError(
             f"{folder / 'tokenizer'}: the empty prompt is {tokens}, wanted a begin and an end token"
@@ -291,87 +427,3 @@ def embed_empty_prompt(folder: Path) -> "Float32[torch.Tensor, '2 c']":
         states = encoder(torch.tensor([tokens]), position_ids=torch.arange(2)[None])
     embedding: torch.Tensor = states.last_hidden_state[0].clone()
     return embedding
-
-
-def _read_config(file: Path, facts: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """Returns a component's config after checking what makes it Lotus's."""
-    try:
-        config = json.loads(file.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{file}: not JSON: {_first_line(error)}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{file}: a JSON {type(config).__name__}, wanted an object")
-    for key, allowed in facts.items():
-        if config.get(key) not in allowed:
-            wanted = " or ".join(repr(value) for value in allowed)
-            raise InputError(f"{file}: {key} is {config.get(key)!r}, in a Lotus checkpoint it is {wanted}")
-    return config
-
-
-def _read_module(file: Path, build: Callable[[], Any]) -> Any:
-    """Returns the module that `build` makes, with the weights of a file; every tensor must fit."""
-    import torch
-    from safetensors.torch import load_file
-
-    config = file.parent / "config.json"
-    try:
-        with torch.device("meta"):
-            module = build()
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{config}: no network can be built from it: {_first_line(error)}") from error
-    shapes = {_canonical(name): tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    _check_weights(file, shapes)
-    weights = {_canonical(name): tensor for name, tensor in load_file(file).items()}
-    module.load_state_dict({name: weights[_canonical(name)] for name in module.state_dict()}, assign=True)
-    return module.eval().requires_grad_(False)
-
-
-def _canonical(name: str) -> str:
-    """Returns a tensor's name as today's libraries write it: older ones named attention otherwise."""
-    parts = name.removeprefix("text_model.").split(".")
-    if "attentions" in parts:
-        parts = [_DEPRECATED_NAMES.get(part, part) for part in parts]
-    return ".".join(parts)
-
-
-def _check_weights(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises InputError for the first tensor that is truncated, missing, unknown or of another shape."""
-    header, size = _read_header(file)
-    for name, entry in header.items():
-        if entry["data_offsets"][1] > size:
-            raise InputError(f"{file}: truncated, tensor {name} ends after the file's end")
-        if entry["dtype"] not in FLOATS:
-            raise InputError(f"{file}: tensor {name} is {entry['dtype']}, wanted one of {', '.join(FLOATS)}")
-    found = {_canonical(name): tuple(entry["shape"]) for name, entry in header.items()}
-    missing = [name for name in shapes if name not in found]
-    if missing:
-        raise InputError(f"{file}: tensor {missing[0]} is missing ({len(missing)} of {len(shapes)} are)")
-    unknown = [name for name in found if name not in shapes]
-    if unknown:
-        raise InputError(f"{file}: tensor {unknown[0]} has no place in the network of config.json")
-    for name, shape in shapes.items():
-        if found[name] != shape:
-            raise InputError(f"{file}: tensor {name} has shape {found[name]}, config.json says {shape}")
-
-
-def _read_header(file: Path) -> tuple[dict[str, Any], int]:
-    """Returns the tensor table of a safetensors file, and how many bytes of tensors really follow it."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise InputError(f"{file}: not a safetensors file, or truncated in its header ({size} bytes)")
-        try:
-            table = json.loads(stream.read(length))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{file}: not a safetensors file: {_first_line(error)}") from error
-    entries = {
-        name: entry
-        for name, entry in table.items()
-        if name != "__metadata__" and not name.endswith("position_ids")  # a constant that old CLIP files hold
-    }
-    return entries, size - 8 - length
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

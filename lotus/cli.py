@@ -12,6 +12,7 @@ from recon.errors import ReconError
 COMMANDS = {
     "predict": "depth and normals of photos, as maps and pictures",
     "evaluate": "a checkpoint's figures on a benchmark, beside the paper's",
+    "train": "Lotus on your own pictures, or a small one from scratch",
     "verify": "what of a training data set is there, and what is missing or damaged",
 }
 TORCH_SETTINGS = {
@@ -22,7 +23,12 @@ TORCH_SETTINGS = {
     ),  # of --compile; outlives /tmp
 }
 """What torch reads of the environment when it is loaded; the user's own settings come first."""
-HOMES = {"predict": "lotus.commands", "evaluate": "lotus.evaluate_command", "verify": "lotus.verify_command"}
+HOMES = {
+    "predict": "lotus.commands",
+    "evaluate": "lotus.evaluate_command",
+    "train": "lotus.training.command",
+    "verify": "lotus.verify_command",
+}
 
 HELP = """usage: lotus COMMAND ...
 
@@ -33,9 +39,12 @@ commands:
 
 start here:
   lotus predict photos/ out/
-      downloads the published disparity and normals checkpoints once (2 x 5 GB), then looks at every photo
-  lotus predict photos/ out/ --checkpoint DIR --normals-checkpoint DIR
-      the same from folders, without a network
+      with the small model that comes with the package: no network needed, demo quality
+  lotus predict photos/ out/ --checkpoint jingheya/lotus-depth-d-v2-0-disparity \
+      --normals-checkpoint jingheya/lotus-normal-d-v1-1
+      with the published checkpoints (2 x 5 GB, downloaded once, or folders of them)
+  lotus train --out DIR --networks.init CHECKPOINT --data.sources folder:PICTURES --data.sizes 768 576
+      fine-tunes a checkpoint on photos with depth; the same command goes on where it was interrupted
   lotus evaluate nyuv2 nyu_labeled_extracted.tar --checkpoint jingheya/lotus-depth-d-v2-0-disparity --limit 20
       errors against true depth on 20 photos of NYUv2; without --limit what the paper's table 1 shows
   lotus verify hypersim/ --layout hypersim --list frames.txt

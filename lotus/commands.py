@@ -10,15 +10,17 @@ import numpy as np
 import tyro
 from jaxtyping import UInt8
 
-from lotus.checkpoints import resolve_device, resolve_dtype, task_of
+from lotus.checkpoints import is_embedded, resolve_device, resolve_dtype, tasks_of
 from lotus.predictor import KINDS, LotusPredictor
 from recon.errors import InputError, ViewError
 from recon.io.images import find_photos, read_photo, resize_image, write_image
 from recon.io.maps import ROBUST_PERCENTILES, colorize, colorize_normals, write_prediction
 from recon.scene import Prediction
 
-DEPTH_CHECKPOINT = "jingheya/lotus-depth-d-v2-0-disparity"  # the authors' best deterministic pair
-NORMALS_CHECKPOINT = "jingheya/lotus-normal-d-v1-1"
+DEFAULT_CHECKPOINT = "lotus-tiny"  # comes with the package
+PUBLISHED = (
+    "--checkpoint jingheya/lotus-depth-d-v2-0-disparity --normals-checkpoint jingheya/lotus-normal-d-v1-1"
+)
 THUMBNAIL_HEIGHT, MARGIN = 180, 4  # px
 MAX_THUMBNAIL_RATIO = 3  # width / height; wider photos are lower on the sheet
 MAX_SHEET_PHOTOS = 48
@@ -44,18 +46,20 @@ class Predict:
     """Folder for the results; files of the same names are replaced."""
 
     checkpoint: Annotated[str | None, tyro.conf.arg(metavar="ID|DIR")] = None
-    """Checkpoint of depth or disparity: a folder in the published layout, or a hub id. Default: the published
-    jingheya/lotus-depth-d-v2-0-disparity with the normals of jingheya/lotus-normal-d-v1-1."""
+    """Checkpoint of depth or disparity: a folder in the published layout, or a hub id. Best are the authors'
+    jingheya/lotus-depth-d-v2-0-disparity with the normals of jingheya/lotus-normal-d-v1-1. Default:
+    lotus-tiny, which comes with the package, needs no network, and is of demo quality."""
 
     normals_checkpoint: Annotated[str | None, tyro.conf.arg(metavar="ID|DIR")] = None
-    """Checkpoint of normals to go with --checkpoint. Without one there are no normals."""
+    """Checkpoint of normals to go with --checkpoint. Without one there are those of a joint checkpoint."""
 
     task: Literal["auto", "depth", "disparity", "normal"] = "auto"
     """What --checkpoint draws. Its files do not say; auto reads it from its name. With normal there are
     normals only."""
 
-    processing_res: int = 768
-    """Longer side of the maps, px; Lotus was trained at 768. 0: the photo's own size."""
+    processing_res: int | None = None
+    """Longer side of the maps, px; 0: the photo's own size. Default: what the checkpoint was trained at, 768
+    for the published ones."""
 
     device: str = "auto"
     """auto is the GPU where there is one, else the CPU; or cpu, cuda, cuda:1, ..."""
@@ -95,13 +99,14 @@ class Predict:
         """
         if self.normals_checkpoint and not self.checkpoint:
             raise InputError("--normals-checkpoint goes with --checkpoint, which is missing")
-        depth: str | None = self.checkpoint or DEPTH_CHECKPOINT
-        normals = self.normals_checkpoint if self.checkpoint else NORMALS_CHECKPOINT
-        task = task_of(depth or "") if self.task == "auto" else self.task
+        depth: str | None = self.checkpoint or DEFAULT_CHECKPOINT
+        normals = self.normals_checkpoint
+        drawn = tasks_of(self.checkpoint or DEFAULT_CHECKPOINT)
+        task = (drawn[0] if drawn else None) if self.task == "auto" else self.task
         if task == "normal":
             if self.normals_checkpoint:
                 raise InputError(f"--checkpoint {depth} and --normals-checkpoint are both for normals")
-            depth, normals = None, self.checkpoint or NORMALS_CHECKPOINT
+            depth, normals = None, depth
         return LotusPredictor(
             depth,
             normals,
@@ -168,11 +173,13 @@ def _announcement(predictor: LotusPredictor) -> str:
     lines = []
     if predictor.depth:
         lines.append(f"{predictor.kind()} values by {predictor.depth}")
-    lines.append(
-        f"normals by {predictor.normals}" if predictor.normals else "no normals: no checkpoint for them"
-    )
-    size = f"{predictor.processing_res} px" if predictor.processing_res else "the photo's size"
-    return f"{'; '.join(lines)}; {number} on {place}, {size}\n"
+    normals, size = predictor.normals_source(), predictor.longer_side()
+    lines.append(f"normals by {normals}" if normals else "no normals: no checkpoint for them")
+    length = f"{size} px" if size else "the photo's size"
+    said = f"{'; '.join(lines)}; {number} on {place}, {length}\n"
+    if is_embedded(predictor.depth or normals or ""):
+        said += f"embedded demo-quality model; for best results: {PUBLISHED}\n"
+    return said
 
 
 def _names(photos: list[Path], root: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float32, UInt8
 
-from lotus.model import LATENT_FACTOR, LotusModel, draw_noise
+from lotus.model import ANNOTATION, LATENT_FACTOR, NORMALS, LotusModel, draw_noise
 from recon.scene import Prediction
 
 CLIPPED_MARGIN = 0.02  # of the range; nearer to its ends a value may be any that was clipped
@@ -73,7 +73,9 @@ def predict(
     Raises:
         InputError: The networks give no finite numbers.
     """
-    models = [model for model in (depth and depth[0], normals) if model is not None]
+    models = [(depth[0], ANNOTATION)] if depth else []
+    if normals is not None:
+        models.append((normals, NORMALS if normals.is_joint else ANNOTATION))
     drawn = [_draw(models, photos, size, each) for each in passes]  # per pass, per model: (b, 3, h, w)
     raw = torch.stack([torch.stack(pictures) for pictures in drawn]).movedim(3, -1)
     mirrored = torch.tensor([each.is_flipped for each in passes], device=raw.device)
@@ -163,19 +165,22 @@ def normals_from_raw(
 
 
 def _draw(
-    models: Sequence[LotusModel], photos: Sequence[np.ndarray], size: tuple[int, int], each: Pass
+    models: Sequence[tuple[LotusModel, int]], photos: Sequence[np.ndarray], size: tuple[int, int], each: Pass
 ) -> list[torch.Tensor]:
-    """Returns the raw pictures of one pass, by model, in [-1, 1], at `size` and as the photos lie."""
+    """Returns the raw pictures of one pass, by model and switch, in [-1, 1], at `size`, as the photos lie."""
     width, height = size
     seen_size = map_size(width, height, round(max(size) * each.scale))
-    seen = torch.cat([models[0].pixels(photo[None], seen_size) for photo in photos])
+    seen = torch.cat([models[0][0].pixels(photo[None], seen_size) for photo in photos])
     seen = seen.flip(-1) if each.is_flipped else seen
-    encoded = {model.vae: model.encode(seen) for model in models}
-    latents = [model.denoise(encoded[model.vae], _common_noise(model, seen, each)) for model in models]
-    if len(encoded) == 1:
-        pictures = list(models[0].decode(torch.cat(latents)).chunk(len(models)))
+    encoded = {(model.vae, model.image_encoder): model.encode(seen) for model, _ in models}
+    latents = [
+        model.denoise(encoded[model.vae, model.image_encoder], _common_noise(model, seen, each), switch)
+        for model, switch in models
+    ]
+    if len({model.vae for model, _ in models}) == 1:
+        pictures = list(models[0][0].decode(torch.cat(latents)).chunk(len(models)))
     else:
-        pictures = [model.decode(latent) for model, latent in zip(models, latents, strict=True)]
+        pictures = [model.decode(latent) for (model, _), latent in zip(models, latents, strict=True)]
     pictures = [picture.flip(-1) for picture in pictures] if each.is_flipped else pictures
     return pictures if seen_size == size else [_resized(picture, size) for picture in pictures]
 
@@ -190,4 +195,6 @@ def _common_noise(model: LotusModel, pixels: torch.Tensor, each: Pass) -> torch.
     if not model.is_generative:
         return None
     height, width = (side // LATENT_FACTOR for side in pixels.shape[2:])
-    return draw_noise((1, 4, height, width), each.seed).expand(len(pixels), -1, -1, -1)
+    return draw_noise((1, model.vae.latent_channels, height, width), each.seed).expand(
+        len(pixels), -1, -1, -1
+    )

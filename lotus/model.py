@@ -15,13 +15,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float32
 
+from lotus.image_encoder import ImageEncoder
 from lotus.network import TIMESTEPS, LotusUNet, number_format
 from lotus.vae import LotusVAE
 from recon.errors import InputError
 
 DEFAULT_RES = 768
 LATENT_FACTOR = 8  # pixels per latent cell
-SWITCHES = {"annotation": 0, "reconstruction": 1}
+ANNOTATION, NORMALS, RECONSTRUCTION = 0, 1, -1  # switches; normals have their own in a joint model only
+SWITCHES = {"annotation": ANNOTATION, "normals": NORMALS, "reconstruction": RECONSTRUCTION}
 POSTERIORS = {"mode": False, "sample": True}
 RESAMPLING: Mapping[str, dict[str, Any]] = {
     "bilinear": {"mode": "bilinear", "align_corners": False, "antialias": True},
@@ -39,8 +41,16 @@ Forward = Callable[..., torch.Tensor]
 class LotusModel:
     """A Lotus checkpoint ready for inference; `lotus.load` makes it. It never changes."""
 
-    def __init__(self, unet: LotusUNet, vae: LotusVAE, *, is_compiled: bool = False) -> None:
-        self.unet, self.vae = unet, vae
+    def __init__(
+        self,
+        unet: LotusUNet,
+        vae: LotusVAE,
+        image_encoder: ImageEncoder | None = None,
+        *,
+        is_generative: bool,
+        is_compiled: bool = False,
+    ) -> None:
+        self.unet, self.vae, self.image_encoder = unet, vae, image_encoder
         self._denoise: Forward = unet.forward
         self._encode: Forward = vae.encode
         self._decode: Forward = vae.decode
@@ -48,7 +58,7 @@ class LotusModel:
             self._denoise = torch.compile(unet.forward, dynamic=False)
             self._encode = torch.compile(vae.encode, dynamic=False)
             self._decode = torch.compile(vae.decode, dynamic=False)
-        self.is_generative = unet.in_channels == 8
+        self.is_generative, self.is_joint = is_generative, unet.task_count == 3
         self.device, self.dtype = unet.conv_in.weight.device, number_format(unet)
 
     @torch.inference_mode()
@@ -72,9 +82,9 @@ class LotusModel:
             images: uint8 RGB photos of one size: (B, H, W, 3), a list of (H, W, 3), or one (H, W, 3).
             processing_res: Longer side of the picture that the network sees, px; smaller photos are enlarged.
                 0 keeps the photo's size, None is 768.
-            seed: Of the noise of Lotus-G, drawn on the CPU as (B, 4, h/8, w/8), and of a sampled posterior.
+            seed: Of the noise of Lotus-G, drawn on the CPU as (B, z, h/8, w/8), and of a sampled posterior.
                 None takes torch's global generator, noise first.
-            switch: "annotation", or "reconstruction" of the photo.
+            switch: "annotation", "normals" of a joint model, or "reconstruction" of the photo.
             posterior: "mode" takes the mean of the VAE's posterior; "sample" draws from it, as the reference.
             resize_back: "nearest" returns to the photo's size as the reference does; also "bilinear",
                 "bicubic", or "none" for the decoder's size, 8 * floor(working size / 8).
@@ -88,9 +98,15 @@ class LotusModel:
         resampling = choose(resample_method, RESAMPLING, "resample_method")
         back = choose(resize_back, {**RESAMPLING, "none": None}, "resize_back")
         sampled = choose(posterior, POSTERIORS, "posterior")
-        index = choose(switch, SWITCHES, "switch")
+        switches = {key: value for key, value in SWITCHES.items() if self.is_joint or key != "normals"}
+        index = choose(switch, switches, "switch")
         pixels = self.pixels(photos, working_size(width, height, processing_res), resampling)
-        shape = (len(photos), 4, pixels.shape[2] // LATENT_FACTOR, pixels.shape[3] // LATENT_FACTOR)
+        shape = (
+            len(photos),
+            self.vae.latent_channels,
+            pixels.shape[2] // LATENT_FACTOR,
+            pixels.shape[3] // LATENT_FACTOR,
+        )
         noise = draw_noise(shape, seed) if self.is_generative else None
         latents = self.encode(pixels, draw_noise(shape, seed) if sampled else None)
         pictures = (self.decode(self.denoise(latents, noise, index)) / 2 + 0.5).clamp(0, 1)
@@ -116,23 +132,30 @@ class LotusModel:
     def encode(
         self,
         pixels: Float32[torch.Tensor, "b 3 h w"],
-        posterior_noise: Float32[torch.Tensor, "b 4 h8 w8"] | None = None,
-    ) -> Float32[torch.Tensor, "b 4 h8 w8"]:
-        """Returns the scaled latents of photos: the posterior's mean, or a sample if its noise is given."""
+        posterior_noise: Float32[torch.Tensor, "b z h8 w8"] | None = None,
+    ) -> Float32[torch.Tensor, "b z h8 w8"]:
+        """Returns what the UNet sees of photos: scaled latents, then features of the image encoder if any.
+
+        Latents are the posterior's mean, or a sample if its noise is given.
+        """
         moments = self._in_parts(self._encode, pixels)
         mean, log_variance = moments.chunk(2, dim=1)
         if posterior_noise is not None:
             std = torch.exp(0.5 * log_variance.clamp(-30, 20))  # the bounds are Stable Diffusion's
             mean = mean + std * posterior_noise.to(self.device)
-        return mean * self.vae.scaling
+        latents: torch.Tensor = mean * self.vae.scaling
+        if self.image_encoder is None:
+            return latents
+        height, width = (side * LATENT_FACTOR for side in latents.shape[2:])
+        return torch.cat([latents, self.image_encoder(pixels[..., :height, :width])], dim=1)
 
     @torch.inference_mode()
     def denoise(
         self,
-        latents: Float32[torch.Tensor, "b 4 h w"],
-        noise: Float32[torch.Tensor, "b 4 h w"] | None = None,
-        switch: int = SWITCHES["annotation"],
-    ) -> Float32[torch.Tensor, "b 4 h w"]:
+        latents: Float32[torch.Tensor, "b z h w"],
+        noise: Float32[torch.Tensor, "b z h w"] | None = None,
+        switch: int = ANNOTATION,
+    ) -> Float32[torch.Tensor, "b z h w"]:
         """Returns the annotation's latents; only a generative model takes noise, and it needs it.
 
         A model loaded with several steps samples by DDIM (Song et al. 2021, equation 12, no added noise):
@@ -140,6 +163,7 @@ class LotusModel:
         next, where e = (z - sqrt(a) z0) / sqrt(1 - a). Noise starts as it is, as in the reference.
         """
         size = 1 if self.device.type == "cpu" else len(latents)
+        switch %= self.unet.task_count
         if noise is None:
             return torch.cat([self._denoise(part, switch) for part in latents.split(size)])
         noisy = noise.to(self.device)
@@ -153,7 +177,7 @@ class LotusModel:
         return clean
 
     @torch.inference_mode()
-    def decode(self, latents: Float32[torch.Tensor, "b 4 h w"]) -> Float32[torch.Tensor, "b 3 H W"]:
+    def decode(self, latents: Float32[torch.Tensor, "b z h w"]) -> Float32[torch.Tensor, "b 3 H W"]:
         """Returns the pictures of scaled latents, nominally in [-1, 1], not clamped.
 
         Raises:

@@ -104,7 +104,7 @@ class LotusUNet(nn.Module):
                 f"the UNet's cross_attention_dim is {unet.config.cross_attention_dim}"
             )
         unet.float()  # constants are folded in full precision, whatever the file holds
-        self.in_channels = int(unet.config.in_channels)
+        self.task_count = int(unet.config.projection_class_embeddings_input_dim) // 2
         self.conv_in, self.conv_norm_out, self.conv_out = unet.conv_in, unet.conv_norm_out, unet.conv_out
         self.down_blocks, self.mid_block, self.up_blocks = unet.down_blocks, unet.mid_block, unet.up_blocks
         for block in unet.modules():
@@ -114,9 +114,9 @@ class LotusUNet(nn.Module):
 
     def forward(
         self, sample: Float32[torch.Tensor, "b c h w"], switch: int, step: int = 0
-    ) -> Float32[torch.Tensor, "b 4 h w"]:
-        """Returns the clean latent of the annotation (switch 0) or of the photo itself (switch 1)."""
-        constants = 2 * step + switch
+    ) -> Float32[torch.Tensor, "b z h w"]:
+        """Returns the clean latent of an annotation (switch 0, or 0 and 1), or of the photo (the last)."""
+        constants = self.task_count * step + switch
         hidden = self.conv_in(sample).to(number_format(self))
         skips: tuple[torch.Tensor, ...] = (hidden,)
         for block in self.down_blocks:
@@ -158,12 +158,17 @@ def sampling_timesteps(steps: int) -> tuple[int, ...]:
 
 def _constant_embeddings(unet: Any, timesteps: Sequence[int]) -> Float32[torch.Tensor, "k e"]:
     """Returns, for every timestep, its embedding plus that of each task vector [sin s, cos s], s one-hot."""
-    one_hot = torch.eye(2)
-    tasks = torch.cat([torch.sin(one_hot), torch.cos(one_hot)], dim=1)  # (2, 4)
+    tasks = task_vectors(int(unet.config.projection_class_embeddings_input_dim) // 2)
     with torch.inference_mode():
         times = unet.time_embedding(unet.time_proj(torch.tensor(timesteps)))
         embeddings: torch.Tensor = (times[:, None] + unet.class_embedding(tasks)).flatten(0, 1)
     return embeddings.clone()
+
+
+def task_vectors(count: int) -> Float32[torch.Tensor, "k k2"]:
+    """Returns what the task switch gives the UNet, a row per task: [sin s, cos s] of one-hot s."""
+    one_hot = torch.eye(count)
+    return torch.cat([torch.sin(one_hot), torch.cos(one_hot)], dim=1)
 
 
 def fold_blocks(network: nn.Module, embeddings: Float32[torch.Tensor, "k e"] | None) -> None:

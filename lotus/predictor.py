@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lotus.checkpoints import fingerprint, is_generative, load, task_of
+from lotus.checkpoints import fingerprint, is_generative, load, processing_res_of, task_of, tasks_of
 from recon.errors import InputError
 from recon.scene import Prediction
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Models = tuple[tuple[LotusModel, str] | None, LotusModel | None]
 
+DEFAULT_RES = 768  # px, of the published checkpoints
 KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 
 
@@ -22,22 +23,26 @@ KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 class LotusPredictor:
     """Depth or disparity, and normals, of photos by one or two Lotus checkpoints.
 
+    A joint checkpoint, such as the embedded `lotus-tiny`, gives both.
+
     Example:
+        predictor = LotusPredictor("lotus-tiny")
         predictor = LotusPredictor("jingheya/lotus-depth-d-v2-0-disparity", "jingheya/lotus-normal-d-v1-1")
         first, second = predictor([photo, another])
     """
 
     depth: str | None
-    """Checkpoint of depth or disparity: hub id or folder. None leaves the values NaN."""
+    """Checkpoint of depth or disparity: hub id, folder or lotus-tiny. None leaves the values NaN."""
 
     normals: str | None = None
-    """Checkpoint of normals: hub id or folder. None leaves the normals out."""
+    """Checkpoint of normals. None takes those of a joint depth checkpoint, else leaves them out."""
 
     space: str = "auto"
     """What the depth checkpoint draws: depth or disparity. auto reads it from the checkpoint's name."""
 
-    processing_res: int = 768
-    """Longer side of the maps, px, rounded to a multiple of 8; Lotus was trained at 768. 0: the photo's."""
+    processing_res: int | None = None
+    """Longer side of the maps, px, rounded to a multiple of 8; 0: the photo's. Default: what the checkpoint
+    was trained at, 768 for the published ones."""
 
     device: str = "auto"
     """auto: CUDA where there is a GPU, else the CPU; or cpu, cuda, cuda:1, mps."""
@@ -81,7 +86,7 @@ class LotusPredictor:
             ("detail", 1),
             ("batch_size", 1),
         ):
-            if getattr(self, name) < least:
+            if (getattr(self, name) or 0) < least:
                 raise InputError(f"LotusPredictor: {name} {getattr(self, name)}, wanted at least {least}")
         if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
             raise InputError(f"LotusPredictor: scales {self.scales}, wanted some between 0.25 and 4")
@@ -108,7 +113,7 @@ class LotusPredictor:
                 raise InputError(
                     f"photo {index}: {image.dtype} {image.shape}, wanted uint8 (height, width, 3)"
                 )
-            groups.setdefault(map_size(image.shape[1], image.shape[0], self.processing_res), []).append(index)
+            groups.setdefault(map_size(image.shape[1], image.shape[0], self.longer_side()), []).append(index)
         predictions: dict[int, Prediction] = {}
         for size, members in groups.items():
             found = self._predict([images[index] for index in members], size, models)
@@ -165,7 +170,19 @@ class LotusPredictor:
         """
         self.check()
         depth = (self._load(self.depth), self.kind()) if self.depth else None
-        return depth, self._load(self.normals) if self.normals else None
+        normals = self.normals_source()
+        return depth, self._load(normals) if normals else None
+
+    def normals_source(self) -> str | None:
+        """Returns the checkpoint that draws the normals, which may be a joint one of depth."""
+        is_joint = self.depth is not None and tasks_of(self.depth)[1:] == ("normal",)
+        return self.normals or (self.depth if is_joint else None)
+
+    def longer_side(self) -> int:
+        """Returns the longer side of the maps, px; 0 for the photo's."""
+        if self.processing_res is not None:
+            return self.processing_res
+        return processing_res_of(self.depth or self.normals or "") or DEFAULT_RES
 
     def _load(self, source: str) -> "LotusModel":
         steps = self.steps if is_generative(source) else 1
@@ -177,7 +194,8 @@ class LotusPredictor:
         Raises:
             InputError: Neither the option nor the checkpoint's name says whether it draws depth or disparity.
         """
-        space = task_of(self.depth or "depth") if self.space == "auto" else self.space
+        drawn = tasks_of(self.depth) if self.depth else ("depth",)
+        space = (drawn[0] if drawn else None) if self.space == "auto" else self.space
         if space not in KINDS:
             found = "a normals checkpoint by its name" if space else "its name does not say what it draws"
             raise InputError(

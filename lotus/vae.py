@@ -25,14 +25,14 @@ class LotusVAE(nn.Module):
         vae.float()
         self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
         self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
-        self.scaling = float(vae.config.scaling_factor)
+        self.scaling, self.latent_channels = float(vae.config.scaling_factor), int(vae.config.latent_channels)
         fold_blocks(self, None)
         for block in self.decoder.up_blocks:
             block.upsamplers = nn.ModuleList(Upsample(each.conv) for each in block.upsamplers or ())
 
     def encode(
         self, pixels: Float32[torch.Tensor, "b 3 h w"], in_strips: bool = False
-    ) -> Float32[torch.Tensor, "b 8 h8 w8"]:
+    ) -> Float32[torch.Tensor, "b z2 h8 w8"]:
         """Returns mean and log-variance of the posterior of pictures in [-1, 1].
 
         Args:
@@ -50,7 +50,7 @@ class LotusVAE(nn.Module):
         return moments
 
     def decode(
-        self, latents: Float32[torch.Tensor, "b 4 h w"], in_strips: bool = False
+        self, latents: Float32[torch.Tensor, "b z h w"], in_strips: bool = False
     ) -> Float32[torch.Tensor, "b 3 h8 w8"]:
         """Returns pictures, nominally in [-1, 1].
 

@@ -1,0 +1,194 @@
+"""The batch of a step's number: from shards on disk, or of samples made as they are needed.
+
+Everything is drawn from the step's number, so that a resumed training sees what an uninterrupted one sees. A
+training from shards may start while they are still being made: it looks for new ones now and then, and draws
+newer ones more often, so that each is seen about as often in the end. Only a folder that is complete from the
+start gives the same run twice.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lotus.data import Folder, Hypersim, Mixture, VirtualKitti
+from lotus.scenes import TrainingSample
+from lotus.training.config import Train
+from lotus.training.encoding import Batch, encode, encoded_file, make_batch, mirror
+from lotus.training.networks import Networks
+from lotus.training.shards import Sample, pack, read_all, read_arrays
+from recon.errors import InputError
+
+PIXELS = ("disparity", "normals")  # of a shard, for the pixel losses
+DATA_SETS: dict[str, Any] = {"hypersim": Hypersim, "vkitti": VirtualKitti, "folder": Folder}
+REFRESH_STEPS = 50  # after which new shards are looked for
+
+Batches = Callable[[int, int], Batch]
+"""The batch of a step and its number among those of the step."""
+
+Source = Callable[[int], dict[str, np.ndarray]]
+"""The arrays of a batch's number, as `lotus.training.shards.pack` makes them."""
+
+
+def open_source(options: Train) -> Source:
+    """Returns the batches of the training's sources, made as they are needed.
+
+    Raises:
+        InputError: A source is unknown or empty.
+    """
+    data = options.data
+    if data.sources == ("scenes",):
+        return SceneBatches(options)
+    if len(data.sizes) != len(data.sources):
+        raise InputError(f"{len(data.sizes)} data.sizes, wanted one for each of {len(data.sources)} sources")
+    sources = tuple(open_set(name, size) for name, size in zip(data.sources, data.sizes, strict=True))
+    shares = data.shares or (1.0,) * len(sources)
+    return MixtureBatches(Mixture(sources, shares, options.batch_size, options.seed))
+
+
+def open_set(name: str, size: tuple[int, int]) -> "Folder | Hypersim | VirtualKitti":
+    """Returns a data set by LAYOUT:FOLDER.
+
+    Raises:
+        InputError: The layout is unknown.
+    """
+    layout, _, folder = name.partition(":")
+    if layout not in DATA_SETS or not folder:
+        choices = ", ".join(f"{each}:FOLDER" for each in DATA_SETS)
+        raise InputError(f"data source {name!r}, wanted scenes alone, or {choices}")
+    found: Folder | Hypersim | VirtualKitti = DATA_SETS[layout](Path(folder).expanduser(), size=size[::-1])
+    return found
+
+
+def render_scene(index: int, size: tuple[int, int]) -> TrainingSample:
+    """Returns the rendered scene whose seed is the index."""
+    from lotus import scenes
+
+    return scenes.render(scenes.sample(index), *size)
+
+
+@dataclass
+class ShardBatches:
+    """Batches from encoded shards; a batch's rows are neighbours in one shard."""
+
+    networks: Networks
+    options: Train
+    digest: str
+    waited: float = 0.0
+    """Seconds spent on reading, so far."""
+
+    _files: list[Path] = field(default_factory=list)
+
+    def __call__(self, step: int, index: int) -> Batch:
+        """Returns the batch of a step.
+
+        Raises:
+            InputError: There are no shards, or one is damaged.
+        """
+        began = time.perf_counter()
+        if not self._files or step % REFRESH_STEPS == 0:
+            shards = sorted(Path(self.options.data.shards).glob("shard_*.safetensors"))
+            self._files = [each for each in shards if encoded_file(each, self.digest, True).is_file()]
+        if not self._files:
+            raise InputError(
+                f"{self.options.data.shards}: no shards encoded for these networks; make them with --part shards"
+            )
+        rng = np.random.default_rng((self.options.seed, step, index))
+        shard = self._files[int(len(self._files) * rng.random() ** 0.5)]
+        count = self.options.batch_size
+        first = int(rng.integers(max(1, self.options.data.shard_size - count + 1)))
+        rows = slice(first, first + count)
+        is_mirrored = bool(rng.random() < 0.5)
+        encoded = read_all(encoded_file(shard, self.digest, is_mirrored), rows)
+        pixel = slice(first, first + min(count, max(1, self.options.loss.pixel_rows)))
+        arrays = read_arrays(shard, PIXELS, pixel)
+        arrays = mirror(arrays) if is_mirrored else arrays
+        batch = make_batch(arrays, encoded, self.networks, self.options, rng)
+        self.waited += time.perf_counter() - began
+        return batch
+
+
+@dataclass
+class StreamBatches:
+    """Batches of samples that are made as they are needed, ahead of time if there are workers."""
+
+    networks: Networks
+    options: Train
+    source: Source
+    waited: float = 0.0
+    _pool: ProcessPoolExecutor | None = None
+    _ahead: dict[int, Future[dict[str, np.ndarray]]] = field(default_factory=dict)
+
+    def __call__(self, step: int, index: int) -> Batch:
+        """Returns the batch of a step."""
+        began = time.perf_counter()
+        arrays = self._arrays(step * self.options.accumulate + index)
+        self.waited += time.perf_counter() - began
+        encoded = encode(arrays, self.networks, self.options.loss.norm_type)
+        rng = np.random.default_rng((self.options.seed, step, index))
+        return make_batch(arrays, encoded, self.networks, self.options, rng)
+
+    def _arrays(self, number: int) -> dict[str, np.ndarray]:
+        workers = self.options.data.workers
+        if not workers:
+            return self.source(number)
+        self._pool = self._pool or ProcessPoolExecutor(workers, get_context("spawn"))
+        for ahead in range(number, number + 2 * workers):
+            if ahead not in self._ahead:
+                self._ahead[ahead] = self._pool.submit(self.source, ahead)
+        return self._ahead.pop(number).result()
+
+
+@dataclass(frozen=True)
+class SceneBatches:
+    """Rendered scenes, each seen once, half of them mirrored."""
+
+    options: Train
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        """Returns the arrays of a batch's number."""
+        data, count = self.options.data, self.options.batch_size
+        size = data.sizes[number % len(data.sizes)]
+        first = data.first + number * count
+        arrays = pack([render_scene(index, size) for index in range(first, first + count)])
+        flipped = mirror(arrays)
+        chosen = np.random.default_rng((self.options.seed, number, 1)).random(count) < 0.5
+        return {
+            name: np.where(chosen.reshape(-1, *[1] * (values.ndim - 1)), flipped[name], values)
+            for name, values in arrays.items()
+        }
+
+
+@dataclass(frozen=True)
+class MixtureBatches:
+    """Data sets, mixed and mirrored as `lotus.data.Mixture` does."""
+
+    mixture: Mixture
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        """Returns the arrays of a batch's number."""
+        return pack(self.mixture[number])
+
+
+def held_out(options: Train) -> list[Sample]:
+    """Returns the held-out samples: of a data set if one is given, else scenes of other seeds, sizes in turn.
+
+    Raises:
+        InputError: The data set is unknown or empty.
+    """
+    data = options.data
+    if data.validation_set:
+        kept = open_set(data.validation_set, data.sizes[0])
+        return [
+            kept[index]
+            for index in np.linspace(0, len(kept) - 1, min(data.validation, len(kept))).astype(int)
+        ]
+    first = data.validation_first
+    return [
+        render_scene(first + index, data.sizes[index % len(data.sizes)]) for index in range(data.validation)
+    ]

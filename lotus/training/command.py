@@ -1,0 +1,77 @@
+"""The command `lotus train`: options from TOML and flags, the log, and the loop's progress."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from lotus.training import loop
+from lotus.training.batches import held_out, open_source
+from lotus.training.config import Train, read_config
+from lotus.training.jobs import make_shards, unet_job, vae_job
+from recon.errors import InputError
+
+
+def train(words: Sequence[str]) -> None:
+    """Runs a training to its last step, or goes on with one.
+
+    Raises:
+        InputError: An option, a checkpoint or the samples are not what they have to be.
+    """
+    logging.getLogger("lotus.training").setLevel(logging.INFO)
+    options = parse(words)
+    options.out.mkdir(parents=True, exist_ok=True)
+    {"unet": _train_unet, "vae": _train_vae, "shards": _make_shards}[options.part](options)
+
+
+def parse(words: Sequence[str]) -> Train:
+    """Returns the options of a command line: a TOML file's, then the flags'.
+
+    Raises:
+        InputError: The file cannot be read, or an option is wrong.
+    """
+    rest, default = list(words), Train()
+    if "--config" in rest:
+        place = rest.index("--config")
+        if place + 1 >= len(rest):
+            raise InputError("--config wants a file")
+        default = read_config(Path(rest[place + 1]))
+        del rest[place : place + 2]
+    return tyro.cli(Train, args=rest, prog="lotus train [--config FILE]", default=default)
+
+
+def _train_unet(options: Train) -> None:
+    _follow(unet_job(options, open_source(options), held_out(options)), options)
+
+
+def _train_vae(options: Train) -> None:
+    _follow(vae_job(options), options)
+
+
+def _make_shards(options: Train) -> None:
+    from tqdm import tqdm
+
+    for _ in tqdm(make_shards(options), total=options.steps, unit="shard", file=sys.stderr, mininterval=5):
+        pass
+
+
+def _follow(job: loop.Job, options: Train) -> None:
+    """Runs a job with a progress bar; every step is a line of log.jsonl."""
+    from tqdm import tqdm
+
+    with (
+        (options.out / "log.jsonl").open("a") as journal,
+        tqdm(total=options.steps, unit="step", file=sys.stderr, mininterval=5) as progress,
+    ):
+        for numbers in loop.run(job, options):
+            progress.update(int(numbers["step"]) - progress.n)
+            progress.set_postfix({name: f"{value:.4g}" for name, value in numbers.items()}, refresh=False)
+            rounded = {name: float(f"{value:.6g}") for name, value in numbers.items()}
+            journal.write(json.dumps(rounded) + "\n")
+            if any(name.startswith("held_out") for name in numbers):
+                journal.flush()
+                os.fsync(journal.fileno())

@@ -1,0 +1,118 @@
+"""The three things that `lotus train` does: a training of the UNet, one of a small autoencoder, and shards."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from lotus.checkpoints import VAE, resolve_device
+from lotus.scenes import TrainingSample
+from lotus.training import autoencoder, loop
+from lotus.training.batches import ShardBatches, Source, StreamBatches, render_scene
+from lotus.training.config import Train
+from lotus.training.encoding import encode_shard, encoder_digest
+from lotus.training.linear_encoder import make_linear
+from lotus.training.networks import build, build_vae, write_networks, write_part
+from lotus.training.shards import Sample, write_shard
+from lotus.training.step import batch_loss
+from lotus.training.validation import check, check_autoencoder
+from recon.errors import InputError
+
+SEED_STRIDE = 1_000_003  # steps of a seed before they would repeat another's
+
+
+def unet_job(options: Train, source: Source, samples: Sequence[Sample]) -> loop.Job:
+    """Returns the training of Lotus itself.
+
+    Args:
+        options: The training.
+        source: Of batches that are made as they are needed; unused where there are shards.
+        samples: Held-out ones.
+
+    Raises:
+        InputError: The networks to start from cannot be loaded or adapted.
+    """
+    networks = build(options, resolve_device(options.device))
+    batches: ShardBatches | StreamBatches = StreamBatches(networks, options, source)
+    if options.data.shards:
+        batches = ShardBatches(networks, options, encoder_digest(networks, options))
+
+    def loss(step: int, index: int) -> tuple[torch.Tensor, loop.Numbers]:
+        before = batches.waited
+        batch = batches(step, index)
+        number = step * options.accumulate + index
+        generator = torch.Generator().manual_seed(options.seed * SEED_STRIDE + number)
+        total, parts = batch_loss(networks, batch, options, generator)
+        return total, parts | {"waiting": batches.waited - before}
+
+    def write(folder: Path) -> None:
+        write_networks(networks, folder, options.processing_res)
+
+    def validate(step: int) -> loop.Numbers:
+        return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")
+
+    return loop.Job(networks.trainable(), loss, write, validate)
+
+
+def vae_job(options: Train) -> loop.Job:
+    """Returns the training of a small autoencoder on shards.
+
+    Raises:
+        InputError: There are no shards.
+    """
+    torch.manual_seed(options.seed)
+    device = resolve_device(options.device)
+    vae = build_vae(options.networks)
+
+    def files() -> list[Path]:
+        found = sorted(Path(options.data.shards).glob("shard_*.safetensors"))
+        if not found:
+            raise InputError(f"data.shards {options.data.shards!r}: no shards there")
+        return found
+
+    if options.networks.linear_encoder:
+        make_linear(vae, autoencoder.draw_pictures(files()), autoencoder.NOISE)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    vae.to(device)
+
+    def loss(step: int, index: int) -> tuple[torch.Tensor, loop.Numbers]:
+        number = step * options.accumulate + index
+        pictures = autoencoder.draw_batch(files(), options, number).to(device)
+        generator = torch.Generator().manual_seed(options.seed + number)
+        return autoencoder.loss(vae, pictures, generator)
+
+    def write(folder: Path) -> None:
+        finished = copy.deepcopy(vae)
+        autoencoder.finish(finished, files())
+        write_part(finished, folder / VAE)
+
+    def validate(step: int) -> loop.Numbers:
+        return check_autoencoder(vae, files()[0], options.out / f"step_{step:07d}.jpg")
+
+    return loop.Job(vae, loss, write, validate)
+
+
+def make_shards(options: Train) -> Iterator[int]:
+    """Renders and encodes shards, one after the other, `steps` in all; those that are there are kept.
+
+    Yields:
+        The number of shards that there are.
+
+    Raises:
+        InputError: No folder is given.
+    """
+    networks = build(options, resolve_device(options.device))
+    digest = encoder_digest(networks, options)
+    folder, data = Path(options.data.shards), options.data
+    if not data.shards:
+        raise InputError("--part shards wants data.shards, a folder for them")
+
+    def render(index: int, size: tuple[int, int]) -> TrainingSample:
+        return render_scene(data.first + index, size)
+
+    for index in range(options.steps):
+        shard = write_shard(folder, index, data.shard_size, data.sizes[index % len(data.sizes)], render)
+        encode_shard(shard, networks, options, digest)
+        yield index + 1

@@ -1,0 +1,205 @@
+"""The training loop: optimiser, schedule, moving average, checkpoints, and a resume that changes nothing.
+
+All randomness of a step comes from its number, so the state of a training is its weights, the optimiser's two
+moments, the moving average and the step. It is kept as safetensors and JSON in the checkpoint's folder, which
+gets its name when it is whole.
+"""
+
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lotus.training.config import Train
+from recon.errors import InputError
+
+STATE, WEIGHTS = "training/state.json", "training/{}.safetensors"
+MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
+log = logging.getLogger(__name__)
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained."""
+
+    module: nn.Module
+    """Holds the parameters; those that need gradients are trained."""
+
+    loss: Callable[[int, int], tuple[torch.Tensor, Numbers]]
+    """The loss of a step's n-th batch, and its parts for the log."""
+
+    write: Callable[[Path], None]
+    """Writes a checkpoint's networks into a folder."""
+
+    validate: Callable[[int], Numbers]
+    """Figures of held-out samples; may draw pictures."""
+
+
+def run(job: Job, options: Train) -> Iterator[Numbers]:
+    """Trains to the last step, from the newest checkpoint in `options.out` if there is one.
+
+    Yields:
+        For every step its number, loss parts and seconds (`waiting`, part of it, for samples).
+
+    Raises:
+        InputError: The checkpoint there is of another training.
+    """
+    training = Training(job, options)
+    start = training.resume()
+    for step in range(start, options.steps):
+        began = time.perf_counter()
+        numbers = training.step(step)
+        done = step + 1
+        numbers |= {"step": done, "seconds": time.perf_counter() - began}
+        if done % options.validate_every == 0 or done == options.steps:
+            with training.averaged():
+                numbers |= {f"held_out_{key}": value for key, value in job.validate(done).items()}
+        if done % options.save_every == 0 or done == options.steps:
+            training.save(done)
+        yield numbers
+
+
+class Training:
+    """The changing state of a training."""
+
+    def __init__(self, job: Job, options: Train) -> None:
+        self.job, self.options = job, options
+        self.weights = {name: part for name, part in job.module.named_parameters() if part.requires_grad}
+        choice = options.optimizer
+        self.optimizer = torch.optim.AdamW(
+            list(self.weights.values()),
+            lr=choice.learning_rate,
+            betas=choice.betas,
+            weight_decay=choice.weight_decay,
+        )
+        self.average = {name: part.detach().clone() for name, part in self.weights.items()}
+        device = next(iter(self.weights.values())).device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=options.precision == "float16")
+
+    def step(self, step: int) -> Numbers:
+        """Takes one step; returns the mean parts of its loss."""
+        total: Numbers = {}
+        for index in range(self.options.accumulate):
+            loss, parts = self.job.loss(step, index)
+            self.scaler.scale(loss / self.options.accumulate).backward()
+            for name, value in parts.items():
+                total[name] = total.get(name, 0.0) + value / self.options.accumulate
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), self.options.optimizer.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.options)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._average(step)
+        return total | {"gradient": float(norm)}
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Moves the average toward the weights; early it follows faster."""
+        decay = min(self.options.optimizer.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.average.values()), list(self.weights.values()), 1 - decay)
+
+    def averaged(self) -> "_Averaged":
+        """Returns a context in which the module holds the moving average."""
+        return _Averaged(self)
+
+    def save(self, step: int) -> None:
+        """Writes the checkpoint of a step, then removes old ones."""
+        from safetensors.torch import save_file
+
+        out = self.options.out
+        part, place = out / f".step_{step:07d}", out / f"step_{step:07d}"
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "training").mkdir(parents=True)
+        with self.averaged():
+            self.job.write(part)
+        save_file(_plain(self.weights), part / WEIGHTS.format("weights"))
+        save_file(_plain(self.average), part / WEIGHTS.format("average"))
+        states = {name: self.optimizer.state[weight] for name, weight in self.weights.items()}
+        for name, key in MOMENTS.items():
+            moments = {each: state[key] for each, state in states.items() if state}
+            save_file(_plain(moments), part / WEIGHTS.format(name))
+        counts = {name: int(state["step"]) for name, state in states.items() if state}
+        state = {"step": step, "counts": counts, "scaler": self.scaler.state_dict()}
+        (part / STATE).write_text(json.dumps(state))
+        shutil.rmtree(place, ignore_errors=True)
+        part.rename(place)
+        for old in checkpoints(out)[: -self.options.keep]:
+            shutil.rmtree(old)
+
+    def resume(self) -> int:
+        """Takes the state of the newest checkpoint; returns the step to go on with."""
+        from safetensors.torch import load_file
+
+        found = checkpoints(self.options.out)
+        if not found:
+            return 0
+        folder = found[-1]
+        try:
+            state = json.loads((folder / STATE).read_text())
+            files = {
+                name: load_file(folder / WEIGHTS.format(name)) for name in ("weights", "average", *MOMENTS)
+            }
+            with torch.no_grad():
+                for name, weight in self.weights.items():
+                    weight.copy_(files["weights"][name])
+                    self.average[name].copy_(files["average"][name])
+                    if name in state["counts"]:
+                        moments = {key: files[each][name].to(weight) for each, key in MOMENTS.items()}
+                        count = torch.tensor(float(state["counts"][name]))
+                        self.optimizer.state[weight] = {"step": count, **moments}
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise InputError(f"{folder}: not a checkpoint of this training ({error})") from error
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        log.info("going on from %s", folder)
+        return int(state["step"])
+
+
+class _Averaged:
+    """Swaps the moving average in, and the weights back."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *_: Any) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        for name, weight in self.training.weights.items():
+            average = self.training.average[name]
+            weight.data, self.training.average[name] = average, weight.data
+
+
+def learning_rate(step: int, options: Train) -> float:
+    """Returns the rate of a step: linear warm-up, then constant or a half cosine."""
+    choice = options.optimizer
+    warm = min(1.0, (step + 1) / (choice.warmup + 1))
+    if not choice.cosine:
+        return choice.learning_rate * warm
+    share = min(1.0, max(0, step - choice.warmup) / max(1, options.steps - choice.warmup))
+    fall = choice.final_share + (1 - choice.final_share) * 0.5 * (1 + math.cos(math.pi * share))
+    return choice.learning_rate * warm * fall
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """Returns the checkpoints of a training, oldest first."""
+    return sorted(place for place in out.glob("step_*") if (place / STATE).is_file())
+
+
+def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}

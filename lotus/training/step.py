@@ -1,0 +1,175 @@
+"""One step of Lotus's training: the loss of a batch (He et al. 2024, section 4; `train_lotus_g.py`).
+
+At one fixed timestep the UNet maps the photo's latent (beside the noisy target, for G) to the clean latent of
+the annotation; behind another switch it gives the photo's own latent back (the detail preserver):
+
+    L = w mean_valid |f(x, annotate) - z_annotation|^2 + w_r mean |f(x, reconstruct) - z_photo|^2
+
+For the paper's ablations the target can be the noise (eps) or the velocity v = sqrt(a) eps - sqrt(1 - a) z,
+and the timestep drawn. For a small model whose decoder is cheap, the decoded maps can be compared as well.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float32, Int64
+
+from lotus.model import LATENT_FACTOR, signal_share
+from lotus.network import TIMESTEPS, sampling_timesteps, task_vectors
+from lotus.training.config import Loss, Train
+from lotus.training.encoding import NORMAL, Batch
+from lotus.training.networks import Networks
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Clean latents and, for G, what the UNet sees of them."""
+
+    clean: Float32[torch.Tensor, "b z h w"]
+    noise: Float32[torch.Tensor, "b z h w"] | None
+    share: Float32[torch.Tensor, "b 1 1 1"]
+    """The signal's share of the variance, a."""
+
+    def noisy(self) -> Float32[torch.Tensor, "b z h w"]:
+        """Returns sqrt(a) z + sqrt(1 - a) eps."""
+        assert self.noise is not None
+        return self.share.sqrt() * self.clean + (1 - self.share).sqrt() * self.noise
+
+    def target(self, prediction: str) -> Float32[torch.Tensor, "b z h w"]:
+        """Returns what the UNet's output is compared with."""
+        if prediction == "x0":
+            return self.clean
+        assert self.noise is not None
+        if prediction == "eps":
+            return self.noise
+        return self.share.sqrt() * self.noise - (1 - self.share).sqrt() * self.clean
+
+
+def clean_from(
+    output: Float32[torch.Tensor, "b z h w"],
+    noisy: Float32[torch.Tensor, "b z h w"] | None,
+    share: Float32[torch.Tensor, "b 1 1 1"],
+    prediction: str,
+) -> Float32[torch.Tensor, "b z h w"]:
+    """Returns the clean latent that an output means: the inverse of `Noised.target`."""
+    if prediction == "x0":
+        return output
+    assert noisy is not None
+    if prediction == "eps":
+        return (noisy - (1 - share).sqrt() * output) / share.sqrt()
+    return share.sqrt() * noisy - (1 - share).sqrt() * output
+
+
+def batch_loss(
+    networks: Networks, batch: Batch, options: Train, generator: torch.Generator
+) -> tuple[torch.Tensor, Numbers]:
+    """Returns the loss of a batch and its parts.
+
+    Args:
+        networks: Which are trained.
+        batch: Rows that annotate; the first of them reconstruct, too.
+        options: The training.
+        generator: On the CPU, so that every device draws the same noise and timesteps.
+    """
+    weights, count = options.loss, len(batch.photo)
+    again = min(count, round(count * weights.reconstruction_rows)) if weights.reconstruction else 0
+    clean = torch.cat([batch.targets, batch.photo[:again]])
+    switch = torch.cat([batch.tasks, batch.tasks.new_full((again,), len(networks.tasks))])
+    timesteps = draw_timesteps(len(clean), weights.timesteps, generator).to(clean.device)
+    share = signal_shares().to(clean.device)[timesteps][:, None, None, None]
+    noise = torch.randn(clean.shape, generator=generator).to(clean) if options.generative else None
+    noised = Noised(clean, noise, share)
+    condition = condition_of(networks, batch)
+    condition = torch.cat([condition, condition[:again]])
+    sample = torch.cat([condition, noised.noisy()], dim=1) if options.generative else condition
+    with torch.autocast(clean.device.type, _dtype(options), enabled=options.precision != "float32"):
+        output = forward(networks, sample, switch, timesteps)
+    output = output.float()
+    error = (output - noised.target(weights.prediction)).square()
+    parts = {"annotation": weights.latent * masked_mean(error[:count], batch.valid)}
+    if again:
+        parts["reconstruction"] = weights.reconstruction * error[count:].mean()
+    if batch.pictures is not None:
+        rows = slice(0, len(batch.pictures.drawn))
+        noisy = noised.noisy()[rows] if options.generative else None
+        found = clean_from(output[rows], noisy, share[rows], weights.prediction)
+        parts |= pixel_losses(networks, batch, found, weights)
+    total = torch.stack(list(parts.values())).sum()
+    return total, {name: part.item() for name, part in parts.items()}
+
+
+def condition_of(networks: Networks, batch: Batch) -> Float32[torch.Tensor, "b c h w"]:
+    """Returns what the UNet sees of the photos: latents, and projected features if there are any."""
+    if networks.image_encoder is None:
+        return batch.photo
+    return torch.cat([batch.photo, networks.image_encoder.project(batch.features)], dim=1)
+
+
+def forward(
+    networks: Networks,
+    sample: Float32[torch.Tensor, "b c h w"],
+    switch: Int64[torch.Tensor, "b"],
+    timesteps: Int64[torch.Tensor, "b"],
+) -> Float32[torch.Tensor, "b z h w"]:
+    """Returns the UNet's output, behind the switch of each row, with the empty prompt."""
+    vectors = task_vectors(len(networks.tasks) + 1).to(sample.device)[switch]
+    prompt = networks.prompt.to(sample.device)[None].expand(len(sample), -1, -1)
+    output: torch.Tensor = networks.unet(
+        sample, timesteps, encoder_hidden_states=prompt, class_labels=vectors
+    ).sample
+    return output
+
+
+def masked_mean(
+    error: Float32[torch.Tensor, "b z h w"], valid: Bool[torch.Tensor, "b 1 h w"]
+) -> Float32[torch.Tensor, ""]:
+    """Returns the mean over the cells that count, in all channels; 0 if none does."""
+    weight = valid.to(error.dtype)
+    return (error * weight).sum() / (weight.sum() * error.shape[1]).clamp(min=1)
+
+
+def pixel_losses(
+    networks: Networks, batch: Batch, latents: Float32[torch.Tensor, "p z h w"], weights: Loss
+) -> dict[str, torch.Tensor]:
+    """Returns errors of the decoded maps: L1 and L1 of slopes of depth, 1 - cosine of normals."""
+    assert batch.pictures is not None
+    drawn, known = batch.pictures.drawn.to(latents.device), batch.pictures.known.to(latents.device)
+    size = [side // LATENT_FACTOR for side in drawn.shape[2:]]
+    top, left = batch.pictures.top, batch.pictures.left
+    part = latents[:, :, top : top + size[0], left : left + size[1]]
+    found = networks.vae.decode(part / networks.vae.config.scaling_factor).sample
+    normal = networks.tasks.index(NORMAL) if NORMAL in networks.tasks else -1
+    turned = batch.tasks[: len(drawn)] == normal
+    parts = {}
+    if not turned.all():
+        error = found[~turned].mean(dim=1, keepdim=True) - drawn[~turned].mean(dim=1, keepdim=True)
+        counts = known[~turned]
+        parts["pixel"] = weights.pixel * masked_mean(error.abs(), counts)
+        down = masked_mean((error[:, :, 1:] - error[:, :, :-1]).abs(), counts[:, :, 1:] & counts[:, :, :-1])
+        right = masked_mean((error[..., 1:] - error[..., :-1]).abs(), counts[..., 1:] & counts[..., :-1])
+        parts["slope"] = weights.pixel_gradient * (down + right)
+    if turned.any():
+        cosine = F.cosine_similarity(found[turned], drawn[turned], dim=1)[:, None]
+        parts["normal"] = weights.pixel * masked_mean(1 - cosine, known[turned])
+    return parts
+
+
+def draw_timesteps(count: int, trained: int, generator: torch.Generator) -> Int64[torch.Tensor, "b"]:
+    """Returns a trained timestep per row: always the last if only one is trained."""
+    choices = torch.tensor(sampling_timesteps(trained))
+    return choices[torch.randint(trained, (count,), generator=generator)]
+
+
+@lru_cache(maxsize=1)
+def signal_shares() -> Float32[torch.Tensor, "t"]:
+    """Returns a of every timestep."""
+    return torch.tensor([signal_share(timestep) for timestep in range(TIMESTEPS)], dtype=torch.float32)
+
+
+def _dtype(options: Train) -> torch.dtype:
+    found: torch.dtype = getattr(torch, options.precision)
+    return found

@@ -1,0 +1,121 @@
+"""A resumed training is the uninterrupted one, to the bit; its checkpoints are everybody's."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
+
+import lotus
+from lotus.checkpoints import tasks_of
+from lotus.predictor import LotusPredictor
+from lotus.training.config import Optimizer, Train
+from lotus.training.jobs import unet_job
+from lotus.training.loop import Training, learning_rate, run
+from lotus.training.shards import pack
+from recon.errors import InputError
+from tests.lotus.training.conftest import SIZE, picture_of_a_plane
+
+
+def planes(number: int) -> dict[str, np.ndarray]:
+    """Returns a batch of four planes."""
+    return pack([picture_of_a_plane(4 * number + index, SIZE) for index in range(4)])
+
+
+def trained(options: Train) -> list[dict[str, float]]:
+    held_out = [picture_of_a_plane(1000 + index, SIZE) for index in range(2)]
+    return list(run(unet_job(options, planes, held_out), options))
+
+
+@pytest.fixture(scope="module")
+def finished(small_vae: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
+    from tests.lotus.training.conftest import small_training
+
+    options = small_training(small_vae, tmp_path_factory.mktemp("finished") / "out")
+    trained(options)
+    return options
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(finished: Train, tmp_path: Path) -> None:
+    resumed = replace(finished, out=tmp_path / "resumed")
+    shutil.copytree(finished.out / "step_0000003", resumed.out / "step_0000003")
+    assert [numbers["step"] for numbers in trained(resumed)] == [4, 5, 6]
+    names = ["training/weights", "training/average", "training/first", "unet/diffusion_pytorch_model"]
+    for name in names:
+        expected = load_file(finished.out / f"step_0000006/{name}.safetensors")
+        found = load_file(resumed.out / f"step_0000006/{name}.safetensors")
+        assert all(torch.equal(found[key], expected[key]) for key in expected), name
+
+
+def test_what_is_saved_is_the_moving_average(finished: Train) -> None:
+    folder = finished.out / "step_0000006"
+    average = load_file(folder / "training/average.safetensors")["unet.conv_in.weight"]
+    weights = load_file(folder / "training/weights.safetensors")["unet.conv_in.weight"]
+    saved = load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"]
+    assert torch.equal(saved, average)
+    assert not torch.equal(average, weights)
+
+
+def test_plain_diffusers_classes_draw_what_lotus_load_draws(finished: Train) -> None:
+    folder, photo = finished.out / "step_0000006", picture_of_a_plane(5, SIZE).image
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").eval()
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae").eval()
+    prompt = load_file(folder / "prompt.safetensors")["prompt"][None]
+    one_hot = torch.eye(3)[[1]]  # depth, normals, photo
+    switch = torch.cat([one_hot.sin(), one_hot.cos()], dim=1)
+    pixels = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        latent = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
+        clean = unet(latent, 999, prompt, class_labels=switch).sample
+        drawn = vae.decode(clean / vae.config.scaling_factor).sample
+    expected = (drawn / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+    model = lotus.load(folder, "cpu", "float32")
+    found = model.annotate(photo, processing_res=0, switch="normals")[0]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_one_joint_checkpoint_predicts_disparity_and_normals(finished: Train) -> None:
+    folder, photo = finished.out / "step_0000006", picture_of_a_plane(5, SIZE).image
+    assert tasks_of(folder) == ("disparity", "normal")
+    predictor = LotusPredictor(str(folder), processing_res=SIZE[0], device="cpu", dtype="float32")
+    (prediction,) = predictor([photo])
+    model = lotus.load(folder, "cpu", "float32")
+    drawn = {
+        switch: model.annotate(photo, processing_res=0, switch=switch)[0]
+        for switch in ("annotation", "normals")
+    }
+    assert prediction.kind == "affine_disparity"
+    np.testing.assert_allclose(prediction.values, drawn["annotation"].mean(axis=-1), atol=1e-5)
+    normals = 1 - 2 * drawn["normals"]
+    expected = normals / np.linalg.norm(normals, axis=-1, keepdims=True)
+    assert prediction.normals is not None
+    np.testing.assert_allclose(prediction.normals, expected, atol=1e-3)
+
+
+def test_another_training_s_checkpoint_is_refused(finished: Train, tmp_path: Path) -> None:
+    other = replace(
+        finished, out=tmp_path / "other", networks=replace(finished.networks, unet_channels=(8, 8, 8))
+    )
+    shutil.copytree(finished.out / "step_0000003", other.out / "step_0000003")
+    job = unet_job(other, planes, [])
+    with pytest.raises(InputError, match="step_0000003: not a checkpoint of this training"):
+        Training(job, other).resume()
+
+
+def test_the_rate_warms_up_and_falls_along_a_half_cosine() -> None:
+    choice = Optimizer(learning_rate=1.0, warmup=3, cosine=True, final_share=0.1)
+    options = Train(steps=13, optimizer=choice)
+    assert [learning_rate(step, options) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert learning_rate(8, options) == pytest.approx(0.55)  # half way from 3 to 13
+    assert learning_rate(13, options) == pytest.approx(0.1)
+
+
+def test_the_state_holds_no_pickle(finished: Train) -> None:
+    files = [path for path in (finished.out / "step_0000006").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert json.loads((finished.out / "step_0000006/training/state.json").read_text())["step"] == 6

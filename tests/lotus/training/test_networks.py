@@ -1,0 +1,108 @@
+"""Networks taken from a published checkpoint and adapted; small ones from scratch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lotus
+from lotus.checkpoints import read_unet
+from lotus.training.autoencoder import NOISE
+from lotus.training.config import Networks, Train, read_config
+from lotus.training.linear_encoder import make_linear
+from lotus.training.networks import build, build_vae, write_networks
+from recon.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def started_from(folder: Path, **changes: object) -> Train:
+    return replace(Train(networks=Networks(init=str(folder)), device="cpu"), **changes)  # type: ignore[arg-type]
+
+
+def test_g_from_d_halves_a_repeated_input_kernel(lotus_golden: Path) -> None:
+    folder = lotus_golden / "checkpoint_d"
+    found = build(started_from(folder, generative=True), CPU).unet
+    kernel = read_unet(folder).conv_in.weight
+    assert found.config.in_channels == 8
+    torch.testing.assert_close(found.conv_in.weight[:, :4], 0.5 * kernel)
+    torch.testing.assert_close(found.conv_in.weight[:, 4:], 0.5 * kernel)
+    torch.testing.assert_close(found.conv_in.bias, read_unet(folder).conv_in.bias)
+
+
+def test_the_same_task_count_keeps_the_task_embedding_and_another_starts_afresh(lotus_golden: Path) -> None:
+    folder = lotus_golden / "checkpoint_d"
+    given = read_unet(folder).class_embedding.linear_1.weight
+    same = build(started_from(folder), CPU).unet
+    joint = build(started_from(folder, tasks=("disparity", "normal")), CPU).unet
+    assert torch.equal(same.class_embedding.linear_1.weight, given)
+    assert joint.class_embedding.linear_1.weight.shape == (given.shape[0], 6)
+
+
+def test_d_from_g_is_refused(lotus_golden: Path) -> None:
+    with pytest.raises(InputError, match="takes 8 channels, with noise"):
+        build(started_from(lotus_golden / "checkpoint_g"), CPU)
+
+
+def test_an_untrained_copy_of_a_published_checkpoint_draws_the_same(
+    lotus_golden: Path, photo: np.ndarray, tmp_path: Path
+) -> None:
+    options = started_from(lotus_golden / "checkpoint_d")
+    write_networks(build(options, CPU), tmp_path / "copy", 64)
+    first = lotus.load(lotus_golden / "checkpoint_d", "cpu").annotate(photo, processing_res=64)
+    second = lotus.load(tmp_path / "copy", "cpu").annotate(photo, processing_res=64)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_linear_encoder_is_linear_and_keeps_principal_components() -> None:
+    torch.manual_seed(0)
+    noise = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pictures = torch.nn.functional.avg_pool2d(noise, 9, 1, 4) * 8 - 4
+    vae = build_vae(Networks(vae_channels=(8, 16, 32, 64), latent_channels=16, vae_groups=1))
+    make_linear(vae, pictures, NOISE)
+    with torch.no_grad():
+        posterior = vae.encode(pictures).latent_dist
+        first, second = posterior.mode()[:12], posterior.mode()[12:]
+        mixed = vae.encode(0.3 * pictures[:12] + 0.5 * pictures[12:]).latent_dist.mode()
+    torch.testing.assert_close(mixed, 0.3 * first + 0.5 * second, rtol=0, atol=2e-2)
+    torch.testing.assert_close(posterior.std, torch.full_like(posterior.std, NOISE))
+    codes = posterior.mode().permute(0, 2, 3, 1).flatten(0, 2)
+    patches = pictures.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
+    left = patches - codes @ torch.linalg.lstsq(codes, patches).solution
+    best = torch.linalg.svdvals(patches)[16:].square().sum()  # what 16 true components would leave
+    assert left.square().sum() < 1.5 * best
+
+
+def test_the_start_of_a_decoder_is_each_patch_s_mean_colour() -> None:
+    torch.manual_seed(0)
+    flat = torch.rand(32, 3, 1, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    pictures = flat.expand(-1, -1, 32, 32).contiguous()
+    vae = build_vae(Networks())
+    make_linear(vae, pictures + 0.05 * torch.randn(pictures.shape), NOISE)
+    with torch.no_grad():
+        drawn = vae.decode(vae.encode(pictures).latent_dist.mode()).sample
+    assert (drawn - pictures).abs().mean() < 0.05
+
+
+def test_a_misspelt_option_names_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "training.toml"
+    file.write_text("[optimizer]\nlerning_rate = 1e-4\n")
+    with pytest.raises(InputError, match="no option 'lerning_rate', did you mean learning_rate"):
+        read_config(file)
+    file.write_text("steps = 'many'\n")
+    with pytest.raises(InputError, match="steps is 'many', wanted int"):
+        read_config(file)
+
+
+def test_options_that_contradict_each_other_are_said() -> None:
+    with pytest.raises(InputError, match="task depth and norm_type trunc_disparity do not go together"):
+        Train(tasks=("depth",))
+    with pytest.raises(InputError, match="wanted one, or depth or disparity and then normal"):
+        Train(tasks=("normal", "disparity"))
+
+
+def test_the_shipped_configurations_are_valid() -> None:
+    home = Path(lotus.__file__).parent / "training"
+    assert {read_config(file).part for file in home.glob("*.toml")} == {"unet", "vae"}
