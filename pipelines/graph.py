@@ -35,7 +35,7 @@ PROGRESS = "progress"
 
 @runtime_checkable
 class Stage(Protocol):
-    """One step of a pipeline. See `pipelines/stages.py` for all of them."""
+    """One step of a pipeline. See `pipelines/stages/` for all of them."""
 
     makes: ClassVar[str]
     """Name of the artifact that the call returns."""

@@ -1,0 +1,33 @@
+"""Every stage, in the order of the data: from photos to a mesh.
+
+Each is glue of a few lines around one function of `recon`; its fields are its options and their docstrings
+the help of the command line. How stages are connected, reused and run is in `graph.py` and `runner.py`.
+"""
+
+from pipelines.stages.alignment import Agree, Align, Refine
+from pipelines.stages.cameras import GivenModel, Sfm, Undistort
+from pipelines.stages.photometry import Check, Match, Settle
+from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify
+from pipelines.stages.single import Calibrate, MeshDepth, OneCamera, SensorDepth
+from pipelines.stages.surface import ExtractMesh, Fuse
+
+__all__ = [
+    "Agree",
+    "Align",
+    "Calibrate",
+    "Check",
+    "ExtractMesh",
+    "Fuse",
+    "GivenModel",
+    "InterpolatePoints",
+    "Match",
+    "MeshDepth",
+    "OneCamera",
+    "Predict",
+    "Rectify",
+    "Refine",
+    "SensorDepth",
+    "Settle",
+    "Sfm",
+    "Undistort",
+]

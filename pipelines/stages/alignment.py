@@ -1,0 +1,174 @@
+"""Predictions put into scene units, made to agree, refined by their normals."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from pipelines.executors import one_torch_thread
+from pipelines.graph import ByView
+from pipelines.runner import Progress
+from pipelines.stages.maps import MAD_TO_SIGMA, masked, resized_mask
+from pipelines.stages.predictions import InterpolatePoints
+from recon import (
+    alignment,
+    interpolation,
+    refinement,
+)
+from recon.alignment import Alignment, Correction, Fit
+from recon.errors import ViewError
+from recon.refinement import Refinement
+from recon.scene import Camera, DepthMap, Prediction, Scene, SparseDepth, View
+
+
+@dataclass(frozen=True)
+class Align:
+    """Puts a prediction into scene units with the sparse points its view sees.
+
+    A prediction that does not fit them is not used: then depth is interpolated between the points. So it is
+    where that tells held-out points better than the prediction does, which then fills the gaps. A view that
+    sees too few points borrows those of other views that fall into it.
+    """
+
+    min_points: int = 20
+    """Fewest points; a view with fewer, borrowed ones included, is dropped."""
+
+    makes: ClassVar[str] = "aligned"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 5
+
+    suspect_error: ClassVar[float] = 0.003  # held-out, from which the points alone are asked
+    asked_size: ClassVar[int] = 160  # px, of the field that answers
+    clearly_wrong: ClassVar[float] = 0.04  # held-out, from which the prediction may not be used at all
+    clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        scene: Scene,
+        points: SparseDepth,
+        prediction: Prediction,
+        mask: Bool[np.ndarray, "h w"],
+    ) -> Alignment:
+        """Returns depth in scene units with its standard deviation, and the fit; nothing outside the mask."""
+        height, width = prediction.values.shape
+        camera = view.camera.resized(width, height)
+        if len(points) < self.min_points:
+            return self._borrowing(view, scene, prediction, mask)
+        anchors = points.resized(view.camera, camera)
+        try:
+            aligned = alignment.align(prediction, anchors, camera, min_points=self.min_points)
+        except ViewError as error:
+            return self._without(view, points, mask, str(error))
+        fit = aligned.fit
+        off = fit.held_out_error if np.isfinite(fit.held_out_error) else fit.median_error
+        if off > self.clearly_wrong:
+            alone = interpolation.held_out_error(anchors, camera)
+            if off > self.clearly_worse * alone:
+                return self._without(view, points, mask, f"{off:.1%} off, the points alone {alone:.1%}")
+        if off > self.suspect_error:
+            errors = self._errors_without(fit, anchors, camera)
+            if np.isfinite(errors).any() and off > np.nanmedian(errors):
+                aligned = self._filling(aligned, anchors, errors)
+        return replace(aligned, depth_map=masked(aligned.depth_map, resized_mask(mask, camera)))
+
+    def _errors_without(self, fit: Fit, anchors: SparseDepth, camera: Camera) -> Float64[np.ndarray, "n"]:
+        """Returns what `fit.held_out_errors` would be without a prediction, at the same anchors."""
+        small = camera.fitted(self.asked_size)
+        fold = alignment.fold_of(anchors, camera)
+        predicted = interpolation.predict_held_out(anchors.resized(camera, small), small, fold)
+        errors = np.abs(np.log(predicted / anchors.depth))
+        errors = np.where(np.isfinite(errors), np.minimum(errors, 1), 1)  # no depth is as bad as it gets
+        return np.where(np.isfinite(fit.held_out_errors), errors, np.nan)
+
+    def _filling(
+        self, aligned: Alignment, anchors: SparseDepth, errors: Float64[np.ndarray, "n"]
+    ) -> Alignment:
+        """Returns depth between the points, the prediction in the gaps they leave, with its normals."""
+        fit, made = aligned.fit, aligned.depth_map
+        off, alone = fit.held_out_error, float(np.nanmedian(errors))
+        field = interpolation.interpolate_points(anchors, made.camera)
+        between = interpolation.to_depth_map(field, made.camera, MAD_TO_SIGMA * alone)
+        known = between.depth > 0
+        vague = np.maximum(made.sigma, np.float32(MAD_TO_SIGMA * off) * made.depth)
+        own = aligned.has_own_normals
+        depth_map = DepthMap(
+            camera=made.camera,
+            depth=np.where(known, between.depth, made.depth),
+            normals=made.normals if own else np.where(known[..., None], between.normals, made.normals),
+            sigma=np.where(known, between.sigma, vague),
+        )
+        note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
+        return Alignment(depth_map, replace(fit, held_out_errors=errors, corrected=False), None, own, note)
+
+    def _borrowing(
+        self, view: View, scene: Scene, prediction: Prediction, mask: Bool[np.ndarray, "h w"]
+    ) -> Alignment:
+        height, width = prediction.values.shape
+        camera = view.camera.resized(width, height)
+        borrowed = scene.projected(view).resized(view.camera, camera)
+        aligned = alignment.align(prediction, borrowed, camera, min_points=self.min_points)
+        return replace(
+            aligned,
+            depth_map=masked(aligned.depth_map, resized_mask(mask, camera)),
+            note=f"sees fewer than {self.min_points} points itself: aligned with those of other views",
+        )
+
+    def _without(
+        self, view: View, points: SparseDepth, mask: Bool[np.ndarray, "h w"], reason: str
+    ) -> Alignment:
+        field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=mask)
+        return replace(field, note=f"prediction not used: {reason}")
+
+
+@dataclass(frozen=True)
+class Agree:
+    """Lets the views' smooth corrections agree where they see the same surface."""
+
+    makes: ClassVar[str] = "agreement"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 2
+
+    def __call__(
+        self, *, scene: Scene, aligned: ByView[Alignment], progress: Progress
+    ) -> dict[str, Correction]:
+        """Returns the corrections by view; views that cannot be compared with others have none."""
+        views = [view for view in scene.views if view.name in aligned]
+        return alignment.agree(
+            views, aligned.__getitem__, progress=lambda done, total: progress(self.makes, done, total)
+        )
+
+
+@dataclass(frozen=True)
+class Refine:
+    """Makes depth agree with the predicted normals, and spreads it into what no sparse point told."""
+
+    normals: bool = True
+    """Refine by the normals; false leaves depth as it was aligned."""
+
+    makes: ClassVar[str] = "refined"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        aligned: Alignment,
+        agreement: dict[str, Correction],
+        points: SparseDepth,
+    ) -> Refinement:
+        """Returns the view's depth, corrected to agree with others and refined."""
+        if view.name in agreement:
+            aligned = alignment.corrected(aligned, agreement[view.name])
+        return self.alone(view, aligned, points)
+
+    def alone(self, view: View, aligned: Alignment, points: SparseDepth) -> Refinement:
+        """Returns the refined depth of a view without regard to others."""
+        depth_map = aligned.depth_map
+        if not (self.normals and aligned.has_own_normals):
+            return refinement.unrefined(depth_map)
+        with one_torch_thread():
+            return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera))

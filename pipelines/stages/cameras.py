@@ -1,0 +1,83 @@
+"""From photos to cameras and sparse points."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from pipelines.graph import digest
+from pipelines.runner import Progress
+from pipelines.sources import Photos, folder_digest
+from pipelines.stages.maps import check_size
+from recon.io import colmap
+from recon.io.colmap import ColmapModel, SfmOptions
+from recon.scene import Scene
+
+
+@dataclass(frozen=True)
+class Sfm:
+    """Finds cameras and sparse points of the photos with COLMAP."""
+
+    options: SfmOptions = field(default_factory=SfmOptions)
+
+    makes: ClassVar[str] = "sparse"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, photos: Photos, progress: Progress) -> ColmapModel:
+        """Returns the largest model; photos that are not in it are named with the reason."""
+        work = photos.workspace / f"sfm-{digest(photos.key, self.options)}"
+        return colmap.reconstruct(
+            photos.files,
+            work,
+            self.options,
+            masks=photos.masks,
+            ordered=photos.ordered,
+            on_progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """Takes cameras and sparse points from an existing COLMAP model, poses as they are."""
+
+    folder: Path
+    """Folder of the model: cameras, images and points3D, binary or text."""
+
+    options: SfmOptions = field(default_factory=SfmOptions)
+    """Used only if the model has poses but no points: then points are triangulated."""
+
+    makes: ClassVar[str] = "sparse"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def content(self, view: str | None) -> str:
+        """Returns the digest of the model's files."""
+        return folder_digest(self.folder)
+
+    def __call__(self, *, photos: Photos, progress: Progress) -> ColmapModel:
+        """Returns the model, with points triangulated if it had none."""
+        model = colmap.read_model(self.folder)
+        if model.summary["points"]:
+            return model
+        views = colmap.scene_from_model(model, photos.files).views
+        work = photos.workspace / f"triangulate-{digest(photos.key, self.options, self.content(None))}"
+        return colmap.triangulate(photos.files, views, work, self.options, on_progress=progress)
+
+
+@dataclass(frozen=True)
+class Undistort:
+    """Turns a COLMAP model into views with pinhole cameras, sparse points moved along."""
+
+    max_size: int = 1600
+    """Longer side of the undistorted pictures, px; larger photos are shrunk."""
+
+    makes: ClassVar[str] = "scene"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_size("undistort.max_size", self.max_size)
+
+    def __call__(self, *, sparse: ColmapModel, photos: Photos) -> Scene:
+        """Returns the scene."""
+        return colmap.scene_from_model(sparse, photos.files, max_size=self.max_size)

@@ -1,0 +1,32 @@
+"""What several stages do to maps."""
+
+import numpy as np
+from jaxtyping import Bool
+
+from recon.errors import InputError
+from recon.io import images
+from recon.scene import Camera, DepthMap
+
+MIN_SIZE = 16  # pixels; smaller pictures have no neighbourhoods to speak of
+MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+
+
+def check_size(option: str, size: int) -> None:
+    """Raises an InputError that names the option if its size is too small."""
+    if size < MIN_SIZE:
+        raise InputError(f"{option}: {size} pixels, at least {MIN_SIZE} wanted")
+
+
+def resized_mask(mask: Bool[np.ndarray, "h w"], camera: Camera) -> Bool[np.ndarray, "h2 w2"]:
+    """Returns a mask at the size of a camera."""
+    return images.resize_map(mask.astype(np.float32), camera.width, camera.height) > 0.5
+
+
+def masked(depth_map: DepthMap, kept: Bool[np.ndarray, "h w"]) -> DepthMap:
+    """Returns the map without the pixels outside a mask."""
+    return DepthMap(
+        camera=depth_map.camera,
+        depth=np.where(kept, depth_map.depth, 0).astype(np.float32),
+        normals=np.where(kept[..., None], depth_map.normals, 0).astype(np.float32),
+        sigma=np.where(kept, depth_map.sigma, 0).astype(np.float32),
+    )

@@ -1,0 +1,169 @@
+"""Depth measured in the photos, brought together with what was predicted, and checked."""
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from pipelines.executors import one_torch_thread
+from pipelines.graph import ByView
+from pipelines.stages.maps import masked, resized_mask
+from recon import (
+    consistency,
+    photometric,
+    refinement,
+)
+from recon.alignment import Alignment
+from recon.consistency import Agreement
+from recon.errors import ViewError
+from recon.geometry import pixel_centers, sample_depth
+from recon.io import images
+from recon.photometric import Measurement
+from recon.refinement import Refinement
+from recon.scene import Camera, DepthMap, Scene, SparseDepth, View
+
+CHECKING_VIEWS = 6  # views whose measurements confirm or refute one another
+
+
+@dataclass(frozen=True)
+class Match:
+    """Measures depth in the photos themselves: patches near the refined depth, compared with other photos."""
+
+    neighbours: int = 4
+    """Photos that each is compared with; 0 for no comparison."""
+
+    max_size: int = 1024
+    """Longer side of the compared photos and so of the depth, px: at most the photos', at least that of
+    predictions."""
+
+    camera_error_px: float = 0.1
+    """Standard deviation of where the cameras put a point in another photo, px."""
+
+    makes: ClassVar[str] = "measured"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        scene: Scene,
+        aligned: Alignment,
+        refined: ByView[Refinement],
+        image: ByView[np.ndarray],
+        mask: Bool[np.ndarray, "h w"],
+    ) -> Measurement:
+        """Returns what the photos say, at their size; nothing where they say nothing."""
+        prior = refined[view.name].depth_map
+        if not aligned.has_own_normals:
+            prior = masked(self._wide(view, scene, prior), resized_mask(mask, prior.camera))
+        if self.neighbours:
+            prior = _enlarged(prior, view.camera.fitted(self.max_size))
+        chosen = []
+        if self.neighbours and scene.cloud is not None:
+            chosen = photometric.choose_neighbours(scene, view, count=self.neighbours)
+        others = [near for near in chosen if near.name in image and near.name in refined]
+        size = max(prior.camera.width, prior.camera.height)
+        photos = [_photo(near, image[near.name], near.camera.fitted(size)) for near in others]
+        return photometric.refine(
+            _photo(view, image[view.name], prior.camera),
+            prior,
+            photos,
+            camera_error_px=self.camera_error_px,
+        )
+
+    def _wide(self, view: View, scene: Scene, depth_map: DepthMap) -> DepthMap:
+        """Returns interpolated depth, with the range of the sparse points' depth where there is none."""
+        try:
+            flat = photometric.flat_prior(depth_map.camera, *photometric.depth_range(scene, view))
+        except ViewError:
+            return depth_map
+        known = depth_map.depth > 0
+        return DepthMap(
+            camera=depth_map.camera,
+            depth=np.where(known, depth_map.depth, flat.depth),
+            normals=np.where(known[..., None], depth_map.normals, flat.normals),
+            sigma=np.where(known, depth_map.sigma, flat.sigma),
+        )
+
+
+def _enlarged(depth_map: DepthMap, camera: Camera) -> DepthMap:
+    """Returns the map at the size of a larger camera, nothing mixed over depth edges; no smaller one."""
+    made = depth_map.camera
+    if camera.width <= made.width or camera.height <= made.height:
+        return depth_map
+    centers = pixel_centers(camera.width, camera.height) * [
+        made.width / camera.width,
+        made.height / camera.height,
+    ]
+    rows, columns = np.moveaxis(centers, -1, 0)[::-1].astype(np.int64)
+    depth = sample_depth(depth_map.depth, centers.reshape(-1, 2)).reshape(rows.shape)
+    known = depth > 0
+    return DepthMap(
+        camera=camera,
+        depth=depth.astype(np.float32),
+        normals=np.where(known[..., None], depth_map.normals[rows, columns], 0),
+        sigma=np.where(known, depth_map.sigma[rows, columns], 0),
+    )
+
+
+def _photo(view: View, image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> photometric.Photo:
+    return photometric.Photo(
+        camera, view.cam_from_world, images.resize_image(image, camera.width, camera.height)
+    )
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Brings refined and measured depth together: what views confirm is averaged in and spread by normals."""
+
+    makes: ClassVar[str] = "settled"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 2
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        scene: Scene,
+        aligned: Alignment,
+        refined: Refinement,
+        measured: ByView[Measurement],
+        points: SparseDepth,
+    ) -> Refinement:
+        """Returns depth with what the photos measured, where other views' measurements agree."""
+        own = measured[view.name]
+        if not own.depth_map.depth.any() or scene.cloud is None:
+            return refined
+        near = photometric.choose_neighbours(scene, view, count=CHECKING_VIEWS)
+        others = [
+            (measured[other.name].depth_map, other.cam_from_world) for other in near if other.name in measured
+        ]
+        checked = photometric.cross_check(own, view.cam_from_world, others)
+        merged = photometric.merge(_enlarged(refined.depth_map, own.depth_map.camera), checked.depth_map)
+        if not aligned.has_own_normals:
+            return refinement.unrefined(merged)
+        with one_torch_thread():
+            return refinement.refine(merged, points.resized(view.camera, merged.camera))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Drops depth that other views see through."""
+
+    neighbours: int = 8
+    """Views that each view is compared with; 0 for no check."""
+
+    makes: ClassVar[str] = "checked"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, view: View, scene: Scene, settled: ByView[Refinement]) -> Agreement:
+        """Returns the depth that is fused, with the votes of the neighbours."""
+        known = (near for near in scene.neighbours(view, len(scene.views)) if near.name in settled)
+        chosen = islice(known, self.neighbours)
+        return consistency.check(
+            view, settled[view.name].depth_map, [(near, settled[near.name].depth_map) for near in chosen]
+        )

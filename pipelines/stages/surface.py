@@ -1,0 +1,108 @@
+"""Depth maps of all views to one mesh."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipelines.graph import ByView
+from pipelines.runner import Progress
+from recon import (
+    fusion,
+    meshing,
+)
+from recon.consistency import Agreement
+from recon.errors import InputError, PipelineError
+from recon.fusion import TSDFVolume
+from recon.io import images
+from recon.scene import DepthMap, Mesh, Scene, View
+
+VOXEL_SIZE_VIEWS = 12  # views that decide on the voxel size; more change it by less than it is uncertain
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """Fuses the depth maps of all views in a sparse TSDF volume."""
+
+    voxel_size: float | None = None
+    """Side of a voxel, scene units; chosen from the depth maps' resolution and certainty if not given."""
+
+    truncation: float | None = None
+    """Distance up to which the volume knows the surface, scene units; 4 voxels if not given."""
+
+    memory: float = 8.0
+    """Most memory for the volume's voxels, GB; what does not fit is kept in a temporary file."""
+
+    makes: ClassVar[str] = "volume"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 2
+
+    most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size
+
+    def start(self, depth_maps: Iterable[DepthMap]) -> TSDFVolume:
+        """Returns an empty volume; a few of the depth maps decide on the voxel size if it is not given."""
+        size = self.voxel_size
+        if size is None:
+            size = fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)))
+        return TSDFVolume(size, self.truncation, memory=self.memory * 1e9)
+
+    def add(
+        self,
+        volume: TSDFVolume,
+        view: View,
+        depth_map: DepthMap,
+        image: UInt8[np.ndarray, "h w 3"] | None,
+    ) -> None:
+        """Integrates one view into the volume.
+
+        Raises:
+            InputError: The view alone would fill the memory more than twice.
+        """
+        camera = depth_map.camera
+        needed = fusion.needed_bytes(depth_map, volume.voxel_size, volume.truncation)
+        if needed > self.most_per_view * self.memory * 1e9:
+            raise InputError(
+                f"{view.name}: voxels of {volume.voxel_size:g} need about {needed / 1e9:.1f} GB for this "
+                f"view alone, memory is {self.memory:g}; take larger voxels"
+            )
+        color = None if image is None else images.resize_image(image, camera.width, camera.height)
+        volume.integrate(depth_map, view.cam_from_world, color)
+
+    def __call__(
+        self,
+        *,
+        scene: Scene,
+        checked: ByView[Agreement],
+        image: ByView[np.ndarray],
+        progress: Progress,
+    ) -> TSDFVolume:
+        """Returns the volume that holds every view."""
+        names = list(checked)
+        spread = names[:: max(1, len(names) // VOXEL_SIZE_VIEWS)]
+        volume = self.start(checked[name].depth_map for name in spread)
+        for done, name in enumerate(names, 1):
+            self.add(volume, scene.view(name), checked[name].depth_map, image[name])
+            progress(self.makes, done, len(names))
+        return volume
+
+
+@dataclass(frozen=True)
+class ExtractMesh:
+    """Draws the surface out of the volume and removes small loose pieces."""
+
+    min_component_share: float = 0.005
+    """Pieces with a smaller share of the faces are removed."""
+
+    makes: ClassVar[str] = "mesh"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 2
+
+    def __call__(self, *, volume: TSDFVolume) -> Mesh:
+        """Returns the mesh with vertex colours, world frame."""
+        mesh = meshing.remove_small_components(volume.extract(), min_share=self.min_component_share)
+        if not len(mesh.faces):
+            raise PipelineError("the volume holds no surface: the depth maps agree nowhere")
+        return mesh
