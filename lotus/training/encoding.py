@@ -1,7 +1,7 @@
 """From samples to what the UNet is trained on: latents of photo and annotations, features, masks.
 
-The autoencoder and the image encoder are frozen, so this is done once per sample: beforehand for shards, or as
-samples come. Latents are the posterior's mean, scaled; the reference draws from the posterior.
+The autoencoder and the image encoder are frozen, so this is done once per sample: beforehand for shards, or
+as samples come. Latents are the posterior's mean, scaled; the reference draws from the posterior.
 """
 
 from collections.abc import Mapping

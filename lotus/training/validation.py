@@ -67,7 +67,7 @@ def draw(networks: Networks, image: np.ndarray, options: Train, seed: int = 0) -
     timesteps = torch.full((count,), TIMESTEPS - 1, device=device)
     switch = torch.arange(count, device=device)
     output = forward(networks, sample.expand(count, -1, -1, -1), switch, timesteps).float()
-    share = signal_shares()[TIMESTEPS - 1].to(device)
+    share = signal_shares()[TIMESTEPS - 1].to(device).expand(count, 1, 1, 1)
     latents = clean_from(output, noise, share, options.loss.prediction)
     drawn = networks.vae.decode(latents / scaling).sample.permute(0, 2, 3, 1).cpu().numpy()
     return dict(zip(networks.tasks, drawn, strict=True))
