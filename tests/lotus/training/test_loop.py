@@ -92,9 +92,11 @@ def test_one_joint_checkpoint_predicts_disparity_and_normals(finished: Train) ->
     assert prediction.kind == "affine_disparity"
     np.testing.assert_allclose(prediction.values, drawn["annotation"].mean(axis=-1), atol=1e-5)
     normals = 1 - 2 * drawn["normals"]
-    expected = normals / np.linalg.norm(normals, axis=-1, keepdims=True)
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
     assert prediction.normals is not None
-    np.testing.assert_allclose(prediction.normals, expected, atol=1e-3)
+    clear = length[..., 0] > 0.2  # an untrained network draws some that are too short to be a direction
+    np.testing.assert_allclose(prediction.normals[clear], (normals / length)[clear], atol=1e-3)
+    assert clear.mean() > 0.5
 
 
 def test_another_training_s_checkpoint_is_refused(finished: Train, tmp_path: Path) -> None:
