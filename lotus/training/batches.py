@@ -95,8 +95,7 @@ class ShardBatches:
             self._files = [each for each in shards if encoded_file(each, self.digest, True).is_file()]
         if not self._files:
             raise InputError(
-                f"{self.options.data.shards}: no shards encoded for these networks; "
-                "--part shards makes them"
+                f"{self.options.data.shards}: no shards encoded for these networks; --part shards makes them"
             )
         rng = np.random.default_rng((self.options.seed, number))
         shard = self._files[int(len(self._files) * rng.random() ** 0.5)]
