@@ -211,7 +211,7 @@ def draw_depths(
     """Returns the drawn maps of several samples."""
     near = is_disparity(norm_type)
     each = zip(values, known, limits, strict=True)
-    return np.stack([draw_values(v, k, (float(l[0]), float(l[1])), is_disparity=near) for v, k, l in each])
+    return np.stack([draw_values(v, k, (float(r[0]), float(r[1])), is_disparity=near) for v, k, r in each])
 
 
 def photo_pixels(images: UInt8[np.ndarray, "*n h w 3"]) -> Float32[np.ndarray, "*n h w 3"]:

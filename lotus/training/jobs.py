@@ -1,4 +1,4 @@
-"""The three things that `lotus train` does: a training of the UNet, one of a small autoencoder, and shards."""
+"""What `lotus train` does: a training of the UNet, one of a small autoencoder, or shards for them."""
 
 import copy
 import os
