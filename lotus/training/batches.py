@@ -1,6 +1,6 @@
-"""The batch of a step's number: from shards on disk, or of samples made as they are needed.
+"""The batch of a number: from shards on disk, or of samples made as they are needed.
 
-Everything is drawn from the step's number, so that a resumed training sees what an uninterrupted one sees. A
+Everything is drawn from that number, so that a resumed training sees what an uninterrupted one sees. A
 training from shards may start while they are still being made: it looks for new ones now and then, and draws
 newer ones more often, so that each is seen about as often in the end. Only a folder that is complete from the
 start gives the same run twice.
@@ -26,10 +26,7 @@ from recon.errors import InputError
 
 PIXELS = ("disparity", "normals")  # of a shard, for the pixel losses
 DATA_SETS: dict[str, Any] = {"hypersim": Hypersim, "vkitti": VirtualKitti, "folder": Folder}
-REFRESH_STEPS = 50  # after which new shards are looked for
-
-Batches = Callable[[int, int], Batch]
-"""The batch of a step and its number among those of the step."""
+REFRESH_BATCHES = 50  # after which new shards are looked for
 
 Source = Callable[[int], dict[str, np.ndarray]]
 """The arrays of a batch's number, as `lotus.training.shards.pack` makes them."""
@@ -83,22 +80,24 @@ class ShardBatches:
     """Seconds spent on reading, so far."""
 
     _files: list[Path] = field(default_factory=list)
+    _looked: int = -1
 
-    def __call__(self, step: int, index: int) -> Batch:
-        """Returns the batch of a step.
+    def __call__(self, number: int) -> Batch:
+        """Returns the batch of a number.
 
         Raises:
             InputError: There are no shards, or one is damaged.
         """
         began = time.perf_counter()
-        if not self._files or step % REFRESH_STEPS == 0:
+        if number // REFRESH_BATCHES != self._looked:
+            self._looked = number // REFRESH_BATCHES
             shards = sorted(Path(self.options.data.shards).glob("shard_*.safetensors"))
             self._files = [each for each in shards if encoded_file(each, self.digest, True).is_file()]
         if not self._files:
             raise InputError(
-                f"{self.options.data.shards}: no shards encoded for these networks; make them with --part shards"
+                f"{self.options.data.shards}: no shards encoded for these networks; --part shards makes them"
             )
-        rng = np.random.default_rng((self.options.seed, step, index))
+        rng = np.random.default_rng((self.options.seed, number))
         shard = self._files[int(len(self._files) * rng.random() ** 0.5)]
         count = self.options.batch_size
         first = int(rng.integers(max(1, self.options.data.shard_size - count + 1)))
@@ -124,13 +123,13 @@ class StreamBatches:
     _pool: ProcessPoolExecutor | None = None
     _ahead: dict[int, Future[dict[str, np.ndarray]]] = field(default_factory=dict)
 
-    def __call__(self, step: int, index: int) -> Batch:
-        """Returns the batch of a step."""
+    def __call__(self, number: int) -> Batch:
+        """Returns the batch of a number."""
         began = time.perf_counter()
-        arrays = self._arrays(step * self.options.accumulate + index)
+        arrays = self._arrays(number)
         self.waited += time.perf_counter() - began
         encoded = encode(arrays, self.networks, self.options.loss.norm_type)
-        rng = np.random.default_rng((self.options.seed, step, index))
+        rng = np.random.default_rng((self.options.seed, number))
         return make_batch(arrays, encoded, self.networks, self.options, rng)
 
     def _arrays(self, number: int) -> dict[str, np.ndarray]:

@@ -68,6 +68,8 @@ def _follow(job: loop.Job, options: Train) -> None:
         tqdm(total=options.steps, unit="step", file=sys.stderr, mininterval=5) as progress,
     ):
         for numbers in loop.run(job, options):
+            if not loop.is_first():
+                continue
             progress.update(int(numbers["step"]) - progress.n)
             progress.set_postfix({name: f"{value:.4g}" for name, value in numbers.items()}, refresh=False)
             rounded = {name: float(f"{value:.6g}") for name, value in numbers.items()}

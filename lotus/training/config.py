@@ -79,7 +79,7 @@ class Loss:
 
     prediction: Literal["x0", "v", "eps"] = "x0"
     timesteps: int = 1
-    """Timesteps trained, spread evenly down from the last; 1 is Lotus's single step, 1000 ordinary diffusion."""
+    """Timesteps trained, spread evenly down from the last; 1 is Lotus's, 1000 ordinary diffusion."""
 
     norm_type: str = "trunc_disparity"
     """How depth is drawn: instnorm, truncnorm, perscene_norm, disparity, trunc_disparity."""
@@ -150,7 +150,7 @@ class Train:
     steps: int = 4000
     batch_size: int = 16
     accumulate: int = 1
-    """Batches per step."""
+    """Batches per step, in each process."""
 
     seed: int = 42
     device: str = "auto"

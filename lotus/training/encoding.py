@@ -1,7 +1,7 @@
 """From samples to what the UNet is trained on: latents of photo and annotations, features, masks.
 
-The autoencoder and the image encoder are frozen, so this is done once per sample: beforehand for shards, or as
-samples come. Latents are the posterior's mean, scaled; the reference draws from the posterior.
+The autoencoder and the image encoder are frozen, so this is done once per sample: beforehand for shards, or
+as samples come. Latents are the posterior's mean, scaled; the reference draws from the posterior.
 """
 
 from collections.abc import Mapping
@@ -211,7 +211,7 @@ def draw_depths(
     """Returns the drawn maps of several samples."""
     near = is_disparity(norm_type)
     each = zip(values, known, limits, strict=True)
-    return np.stack([draw_values(v, k, (float(l[0]), float(l[1])), is_disparity=near) for v, k, l in each])
+    return np.stack([draw_values(v, k, (float(r[0]), float(r[1])), is_disparity=near) for v, k, r in each])
 
 
 def photo_pixels(images: UInt8[np.ndarray, "*n h w 3"]) -> Float32[np.ndarray, "*n h w 3"]:

@@ -1,6 +1,7 @@
-"""The three things that `lotus train` does: a training of the UNet, one of a small autoencoder, and shards."""
+"""What `lotus train` does: a training of the UNet, one of a small autoencoder, or shards for them."""
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,15 +34,16 @@ def unet_job(options: Train, source: Source, samples: Sequence[Sample]) -> loop.
     Raises:
         InputError: The networks to start from cannot be loaded or adapted.
     """
-    networks = build(options, resolve_device(options.device))
+    device = own_device(options.device)
+    loop.join_processes(device)
+    networks = build(options, device)
     batches: ShardBatches | StreamBatches = StreamBatches(networks, options, source)
     if options.data.shards:
         batches = ShardBatches(networks, options, encoder_digest(networks, options))
 
-    def loss(step: int, index: int) -> tuple[torch.Tensor, loop.Numbers]:
+    def loss(number: int) -> tuple[torch.Tensor, loop.Numbers]:
         before = batches.waited
-        batch = batches(step, index)
-        number = step * options.accumulate + index
+        batch = batches(number)
         generator = torch.Generator().manual_seed(options.seed * SEED_STRIDE + number)
         total, parts = batch_loss(networks, batch, options, generator)
         return total, parts | {"waiting": batches.waited - before}
@@ -53,6 +55,14 @@ def unet_job(options: Train, source: Source, samples: Sequence[Sample]) -> loop.
         return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")
 
     return loop.Job(networks.trainable(), loss, write, validate)
+
+
+def own_device(name: str) -> torch.device:
+    """Returns the device of a name; of several GPUs, the one that torchrun gives this process."""
+    device = resolve_device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
 
 
 def vae_job(options: Train) -> loop.Job:
@@ -77,8 +87,7 @@ def vae_job(options: Train) -> loop.Job:
         vae.quant_conv.requires_grad_(False)
     vae.to(device)
 
-    def loss(step: int, index: int) -> tuple[torch.Tensor, loop.Numbers]:
-        number = step * options.accumulate + index
+    def loss(number: int) -> tuple[torch.Tensor, loop.Numbers]:
         pictures = autoencoder.draw_batch(files(), options, number).to(device)
         generator = torch.Generator().manual_seed(options.seed + number)
         return autoencoder.loss(vae, pictures, generator)

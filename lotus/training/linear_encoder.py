@@ -3,10 +3,11 @@
 With residual branches silent, that encoder is a chain of linear maps: its stride-2 convolutions see disjoint
 2 x 2 blocks (they are padded at the right and bottom only), so each can keep the principal components of its
 blocks, a wavelet-like transform with as many channels as the level has. The last normalisation and SiLU stand
-in the way: constant channels that outweigh all others make the group norm a constant scale, and each component
-goes with its negative, for silu(y) - silu(-y) = y. The decoder starts as the mean colour of each patch, made in
-the same way, with the rest of its channels at random. So a small autoencoder's latents are fixed from the start
-and only its decoder has to learn; squared errors of latents are squared errors of pictures, detail enhanced.
+in the way: constant channels that outweigh all others make the group norm a constant scale, and each
+component goes with its negative, for silu(y) - silu(-y) = y. The decoder starts as the mean colour of each
+patch, made in the same way, with the rest of its channels at random. So a small autoencoder's latents are
+fixed from the start and only its decoder has to learn; squared errors of latents are squared errors of
+pictures, detail enhanced.
 """
 
 from typing import Any
@@ -65,7 +66,7 @@ def _components(
 
 
 def _pass_through(convolution: Any, count: int | None = None, unused: float = 0.0) -> None:
-    """Makes a convolution copy its first inputs to its first channels; others keep a share of their weights."""
+    """Makes a convolution copy its first inputs to its first channels; others keep part of their weights."""
     count = count or min(convolution.weight.shape[:2])
     convolution.weight *= unused
     convolution.bias.zero_()

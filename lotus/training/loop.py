@@ -3,11 +3,15 @@
 All randomness of a step comes from its number, so the state of a training is its weights, the optimiser's two
 moments, the moving average and the step. It is kept as safetensors and JSON in the checkpoint's folder, which
 gets its name when it is whole.
+
+Several processes (torchrun) share a step's batches and average their gradients: the same training as one
+process with as many more batches per step, up to the order of sums.
 """
 
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,8 +39,8 @@ class Job:
     module: nn.Module
     """Holds the parameters; those that need gradients are trained."""
 
-    loss: Callable[[int, int], tuple[torch.Tensor, Numbers]]
-    """The loss of a step's n-th batch, and its parts for the log."""
+    loss: Callable[[int], tuple[torch.Tensor, Numbers]]
+    """The loss of a batch by its number, counted through all steps, and its parts for the log."""
 
     write: Callable[[Path], None]
     """Writes a checkpoint's networks into a folder."""
@@ -61,10 +65,10 @@ def run(job: Job, options: Train) -> Iterator[Numbers]:
         numbers = training.step(step)
         done = step + 1
         numbers |= {"step": done, "seconds": time.perf_counter() - began}
-        if done % options.validate_every == 0 or done == options.steps:
+        if is_first() and (done % options.validate_every == 0 or done == options.steps):
             with training.averaged():
                 numbers |= {f"held_out_{key}": value for key, value in job.validate(done).items()}
-        if done % options.save_every == 0 or done == options.steps:
+        if is_first() and (done % options.save_every == 0 or done == options.steps):
             training.save(done)
         yield numbers
 
@@ -89,11 +93,13 @@ class Training:
     def step(self, step: int) -> Numbers:
         """Takes one step; returns the mean parts of its loss."""
         total: Numbers = {}
-        for index in range(self.options.accumulate):
-            loss, parts = self.job.loss(step, index)
-            self.scaler.scale(loss / self.options.accumulate).backward()
+        count, first = self.options.accumulate, (step * processes() + rank()) * self.options.accumulate
+        for number in range(first, first + count):
+            loss, parts = self.job.loss(number)
+            self.scaler.scale(loss / count).backward()
             for name, value in parts.items():
-                total[name] = total.get(name, 0.0) + value / self.options.accumulate
+                total[name] = total.get(name, 0.0) + value / count
+        self._share_gradients()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.options.optimizer.clip)
         for group in self.optimizer.param_groups:
@@ -103,6 +109,15 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self._average(step)
         return total | {"gradient": float(norm)}
+
+    def _share_gradients(self) -> None:
+        """Gives every process the mean gradient of all."""
+        if processes() == 1:
+            return
+        for weight in self.weights.values():
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            torch.distributed.all_reduce(weight.grad)
+            weight.grad /= processes()
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -183,6 +198,27 @@ class _Averaged:
         for name, weight in self.training.weights.items():
             average = self.training.average[name]
             weight.data, self.training.average[name] = average, weight.data
+
+
+def join_processes(device: torch.device) -> None:
+    """Joins the processes that torchrun started; alone, does nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def processes() -> int:
+    """Returns how many processes train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Returns this process's number."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Returns True for the process that writes and draws."""
+    return rank() == 0
 
 
 def learning_rate(step: int, options: Train) -> float:

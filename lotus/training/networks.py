@@ -1,4 +1,4 @@
-"""The networks that are trained: taken from a checkpoint and adapted, or made from scratch; and written back."""
+"""The networks that are trained: of a checkpoint and adapted, or made from scratch; and written back."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def build_vae(sizes: config.Networks) -> Any:
 
 
 def _from_scratch(options: config.Train) -> Networks:
-    """Returns a UNet of the wanted sizes on a given autoencoder; attention everywhere but at the finest level."""
+    """Returns a UNet of the wanted sizes on a given autoencoder; no attention at the finest level."""
     from diffusers import UNet2DConditionModel
 
     sizes = options.networks
@@ -250,7 +250,7 @@ def _channels(encoder: ImageEncoder) -> list[int]:
 
 
 def _link(source: str, target: str) -> None:
-    """Links a file where the file system can, so that checkpoints share a frozen text encoder; else copies it."""
+    """Links a file where that can be, so that checkpoints share a frozen text encoder; else copies it."""
     try:
         os.link(os.path.realpath(source), target)
     except OSError:

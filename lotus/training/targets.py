@@ -1,8 +1,8 @@
-"""Depth and normals drawn as pictures in [-1, 1], as Lotus's latents are made from (`LOTUS`: He et al. 2024).
+"""Depth and normals drawn as pictures in [-1, 1], whose latents Lotus learns (He et al. 2024, section 4).
 
-Normals take Lotus's axes: x left, y up, z toward the camera, the negative of ours. Depth or disparity takes one
-of the reference's `norm_type`s, sample by sample, clipped to [-1, 1] and equal in the three channels. Far is
--1 in the disparity types, near is -1 in the depth types; sky is as far as can be drawn.
+Normals take Lotus's axes: x left, y up, z toward the camera, the negative of ours. Depth or disparity takes
+one of the reference's `norm_type`s, sample by sample, clipped to [-1, 1] and equal in the three channels. Far
+is -1 in the disparity types, near is -1 in the depth types; sky is as far as can be drawn.
 """
 
 from collections.abc import Callable

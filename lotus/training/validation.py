@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from lotus.network import TIMESTEPS
 from lotus.training import autoencoder
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, photo_pixels
 from lotus.training.networks import Networks
 from lotus.training.shards import Sample, read_arrays
-from lotus.training.targets import draw_depth
 from lotus.training.step import clean_from, forward, signal_shares
-from lotus.network import TIMESTEPS
+from lotus.training.targets import draw_depth
 from recon.errors import InputError
 from recon.evaluation.maps import align_depth, align_disparity, depth_metrics, normal_angles
 from recon.io.images import write_image
@@ -67,7 +67,7 @@ def draw(networks: Networks, image: np.ndarray, options: Train, seed: int = 0) -
     timesteps = torch.full((count,), TIMESTEPS - 1, device=device)
     switch = torch.arange(count, device=device)
     output = forward(networks, sample.expand(count, -1, -1, -1), switch, timesteps).float()
-    share = signal_shares()[TIMESTEPS - 1].to(device)
+    share = signal_shares()[TIMESTEPS - 1].to(device).expand(count, 1, 1, 1)
     latents = clean_from(output, noise, share, options.loss.prediction)
     drawn = networks.vae.decode(latents / scaling).sample.permute(0, 2, 3, 1).cpu().numpy()
     return dict(zip(networks.tasks, drawn, strict=True))
@@ -99,7 +99,8 @@ def check(networks: Networks, samples: Sequence[Sample], options: Train, sheet: 
                 row += [np.repeat(each[..., None], 3, axis=2) for each in (picture.mean(axis=-1), grey)]
         rows.append(np.concatenate(row, axis=1))
     first = [row for row in rows if row.shape == rows[0].shape][:SHOWN]
-    write_image(sheet, to_bytes(np.concatenate(first)))
+    if first:
+        write_image(sheet, to_bytes(np.concatenate(first)))
     networks.unet.train()
     return {name: float(np.mean(values)) for name, values in figures.items() if values}
 
