@@ -129,7 +129,8 @@ def _trunk(sizes: config.Networks) -> ImageEncoder:
         raise InputError(f"{file}: not the trunk of the image encoder ({error})") from error
     if unknown or any(not name.startswith("projections") for name in missing):
         raise InputError(f"{file}: not the trunk of the image encoder")
-    for projection, scale in zip(encoder.projections, FEATURE_SCALES, strict=True):
+    for projection, scale in zip(_projections(encoder), FEATURE_SCALES, strict=True):
+        assert projection.bias is not None
         nn.init.normal_(projection.weight, std=1 / (scale * projection.weight.shape[1] ** 0.5))
         nn.init.zeros_(projection.bias)
     return encoder
@@ -246,7 +247,11 @@ def _save(module: nn.Module, file: Path) -> None:
 
 
 def _channels(encoder: ImageEncoder) -> list[int]:
-    return [int(projection.weight.shape[0]) for projection in encoder.projections]
+    return [int(projection.weight.shape[0]) for projection in _projections(encoder)]
+
+
+def _projections(encoder: ImageEncoder) -> list[nn.Conv2d]:
+    return [layer for layer in encoder.projections if isinstance(layer, nn.Conv2d)]
 
 
 def _link(source: str, target: str) -> None:
