@@ -58,7 +58,7 @@ def predictions_of(capture: Capture, seed: int) -> dict[str, Prediction]:
 
 
 def our_run(
-    capture: Capture, predictions: dict[str, Prediction], folder: Path, fuse: Fuse, *, use_photos: bool
+    capture: Capture, predictions: dict[str, Prediction], folder: Path, fuse: Fuse, *, use_photos: bool = True
 ) -> Outcome:
     synthetic.write_photos(capture, folder / "photos")
     synthetic.write_predictions(predictions, folder / "predictions")
