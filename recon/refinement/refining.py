@@ -21,6 +21,8 @@ JUMP = 4.0  # times the step noise is no noise
 CUT = 10.0  # residuals beyond this many jumps are cut
 MIN_JUMP = 0.006  # of log depth over one pixel
 BLURRED_PULL = 3e-5  # of a link's weight: pull that depth keeps amid a jump
+LEAST_PULL = 1e-6  # of any pixel: less is lost in rounding where cuts leave a few pixels alone
+MAX_CHANGE = 1.0  # of log depth: a pixel that moves farther had nothing to hold it, and stays
 UNKNOWN_PULL = 1e-3  # of a pixel without depth, to what its surroundings say
 PRIOR_SLOPE_WEIGHT = 0.1  # of the depth's own slope where no normal is known
 ANCHOR_WIDTH = 3.0  # standard deviations, beyond which an anchor is wrong
@@ -66,6 +68,8 @@ def refine(depth_map: DepthMap, anchors: SparseDepth | None = None, *, device: s
         anchors: Sparse points, pixels of the map's camera.
         device: Of torch.
     """
+    import torch
+
     height, width = depth_map.depth.shape
     known = depth_map.depth > 0
     if min(height, width) < MIN_SIDE or not known.any() or not depth_map.normals.any():
@@ -83,6 +87,7 @@ def refine(depth_map: DepthMap, anchors: SparseDepth | None = None, *, device: s
         energy = _anchored(energy, anchors, after, depth_map, trust)
         refined, _, multigrid = descend(energy, rounds=1, start=refined)
     sigma = _sigma(depth_map, energy, multigrid, trust)
+    refined = torch.where((refined - energy.start).abs() < MAX_CHANGE, refined, energy.start)
     return Refinement(
         _updated(depth_map, refined.cpu().numpy(), sigma),
         is_used=True,
@@ -133,7 +138,7 @@ def _energy(depth_map: DepthMap, log_depth: "Tensor", slopes: Slopes, trust: Bal
     )
     return Energy(
         start=start,
-        pull=torch.where(known, pull, UNKNOWN_PULL),
+        pull=torch.where(known, pull.clamp(min=LEAST_PULL), UNKNOWN_PULL),
         along_u=along[0],
         along_v=along[1],
         weight_u=weights[0],

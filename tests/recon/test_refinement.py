@@ -241,3 +241,18 @@ def test_normals_alone_do_not_smear_over_a_jump() -> None:
 def test_integration_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="no pixel"):
         integrate(CAMERA, np.zeros((72, 96, 3), np.float32))
+
+
+def test_pixels_that_cuts_leave_alone_stay_near_where_they_were() -> None:
+    depth, normals = plane((0.2, 0, -1), 3.0)
+    given = depth_map(noisy(depth), normals)
+    lone = np.zeros(depth.shape, bool)
+    lone[30:32, 40:42] = True
+    changed = replace(
+        given,
+        depth=np.where(lone, np.float32(0.5) * given.depth, given.depth),
+        sigma=np.where(lone, np.float32(0.4) * given.depth, np.float32(1e-5) * given.depth),
+    )
+    found = refine(changed).depth_map.depth
+    assert np.isfinite(found).all()
+    assert np.abs(np.log(found / given.depth))[lone].max() < 1
