@@ -195,15 +195,17 @@ def adapt_unet(
     return unet
 
 
-def write_networks(networks: Networks, folder: Path, processing_res: int) -> None:
+def write_networks(
+    networks: Networks, folder: Path, processing_res: int, dtype: torch.dtype = torch.float32
+) -> None:
     """Writes a checkpoint in the published layout; frozen files of the origin are linked."""
-    write_part(networks.unet, folder / UNET)
-    write_part(networks.vae, folder / VAE)
+    write_part(networks.unet, folder / UNET, dtype)
+    write_part(networks.vae, folder / VAE, dtype)
     if networks.image_encoder is not None:
         settings = {"_class_name": CLASS_NAME, "channels": _channels(networks.image_encoder)}
         (folder / IMAGE_ENCODER).parent.mkdir(parents=True, exist_ok=True)
         (folder / IMAGE_ENCODER).parent.joinpath("config.json").write_text(json.dumps(settings, indent=2))
-        _save(networks.image_encoder, folder / IMAGE_ENCODER)
+        _save(networks.image_encoder, folder / IMAGE_ENCODER, dtype)
     frozen = [part for part in FROZEN if networks.origin is not None and (networks.origin / part).is_dir()]
     for part in frozen:
         assert networks.origin is not None
@@ -232,16 +234,18 @@ def _write_index(networks: Networks, folder: Path, processing_res: int) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
-def write_part(module: Any, file: Path) -> None:
+def write_part(module: Any, file: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a module of diffusers as its own `save_pretrained` names it."""
     module.save_config(file.parent)
-    _save(module, file)
+    _save(module, file, dtype)
 
 
-def _save(module: nn.Module, file: Path) -> None:
+def _save(module: nn.Module, file: Path, dtype: torch.dtype) -> None:
     from safetensors.torch import save_file
 
-    weights = {name: part.detach().cpu().contiguous() for name, part in module.state_dict().items()}
+    weights = {
+        name: part.detach().to("cpu", dtype).contiguous() for name, part in module.state_dict().items()
+    }
     save_file(weights, file, metadata={"format": "pt"})
 
 
