@@ -28,7 +28,7 @@ STATISTICS_SHARDS, STATISTICS_ROWS, STATISTICS_CROP = 8, 16, 96  # pictures that
 def draw_batch(files: Sequence[Path], options: Train, step: int) -> Float32[torch.Tensor, "b 3 h w"]:
     """Returns crops of photos, drawn disparity and normals of shards, in [-1, 1]; chosen by the step."""
     rng = np.random.default_rng((options.seed, step))
-    file = files[rng.integers(len(files))]
+    file = files[int(rng.integers(len(files)))]
     count = options.batch_size
     first = int(rng.integers(max(1, options.data.shard_size - count + 1)))
     arrays = read_arrays(file, ("image", "disparity", "normals"), slice(first, first + count))

@@ -121,7 +121,7 @@ def mirror(arrays: Arrays) -> dict[str, np.ndarray]:
     """Returns a shard's arrays of the mirrored photos: x of normals is negated."""
     flipped = {name: values[:, :, ::-1] for name, values in arrays.items()}
     if "normals" in flipped:
-        flipped["normals"] = flipped["normals"] * np.int8([-1, 1, 1])
+        flipped["normals"] = flipped["normals"] * np.array([-1, 1, 1], np.int8)
     return {name: np.ascontiguousarray(values) for name, values in flipped.items()}
 
 

@@ -130,7 +130,9 @@ def _trunk(sizes: config.Networks) -> ImageEncoder:
     if unknown or any(not name.startswith("projections") for name in missing):
         raise InputError(f"{file}: not the trunk of the image encoder")
     for projection, scale in zip(encoder.projections, FEATURE_SCALES, strict=True):
-        nn.init.normal_(projection.weight, std=1 / (scale * projection.weight.shape[1] ** 0.5))
+        assert isinstance(projection, nn.Conv2d)
+        nn.init.normal_(projection.weight, std=1 / (scale * float(projection.in_channels) ** 0.5))
+        assert projection.bias is not None
         nn.init.zeros_(projection.bias)
     return encoder
 
@@ -250,7 +252,7 @@ def _save(module: nn.Module, file: Path, dtype: torch.dtype) -> None:
 
 
 def _channels(encoder: ImageEncoder) -> list[int]:
-    return [int(projection.weight.shape[0]) for projection in encoder.projections]
+    return [part.out_channels for part in encoder.projections if isinstance(part, nn.Conv2d)]
 
 
 def _link(source: str, target: str) -> None:
