@@ -133,7 +133,7 @@ class LotusModel:
         self,
         pixels: Float32[torch.Tensor, "b 3 h w"],
         posterior_noise: Float32[torch.Tensor, "b z h8 w8"] | None = None,
-    ) -> Float32[torch.Tensor, "b z h8 w8"]:
+    ) -> Float32[torch.Tensor, "b c h8 w8"]:
         """Returns what the UNet sees of photos: scaled latents, then features of the image encoder if any.
 
         Latents are the posterior's mean, or a sample if its noise is given.
@@ -152,7 +152,7 @@ class LotusModel:
     @torch.inference_mode()
     def denoise(
         self,
-        latents: Float32[torch.Tensor, "b z h w"],
+        latents: Float32[torch.Tensor, "b c h w"],
         noise: Float32[torch.Tensor, "b z h w"] | None = None,
         switch: int = ANNOTATION,
     ) -> Float32[torch.Tensor, "b z h w"]:

@@ -163,6 +163,9 @@ class Train:
     keep: int = 2
     """Checkpoints that are kept."""
 
+    half: bool = False
+    """Writes the networks in float16, half the size; what a training goes on from stays float32."""
+
     processing_res: int = 768
     """Size that the checkpoint asks to be used at, written into it."""
 

@@ -49,7 +49,8 @@ def unet_job(options: Train, source: Source, samples: Sequence[Sample]) -> loop.
         return total, parts | {"waiting": batches.waited - before}
 
     def write(folder: Path) -> None:
-        write_networks(networks, folder, options.processing_res)
+        dtype = torch.float16 if options.half else torch.float32
+        write_networks(networks, folder, options.processing_res, dtype)
 
     def validate(step: int) -> loop.Numbers:
         return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")

@@ -129,9 +129,10 @@ def _trunk(sizes: config.Networks) -> ImageEncoder:
         raise InputError(f"{file}: not the trunk of the image encoder ({error})") from error
     if unknown or any(not name.startswith("projections") for name in missing):
         raise InputError(f"{file}: not the trunk of the image encoder")
-    for projection, scale in zip(_projections(encoder), FEATURE_SCALES, strict=True):
+    for projection, scale in zip(encoder.projections, FEATURE_SCALES, strict=True):
+        assert isinstance(projection, nn.Conv2d)
+        nn.init.normal_(projection.weight, std=1 / (scale * float(projection.in_channels) ** 0.5))
         assert projection.bias is not None
-        nn.init.normal_(projection.weight, std=1 / (scale * projection.weight.shape[1] ** 0.5))
         nn.init.zeros_(projection.bias)
     return encoder
 
@@ -196,15 +197,17 @@ def adapt_unet(
     return unet
 
 
-def write_networks(networks: Networks, folder: Path, processing_res: int) -> None:
+def write_networks(
+    networks: Networks, folder: Path, processing_res: int, dtype: torch.dtype = torch.float32
+) -> None:
     """Writes a checkpoint in the published layout; frozen files of the origin are linked."""
-    write_part(networks.unet, folder / UNET)
-    write_part(networks.vae, folder / VAE)
+    write_part(networks.unet, folder / UNET, dtype)
+    write_part(networks.vae, folder / VAE, dtype)
     if networks.image_encoder is not None:
         settings = {"_class_name": CLASS_NAME, "channels": _channels(networks.image_encoder)}
         (folder / IMAGE_ENCODER).parent.mkdir(parents=True, exist_ok=True)
         (folder / IMAGE_ENCODER).parent.joinpath("config.json").write_text(json.dumps(settings, indent=2))
-        _save(networks.image_encoder, folder / IMAGE_ENCODER)
+        _save(networks.image_encoder, folder / IMAGE_ENCODER, dtype)
     frozen = [part for part in FROZEN if networks.origin is not None and (networks.origin / part).is_dir()]
     for part in frozen:
         assert networks.origin is not None
@@ -233,25 +236,23 @@ def _write_index(networks: Networks, folder: Path, processing_res: int) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
-def write_part(module: Any, file: Path) -> None:
+def write_part(module: Any, file: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a module of diffusers as its own `save_pretrained` names it."""
     module.save_config(file.parent)
-    _save(module, file)
+    _save(module, file, dtype)
 
 
-def _save(module: nn.Module, file: Path) -> None:
+def _save(module: nn.Module, file: Path, dtype: torch.dtype) -> None:
     from safetensors.torch import save_file
 
-    weights = {name: part.detach().cpu().contiguous() for name, part in module.state_dict().items()}
+    weights = {
+        name: part.detach().to("cpu", dtype).contiguous() for name, part in module.state_dict().items()
+    }
     save_file(weights, file, metadata={"format": "pt"})
 
 
 def _channels(encoder: ImageEncoder) -> list[int]:
-    return [int(projection.weight.shape[0]) for projection in _projections(encoder)]
-
-
-def _projections(encoder: ImageEncoder) -> list[nn.Conv2d]:
-    return [layer for layer in encoder.projections if isinstance(layer, nn.Conv2d)]
+    return [part.out_channels for part in encoder.projections if isinstance(part, nn.Conv2d)]
 
 
 def _link(source: str, target: str) -> None:

@@ -83,8 +83,8 @@ def whole_cells(valid: Bool[np.ndarray, "*b h w"]) -> Bool[np.ndarray, "*b h8 w8
     *batch, height, width = valid.shape
     rows, columns = height // LATENT_FACTOR, width // LATENT_FACTOR
     inside = valid[..., : rows * LATENT_FACTOR, : columns * LATENT_FACTOR]
-    cells = inside.reshape(*batch, rows, LATENT_FACTOR, columns, LATENT_FACTOR).all(axis=(-3, -1))
-    return np.asarray(cells)
+    blocks = inside.reshape(*batch, rows, LATENT_FACTOR, columns, LATENT_FACTOR)
+    return np.asarray(blocks.all(axis=(-3, -1)))
 
 
 def _extremes(values: Float32[np.ndarray, "n"], _: float) -> Range:

@@ -156,9 +156,20 @@ def test_out_that_is_a_file_is_refused(
 def test_known_errors_are_one_line_and_code_1(
     capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
 ) -> None:
-    for flags in (["--checkpoint", "nothing/depth-here"], ["--checkpoint", "depth.ckpt"], []):
+    alone = ["--normals-checkpoint", "normal"]
+    for flags in (["--checkpoint", "nothing/depth-here"], ["--checkpoint", "depth.ckpt"], alone):
         code, said, error = run(capsys, "predict", photos, tmp_path / "out", *flags)
         assert (code, said, error.count("\n")) == (1, "", 1)
+
+
+def test_without_a_checkpoint_the_embedded_model_predicts_and_says_what_it_is(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    code, said, _ = run(capsys, "predict", photos / "first.png", tmp_path / "out", "--device", "cpu")
+    assert code == 0
+    assert "affine_disparity values by lotus-tiny; normals by lotus-tiny" in said
+    assert "embedded demo-quality model; for best results: --checkpoint jingheya/lotus-" in said
+    assert read_prediction(tmp_path / "out/first.npz").normals is not None
 
 
 def test_wrong_usage_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:
