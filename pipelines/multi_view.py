@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lotus.checkpoints import is_embedded
+from lotus.predictor import LotusPredictor
 from pipelines.graph import Stage, stages_among
 from pipelines.predictors import FromFiles
 from pipelines.stages import (
@@ -69,7 +71,13 @@ def describe_predictor(predict: InterpolatePoints | FromFiles | Predict) -> str:
         )
     if isinstance(predict, FromFiles):
         return f"prediction files of {Path(predict.folder).name or predict.folder}"
-    return f"{type(predict.predictor).__name__}: {_describe_options(predict.predictor)}"
+    predictor = predict.predictor
+    if isinstance(predictor, LotusPredictor) and is_embedded(predictor.depth or ""):
+        return (
+            f"{predictor.depth}, embedded demo-quality model. For best results give --checkpoint "
+            "jingheya/lotus-depth-d-v2-0-disparity --normals-checkpoint jingheya/lotus-normal-d-v1-1."
+        )
+    return f"{type(predictor).__name__}: {_describe_options(predictor)}"
 
 
 def _describe_options(predictor: object) -> str:

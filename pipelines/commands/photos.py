@@ -14,7 +14,6 @@ from pipelines.executors import Executor, local_executor, one_blas_thread, ray_e
 from pipelines.graph import build_graph, plan
 from pipelines.multi_view import MultiView, describe_predictor
 from pipelines.outputs import only_run, open_out, write_outcome, write_run
-from pipelines.predictors import FromFiles
 from pipelines.runner import Outcome, run
 from pipelines.single_view import SingleView
 from pipelines.sources import Photos, file_digest, find_photos
@@ -143,8 +142,9 @@ def reconstruct(
 class Single:
     """One photo to a mesh in the camera's frame: x right, y down, z forward.
 
-    Depth is taken as predicted, so give --predictions or --checkpoint. OUT then holds mesh.glb (textured),
-    mesh.ply, depth/, report.html, report.json and run.json.
+    Depth is taken as predicted: by the small model that comes with the package, unless --checkpoint,
+    --predictions or --predictor say otherwise. OUT then holds mesh.glb (textured), mesh.ply, depth/,
+    report.html, report.json and run.json.
     """
 
     photo: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PHOTO")]
@@ -164,21 +164,16 @@ class Single:
     config: Path | None = None
     """Options from a TOML file or an earlier run's run.json; flags override them."""
 
-    options: Unprefixed[SingleView] = field(default_factory=lambda: SingleView(FromFiles(Path())))
+    options: Unprefixed[SingleView] = field(default_factory=SingleView)
 
 
 def single(words: Sequence[str]) -> None:
     """Runs `recon single`."""
     early = early_flags(words)
-    wants_help = {"-h", "--help"} & set(words)
-    predict = flags_of(early).choose(FromFiles(Path()) if wants_help else None)
-    options = read_options(early.config) if early.config else {}
-    if predict is None and "predict" not in options:
-        raise InputError(
-            "a single photo needs a prediction: give --checkpoint DIR (Lotus) or --predictions DIR (NAME.npz)"
-        )
-    pipeline = with_options(SingleView(predict or FromFiles(Path())), options, str(early.config))
-    pipeline = replace(pipeline, predict=predict or pipeline.predict)
+    pipeline = SingleView()
+    if early.config:
+        pipeline = with_options(pipeline, read_options(early.config), str(early.config))
+    pipeline = replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
     command = tyro.cli(
         Single,
         args=words,

@@ -34,10 +34,9 @@ def test_photo_becomes_its_surface_up_to_scale(room: Room, tmp_path: Path) -> No
     assert json.loads((tmp_path / "report.json").read_text())["summary"]["faces"] == len(mesh.faces)
 
 
-def test_photo_without_prediction_says_what_is_needed(
+def test_photo_without_prediction_takes_the_embedded_model_and_says_so(
     room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["single", str(sorted(room.photos.iterdir())[0]), str(tmp_path)])
-    assert stopped.value.code == 1
-    assert "a single photo needs a prediction" in capsys.readouterr().err
+    cli.main(["single", str(sorted(room.photos.iterdir())[0]), str(tmp_path)])
+    assert "lotus-tiny, embedded demo-quality model" in capsys.readouterr().err
+    assert len(read_mesh(tmp_path / "mesh.ply").faces) > 1000
