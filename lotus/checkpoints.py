@@ -38,6 +38,7 @@ EMBEDDED, EMBEDDED_NAMES = Path(__file__).parent / "weights", ("lotus-tiny",)
 TOKENIZER = ("tokenizer/vocab.json", "tokenizer/merges.txt")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 DTYPES = ("float32", "float16", "bfloat16")
+DEFAULT_RES = 768  # px, of the published checkpoints
 MAX_STEPS = 1000  # timesteps of the training
 TASKS = ("disparity", "depth", "normal")  # in this order: "lotus-depth-g-v2-1-disparity" emits disparity
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float32
 
+from lotus.checkpoints import DEFAULT_RES
 from lotus.image_encoder import ImageEncoder
 from lotus.network import TIMESTEPS, LotusUNet, number_format
 from lotus.vae import LotusVAE
 from recon.errors import InputError
 
-DEFAULT_RES = 768
 LATENT_FACTOR = 8  # pixels per latent cell
 ANNOTATION, NORMALS, RECONSTRUCTION = 0, 1, -1  # switches; normals have their own in a joint model only
 SWITCHES = {"annotation": ANNOTATION, "normals": NORMALS, "reconstruction": RECONSTRUCTION}

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lotus.checkpoints import fingerprint, is_generative, load, processing_res_of, task_of, tasks_of
+from lotus.checkpoints import (
+    DEFAULT_RES,
+    fingerprint,
+    is_generative,
+    load,
+    processing_res_of,
+    task_of,
+    tasks_of,
+)
 from recon.errors import InputError
 from recon.scene import Prediction
 
@@ -15,7 +23,6 @@ if TYPE_CHECKING:
 
     Models = tuple[tuple[LotusModel, str] | None, LotusModel | None]
 
-DEFAULT_RES = 768  # px, of the published checkpoints
 KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 
 

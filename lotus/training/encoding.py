@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from lotus.model import LATENT_FACTOR
 from lotus.training.config import Train
 from lotus.training.networks import Networks
 from lotus.training.shards import NORMAL_LEVELS, read_arrays, write_arrays
 from lotus.training.targets import (
-    LATENT_FACTOR,
     draw_normals,
     draw_values,
     is_disparity,

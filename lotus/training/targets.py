@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from lotus.model import LATENT_FACTOR
 from recon.errors import InputError
 
 RANGE_EPS = 1e-5  # added to a range before it divides, as in the reference
 LOW, HIGH = 0.02, 0.98  # quantiles of the truncated types
 SCENE_DEPTH = 65.0  # m, what `perscene` divides by; the reference takes 80 for Virtual KITTI
-LATENT_FACTOR = 8  # pixels per latent cell
 
 Range = tuple[float, float]
 
