@@ -36,9 +36,10 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
-    suspect_error: ClassVar[float] = 0.003  # held-out, from which the points alone are asked
+    suspect_error: ClassVar[float] = 0.02  # held-out, from which the points alone are asked
+    asked_points: ClassVar[int] = 200  # fewer show nothing of what lies between them
     asked_size: ClassVar[int] = 160  # px, of the field that answers
     clearly_wrong: ClassVar[float] = 0.04  # held-out, from which the prediction may not be used at all
     clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
@@ -68,7 +69,7 @@ class Align:
             alone = interpolation.held_out_error(anchors, camera)
             if off > self.clearly_worse * alone:
                 return self._without(view, points, mask, f"{off:.1%} off, the points alone {alone:.1%}")
-        if off > self.suspect_error:
+        if off > self.suspect_error and len(anchors) >= self.asked_points:
             errors = self._errors_without(fit, anchors, camera)
             if np.isfinite(errors).any() and off > np.nanmedian(errors):
                 aligned = self._filling(aligned, anchors, errors)

@@ -97,3 +97,15 @@ def test_no_prediction_makes_held_out_points_worse_than_none(capture: Capture, s
         assert result.fit.held_out_error <= 1.1 * np.median(np.nan_to_num(errors, nan=1.0))
         filled += result.note != ""
     assert filled < 2 if strength < 0.1 else filled > 2
+
+
+@pytest.mark.parametrize("count", [60, 200])
+def test_a_good_prediction_is_not_given_up_for_points_that_lie_on_few_surfaces(
+    capture: Capture, count: int
+) -> None:
+    for number, view in enumerate(capture.scene.views):
+        exact, points = capture.depth_maps[view.name], capture.scene.anchors(view)
+        result = aligned(
+            capture.scene, view, first(points, count), synthetic.distort(exact, seed=(4, number))
+        )
+        assert result.note == ""
