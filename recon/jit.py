@@ -1,6 +1,6 @@
 """How kernels are compiled by numba and spread over threads."""
 
-import itertools
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,39 +37,40 @@ def thread_count(threads: int | None) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Workers:
-    """The threads of one operation; started at the first use, gone at the end of the `with` block."""
+def run_pieces(kernel: Callable[..., Any], count: int, threads: int | None, *arguments: Any) -> list[Any]:
+    """Returns what `kernel(start, stop, *arguments)` returns for the pieces of range(count), in order.
 
-    def __init__(self, threads: int | None) -> None:
-        self._count = thread_count(threads)
-        self._pool: ThreadPoolExecutor | None = None
+    Each piece runs on one thread and may write only what belongs to it. The pieces are the same for any
+    number of threads, and so is the result. The calling thread works too and the others are kept for the
+    next call: to start threads or to wake them takes as long as a small kernel.
 
-    def __enter__(self) -> "Workers":
-        return self
+    Args:
+        kernel: Compiled.
+        count: Of whatever it loops over.
+        threads: None means one per processor.
+        arguments: The rest of what the kernel is called with.
+    """
+    pieces = min(PIECES, max(count, 1))
+    results: list[Any] = [None] * pieces
+    todo = iter(range(pieces))  # shared: who is done takes the next
 
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+    def work() -> None:
+        for i in todo:
+            results[i] = kernel(count * i // pieces, count * (i + 1) // pieces, *arguments)
 
-    def run(self, kernel: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
-        """Returns what `kernel(start, stop, *arguments)` returns for the pieces of range(count), in order.
-
-        Each piece runs on one thread and may write only what belongs to it. The pieces are the same for any
-        number of threads, and so is the result.
-        """
-        pieces = min(PIECES, max(count, 1))
-        bounds = [count * i // pieces for i in range(pieces + 1)]
-        if self._count == 1:
-            return [kernel(start, stop, *arguments) for start, stop in itertools.pairwise(bounds)]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count)
-        futures = [
-            self._pool.submit(kernel, start, stop, *arguments) for start, stop in itertools.pairwise(bounds)
-        ]
-        return [future.result() for future in futures]
+    others = min(thread_count(threads), pieces) - 1
+    futures = [_pool(others).submit(work) for _ in range(others)]
+    work()
+    for future in futures:
+        if not future.cancel():  # not begun: others keep the threads busy, and nothing is left to do
+            future.result()
+    return results
 
 
-def run_rows(kernel: Callable[..., Any], rows: int, threads: int | None, *arguments: Any) -> None:
-    """Runs `kernel(start, stop, *arguments)` over pieces of range(rows), as `Workers.run` does."""
-    with Workers(threads) as workers:
-        workers.run(kernel, rows, *arguments)
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "kernel")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a forked process

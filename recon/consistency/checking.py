@@ -43,7 +43,7 @@ def check(view: View, depth_map: DepthMap, neighbours: Sequence[tuple[View, Dept
         neighbours: Other views with theirs; their order does not matter.
     """
     from recon.consistency.votes import count_votes
-    from recon.jit import run_rows
+    from recon.jit import run_pieces
 
     shape = depth_map.depth.shape
     confirming, contradicting = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -53,7 +53,7 @@ def check(view: View, depth_map: DepthMap, neighbours: Sequence[tuple[View, Dept
         other_from_view = other.cam_from_world @ invert(view.cam_from_world)
         matrix = other_map.camera.K @ other_from_view[:3, :3] @ rays_from_pixel
         offset = other_map.camera.K @ other_from_view[:3, 3]
-        run_rows(
+        run_pieces(
             count_votes,
             shape[0],
             None,

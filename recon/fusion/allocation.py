@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE, slot_of
 from recon.fusion.observations import DIRECTION, TRUST, VOTE, Frame, Observations
 from recon.fusion.packing import unpack_direction, unpack_trust
-from recon.jit import Workers, compiled
+from recon.jit import compiled, run_pieces
 from recon.scene import DepthMap
 
 MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)
@@ -29,7 +29,7 @@ def touched_keys(
     depth_map: DepthMap,
     frame: Frame,
     first_block: Int64[np.ndarray, "3"],
-    workers: Workers,
+    threads: int | None,
 ) -> Int64[np.ndarray, "n"]:
     """Returns the keys of all blocks near what a view sees, some repeated.
 
@@ -43,7 +43,7 @@ def touched_keys(
         depth_map: Of the view.
         frame: Of the view.
         first_block: The block at the frame's origin.
-        workers: Threads.
+        threads: None means one per processor.
     """
     depth = np.ascontiguousarray(depth_map.depth)
     to_blocks = frame.rotation.T / (SIDE * frame.voxel_size)
@@ -55,7 +55,7 @@ def touched_keys(
         first_block + HALF,
     )
     rows = (len(depth) + 1) // 2
-    return np.concatenate(workers.run(_touch_rows, rows, depth, seen.records, seen.fronts, place))
+    return np.concatenate(run_pieces(_touch_rows, rows, threads, depth, seen.records, seen.fronts, place))
 
 
 @compiled

@@ -9,7 +9,7 @@ from typing import Any, no_type_check
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from recon.jit import Workers, compiled
+from recon.jit import compiled, run_pieces
 
 SIDE = 8  # voxels along the side of a block
 BLOCK_VOXELS = SIDE**3
@@ -72,13 +72,13 @@ class BlockIndex:
         self._coords[first : self._count] = unpack(self._keys[first : self._count])
         return rows
 
-    def neighbors(self, rows: Int64[np.ndarray, "n"], workers: Workers) -> Int32[np.ndarray, "n 27"]:
+    def neighbors(self, rows: Int64[np.ndarray, "n"], threads: int | None) -> Int32[np.ndarray, "n 27"]:
         """Returns the rows of the 27 blocks around and at some, -1 where there is none, x fastest."""
         steps = np.array([(x, y, z) for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1)])
         offsets = (steps[:, 0] << 2 * KEY_BITS) + (steps[:, 1] << KEY_BITS) + steps[:, 2]
         keys = (self._keys[rows][:, None] + offsets).ravel()
         near = np.empty(len(keys), np.int32)
-        workers.run(_find, len(keys), keys, self._slot_keys, self._slot_rows, near)
+        run_pieces(_find, len(keys), threads, keys, self._slot_keys, self._slot_rows, near)
         return near.reshape(-1, 27)
 
     def _reserve(self, most: int) -> None:

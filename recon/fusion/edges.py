@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from recon.geometry import RELATIVE_DEPTH_JUMP
-from recon.jit import Workers, compiled
+from recon.jit import compiled, run_pieces
 from recon.scene import DepthMap
 
 EDGE_RADIUS_PX = 8  # edges farther away do not matter
@@ -14,7 +14,7 @@ JUMP_SIGMAS = np.float32(5.0)  # smaller steps may be noise; at 3, noise alone m
 INSIDE, EDGE = 0, 1  # other marks: bits 1 to 4 for a jump to the right, left, lower, upper neighbour
 
 
-def edge_distances(depth_map: DepthMap, truncation: float, workers: Workers) -> UInt8[np.ndarray, "h w"]:
+def edge_distances(depth_map: DepthMap, truncation: float, threads: int | None) -> UInt8[np.ndarray, "h w"]:
     """Returns the squared distance of each pixel to the next edge in its row, px^2, at most 64.
 
     An edge is a pixel without depth or with a neighbour that is not on its surface. Neighbours are if their
@@ -24,9 +24,8 @@ def edge_distances(depth_map: DepthMap, truncation: float, workers: Workers) -> 
     rays_from_pixels = np.linalg.inv(depth_map.camera.K)[:2].astype(np.float32)
     maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
     distances = np.empty(depth_map.depth.shape, np.uint8)
-    workers.run(
-        _row_distances, len(distances), (*maps, rays_from_pixels), np.float32(truncation) ** 2, distances
-    )
+    squared = np.float32(truncation) ** 2
+    run_pieces(_row_distances, len(distances), threads, (*maps, rays_from_pixels), squared, distances)
     return distances
 
 

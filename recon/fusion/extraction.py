@@ -25,8 +25,7 @@ def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float)
     pages = volume.pages
     if volume.origin is None or not len(volume.index):
         raise PipelineError("the volume is empty: no view brought usable depth into it")
-    with volume.workers() as workers:
-        triangles = extract_triangles(volume.index, pages, volume.free_votes, min_weight, workers)
+    triangles = extract_triangles(volume.index, pages, volume.free_votes, min_weight, volume.threads)
     triangles = _sure(triangles, sure_weight)
     if not len(triangles.faces):
         raise PipelineError(

@@ -18,7 +18,7 @@ from recon.fusion.cube_cases import EDGE_AXIS, EDGE_CORNER, case_table
 from recon.fusion.halo import FREE, HALO, HALO_VOXELS, MIDDLE, SOLID, fill_halo, mark_corners, mix_cubes
 from recon.fusion.pages import Pages
 from recon.fusion.vertices import fill_vertices
-from recon.jit import Workers, compiled
+from recon.jit import compiled, run_pieces
 
 EDGES = 3 * BLOCK_VOXELS  # of a block: three from each voxel
 EDGE_WORDS = EDGES // 64
@@ -42,7 +42,7 @@ class Triangles:
 
 
 def extract_triangles(
-    index: BlockIndex, pages: Pages, free: Float32[np.ndarray, "n 64"], min_weight: float, workers: Workers
+    index: BlockIndex, pages: Pages, free: Float32[np.ndarray, "n 64"], min_weight: float, threads: int | None
 ) -> Triangles:
     """Returns the zero set of a volume's blocks as triangles, ordered by block and not by history.
 
@@ -51,15 +51,15 @@ def extract_triangles(
         pages: Their voxels.
         free: Their votes for free space.
         min_weight: Voxels with less are unknown.
-        workers: Threads.
+        threads: None means one per processor.
     """
     order = np.argsort(index.keys)
     edges = np.zeros((len(order), EDGE_WORDS), np.uint64)
     counts = np.zeros((len(order), 2), np.int64)
     limit = np.float32(min_weight)
-    for part, near in _parts(order, index, pages, workers):
+    for part, near in _parts(order, index, pages, threads):
         volume = (near, pages.slot_map(), pages.words, free, limit)
-        workers.run(count_blocks, len(part), part, volume, edges, counts)
+        run_pieces(count_blocks, len(part), threads, part, volume, edges, counts)
     totals = counts[order].sum(axis=0)
     firsts = np.empty_like(counts)
     firsts[order] = np.cumsum(counts[order], axis=0) - counts[order]
@@ -72,15 +72,15 @@ def extract_triangles(
         weights=np.empty(totals[0], np.float32),
     )
     out = (mesh.vertices, mesh.normals, mesh.colors, mesh.weights, mesh.faces)
-    for part, near in _parts(order, index, pages, workers):
+    for part, near in _parts(order, index, pages, threads):
         volume = (near, pages.slot_map(), pages.words, free, limit)
         numbers = (edges, ranks, firsts, counts)
-        workers.run(fill_blocks, len(part), (part, index.coords), volume, numbers, out)
+        run_pieces(fill_blocks, len(part), threads, (part, index.coords), volume, numbers, out)
     return mesh
 
 
 def _parts(
-    order: Int64[np.ndarray, "n"], index: BlockIndex, pages: Pages, workers: Workers
+    order: Int64[np.ndarray, "n"], index: BlockIndex, pages: Pages, threads: int | None
 ) -> Iterator[tuple[Int64[np.ndarray, "m"], Int32[np.ndarray, "m 27"]]]:
     """Yields rows in order and the rows around them, in parts that fit into memory and then are there."""
     start, size = 0, len(order)
@@ -89,7 +89,7 @@ def _parts(
         size = max(pages.most // PART_SHARE, 1)
     while start < len(order):
         part = order[start : start + size]
-        near = index.neighbors(part, workers)
+        near = index.neighbors(part, threads)
         if pages.paged:
             needed = np.unique(near[near >= 0]).astype(np.int64)
             if len(needed) > (pages.most or 0) and size > 1:

@@ -8,7 +8,7 @@ from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, pack
 from recon.fusion.integration import GRADIENT, RGB, TSDF, VARIANCE, WEIGHT
 from recon.fusion.packing import bits_of, chances, float_of, pack_three, unpack_three
-from recon.jit import compiled
+from recon.jit import compiled, run_pieces
 
 if TYPE_CHECKING:
     from recon.fusion.volume import TSDFVolume
@@ -37,12 +37,12 @@ def merge_into(volume: "TSDFVolume", other: "TSDFVolume") -> None:
     rows = volume.index.rows(pack(coords))
     volume.extend()
     volume.free_votes[rows] += other.free_votes
-    with volume.workers() as workers:
-        size = min(volume.pages.most or len(rows), other.pages.most or len(rows), max(len(rows), 1))
-        for start in range(0, len(rows), size):
-            ours = volume.pages.slots(rows[start : start + size], change=True)
-            theirs = other.pages.slots(np.arange(start, start + len(ours)), change=False)
-            workers.run(merge_blocks, len(ours), ours, theirs, volume.pages.words, other.pages.words)
+    size = min(volume.pages.most or len(rows), other.pages.most or len(rows), max(len(rows), 1))
+    for start in range(0, len(rows), size):
+        ours = volume.pages.slots(rows[start : start + size], change=True)
+        theirs = other.pages.slots(np.arange(start, start + len(ours)), change=False)
+        words = (volume.pages.words, other.pages.words)
+        run_pieces(merge_blocks, len(ours), volume.threads, ours, theirs, *words)
     volume.views.extend(other.views)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Float64, UInt8, UInt32
 
 from recon.fusion.edges import edge_distances
 from recon.fusion.packing import pack_direction, pack_three, pack_trust, unpack_direction
-from recon.jit import Workers, compiled
+from recon.jit import compiled, run_pieces
 from recon.scene import DepthMap
 
 DIRECTION, TRUST, OFFSET, COLOR = range(4)  # words of a record
@@ -67,7 +67,7 @@ def observe(
     *,
     gains: Float64[np.ndarray, "3"],
     trust: float,
-    workers: Workers,
+    threads: int | None,
 ) -> Observations:
     """Returns plane and weight of every pixel.
 
@@ -90,11 +90,11 @@ def observe(
         frame: Where it is.
         gains: Factor of the photo's red, green and blue.
         trust: Of the whole view, at most 1.
-        workers: Threads.
+        threads: None means one per processor.
     """
     height, width = depth_map.depth.shape
     maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
-    distances = edge_distances(depth_map, frame.truncation, workers)
+    distances = edge_distances(depth_map, frame.truncation, threads)
     photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
     seen = Observations(
         records=np.empty((height + 2, width + 2, 4), np.uint32),
@@ -106,7 +106,7 @@ def observe(
     turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
     lengths = np.array([frame.voxel_size, frame.truncation, trust], np.float32)
     lens = (rays_from_pixels, turn, frame.center.astype(np.float32), lengths, gains.astype(np.float32))
-    workers.run(_observe_rows, height, (*maps, photo, distances), lens, (seen.records, seen.fronts))
+    run_pieces(_observe_rows, height, threads, (*maps, photo, distances), lens, (seen.records, seen.fronts))
     return seen
 
 

@@ -12,7 +12,7 @@ from recon.fusion.integration import carve_blocks, fuse_blocks
 from recon.fusion.observations import Frame, Observations, observe
 from recon.fusion.seen_views import SeenView
 from recon.fusion.view import frame_of, projection_of, visible_space
-from recon.jit import Workers
+from recon.jit import run_pieces
 from recon.scene import DepthMap
 
 if TYPE_CHECKING:
@@ -38,47 +38,42 @@ def add_view(
     volume: "TSDFVolume", depth_map: DepthMap, color: UInt8[np.ndarray, "h w 3"] | None, view: SeenView
 ) -> None:
     """Makes the blocks that a view touches and updates their voxels."""
-    with volume.workers() as workers:
-        look = _look(volume, depth_map, color, view, workers)
-        rows = volume.index.rows(touched_keys(look.seen, depth_map, look.frame, look.block, workers))
-        volume.extend()
-        _update(volume, look, rows, ADD, workers)
+    look = _look(volume, depth_map, color, view)
+    rows = volume.index.rows(touched_keys(look.seen, depth_map, look.frame, look.block, volume.threads))
+    volume.extend()
+    _update(volume, look, rows, ADD)
 
 
 def remove_view(
     volume: "TSDFVolume", depth_map: DepthMap, color: UInt8[np.ndarray, "h w 3"] | None, view: SeenView
 ) -> None:
     """Takes a view out of the voxels that it touched."""
-    with volume.workers() as workers:
-        look = _look(volume, depth_map, color, view, workers)
-        keys = touched_keys(look.seen, depth_map, look.frame, look.block, workers)
-        rows = np.unique(volume.index.find(keys))
-        _update(volume, look, rows[rows >= 0], REMOVE, workers)
+    look = _look(volume, depth_map, color, view)
+    keys = touched_keys(look.seen, depth_map, look.frame, look.block, volume.threads)
+    rows = np.unique(volume.index.find(keys))
+    _update(volume, look, rows[rows >= 0], REMOVE)
 
 
 def _look(
-    volume: "TSDFVolume",
-    depth_map: DepthMap,
-    color: UInt8[np.ndarray, "h w 3"] | None,
-    view: SeenView,
-    workers: Workers,
+    volume: "TSDFVolume", depth_map: DepthMap, color: UInt8[np.ndarray, "h w 3"] | None, view: SeenView
 ) -> _Look:
     frame, block = frame_of(depth_map, view.cam_from_world, volume)
-    seen = observe(depth_map, color, frame, gains=view.gains, trust=view.trust, workers=workers)
+    seen = observe(depth_map, color, frame, gains=view.gains, trust=view.trust, threads=volume.threads)
     return _Look(frame, block, seen, float(depth_map.depth.max()) / volume.voxel_size)
 
 
-def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.float32, workers: Workers) -> None:
+def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.float32) -> None:
     if not len(volume.index):
         return
     height, width = look.seen.fronts.shape[0] - 2, look.seen.fronts.shape[1] - 2
     projection = projection_of(look.frame, width, height)
     records, fronts = look.seen.records.reshape(-1, 4), look.seen.fronts.reshape(-1, 2)
     camera = (projection.camera, projection.voxels, np.float32(volume.voxel_size / volume.truncation), sign)
+    threads = volume.threads
     for part in volume.parts(rows):
         slots = volume.pages.slots(part, change=True)
         corners = (volume.index.coords[part] - look.block) * float(SIDE)
-        workers.run(fuse_blocks, len(part), (slots, corners), camera, records, volume.pages.words)
+        run_pieces(fuse_blocks, len(part), threads, (slots, corners), camera, records, volume.pages.words)
     space = (projection.camera, projection.votes, visible_space(projection, look.farthest), sign)
     blocks = (volume.index.coords, look.block)
-    workers.run(carve_blocks, len(volume.index), blocks, space, fronts, volume.free_votes)
+    run_pieces(carve_blocks, len(volume.index), threads, blocks, space, fronts, volume.free_votes)

@@ -15,7 +15,6 @@ from recon.scene import DepthMap, Mesh
 if TYPE_CHECKING:
     from recon.fusion.pages import Pages
     from recon.fusion.seen_views import SeenView
-    from recon.jit import Workers
 
 TRUNCATION_VOXELS = 4.0  # narrower bands lose noisy depth, wider ones thin parts
 MIN_WEIGHT = 0.02  # one pixel with a sigma of seven voxels, or one near a depth edge
@@ -345,12 +344,6 @@ class TSDFVolume:
         size = max(min(self.pages.most or len(rows), len(rows)), 1)
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
-
-    def workers(self) -> "Workers":
-        """Returns the threads of one operation."""
-        from recon.jit import Workers
-
-        return Workers(self.threads)
 
     def _check_view(
         self,

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from recon.geometry import RELATIVE_DEPTH_JUMP, invert
-from recon.jit import compiled, run_rows
+from recon.jit import compiled, run_pieces
 from recon.photometric.planes import pair_geometry
 from recon.photometric.refinement import Measurement
 from recon.scene import DepthMap
@@ -78,7 +78,7 @@ def count_witnesses(
         motion = other_from_world @ invert(cam_from_world)
         pair = np.concatenate([pair_geometry(depth_map.camera.K, other.camera.K, motion), motion[2]])
         maps = (depth_map.depth, depth_map.sigma, other.depth, other.sigma)
-        run_rows(
+        run_pieces(
             _count_rows, len(depth_map.depth), threads, maps, pair, np.linalg.inv(depth_map.camera.K), counts
         )
     return counts[0], counts[1]

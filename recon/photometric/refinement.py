@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from recon.errors import InputError
-from recon.jit import run_rows
+from recon.jit import run_pieces
 from recon.photometric.cost import INVALID
 from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR, measure_rows
 from recon.photometric.levels import Level, enlarged, make_levels, parents
@@ -125,12 +125,12 @@ def _match(level: Level, photo: Any, sources: Any, coarser: _State | None, threa
         ratios=np.zeros((rows, columns), np.float32),
         motions=np.zeros((rows, columns), np.float32),
     )
-    run_rows(sweep_rows, rows, threads, photo, sources, _centres(level, coarser), state.arrays)
+    run_pieces(sweep_rows, rows, threads, photo, sources, _centres(level, coarser), state.arrays)
     for _ in range(ROUNDS):
         for color in (0, 1):
-            run_rows(propagate_rows, rows, threads, color, photo, sources, state.arrays)
+            run_pieces(propagate_rows, rows, threads, color, photo, sources, state.arrays)
     old = (state.planes.copy(), state.scores.copy())
-    run_rows(fit_rows, rows, threads, photo, sources, old, state.arrays)
+    run_pieces(fit_rows, rows, threads, photo, sources, old, state.arrays)
     return state
 
 
@@ -157,7 +157,7 @@ def _measure(
     grey, colors, limit = photo
     energy = np.sum(np.square(np.gradient(grey)), axis=0)
     photo = (grey, colors, energy, limit)
-    run_rows(measure_rows, len(outcome), threads, photo, sources, state.arrays, (numbers, outcome))
+    run_pieces(measure_rows, len(outcome), threads, photo, sources, state.arrays, (numbers, outcome))
     outcome[level.planes[..., 0] <= 0] = NO_PRIOR
     floor = np.float32(floor_px) / np.maximum(state.motions, TINY)
     variances = np.float32(SIGMA_FACTOR**2) * numbers[..., 2] + np.square(floor)

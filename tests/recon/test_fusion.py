@@ -168,11 +168,9 @@ def test_an_empty_volume_survives_saving(tmp_path):
 def seen_by(volume, depth_map, pose, colors, trust=1.0):
     from recon.fusion.observations import observe
     from recon.fusion.view import frame_of
-    from recon.jit import Workers
 
     frame, block = frame_of(depth_map, pose, volume)
-    with Workers(1) as workers:
-        seen = observe(depth_map, colors, frame, gains=np.ones(3), trust=trust, workers=workers)
+    seen = observe(depth_map, colors, frame, gains=np.ones(3), trust=trust, threads=1)
     return frame, block, seen
 
 

@@ -237,7 +237,6 @@ def test_ten_thousand_random_updates_equal_a_dense_array():
     from recon.fusion.observations import observe
     from recon.fusion.reference import Voxels, fuse_voxels
     from recon.fusion.view import frame_of
-    from recon.jit import Workers
 
     rng = np.random.default_rng(11)
     camera, voxel, blocks = Camera.from_fov(12, 9, 50.0), 0.1, 4
@@ -255,8 +254,7 @@ def test_ten_thousand_random_updates_equal_a_dense_array():
         volume.integrate(depth_map, pose, colors)
         view = volume.views[-1]
         frame, block = frame_of(depth_map, pose, volume)
-        with Workers(1) as workers:
-            seen = observe(depth_map, colors, frame, gains=view.gains, trust=view.trust, workers=workers)
+        seen = observe(depth_map, colors, frame, gains=view.gains, trust=view.trust, threads=1)
         points = (8.0 * (grid - volume.origin - block)[:, None] + VOXELS.T).reshape(-1, 3)
         after = fuse_voxels(points, frame, seen, dense)
         updates += int((after.weight != dense.weight).sum())
