@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 PIECES = 16  # so that a thread with easy pieces takes more; fixed, so that no result depends on the threads
 
@@ -28,6 +31,22 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function as a part of the kernels that call it; alone it would not be vectorised."""
     return numba.njit(inline="always", error_model="numpy")(function)
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, position: Any) -> Any:
+    """Asks for the cache line of a flat array's element; the kernel goes on without waiting for memory."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.bitcast(builder.gep(view.data, [arguments[1]]), ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [pointer, word(1), word(3), word(1)])  # to write, into all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
 
 
 def thread_count(threads: int | None) -> int:

@@ -89,7 +89,9 @@ def _row_distances(start: int, stop: int, maps: Any, truncation2: Any, distances
     marks = np.empty(width, np.uint8)
     steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
     for v in range(start, stop):
-        marks[:] = np.uint8(INSIDE)
+        row, squares = depth[v], distances[v]
+        for u in range(width):
+            marks[u] = np.uint8(EDGE) if row[u] <= np.float32(0) else np.uint8(INSIDE)
         for k in range(4):
             dv, du = steps[k]
             if 0 <= v + dv < height:
@@ -97,17 +99,15 @@ def _row_distances(start: int, stop: int, maps: Any, truncation2: Any, distances
                 here = (depth[v, u0:u1], sigma[v, u0:u1])
                 there = (depth[v + dv, u0 + du : u1 + du], sigma[v + dv, u0 + du : u1 + du])
                 _mark(here, there, 2 << k, truncation2, marks[u0:u1])
-        since = EDGE_RADIUS_PX
+        squares[:] = np.uint8(EDGE_RADIUS_PX * EDGE_RADIUS_PX)
         for u in range(width):
             mark = marks[u]
-            edge = depth[v, u] <= 0 or (mark & EDGE) != 0
-            if mark > EDGE and not edge:
-                for k in range(4):
-                    if mark & (2 << k) and not edge:
-                        edge = not _planes_meet(maps, (v, u), steps[k], truncation2)
-            since = 0 if edge else min(since + 1, EDGE_RADIUS_PX)
-            distances[v, u] = since
-        since = EDGE_RADIUS_PX
-        for u in range(width - 1, -1, -1):
-            since = min(since + 1, distances[v, u])
-            distances[v, u] = since * since
+            if mark == INSIDE:
+                continue
+            edge = (mark & EDGE) != 0
+            for k in range(4):
+                if mark & (2 << k) and not edge:
+                    edge = not _planes_meet(maps, (v, u), steps[k], truncation2)
+            if edge:
+                for u2 in range(max(0, u - EDGE_RADIUS_PX), min(width, u + EDGE_RADIUS_PX + 1)):
+                    squares[u2] = min(squares[u2], np.uint8((u2 - u) * (u2 - u)))

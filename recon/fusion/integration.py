@@ -7,8 +7,6 @@ import numpy as np
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE
 from recon.fusion.observations import COLOR, DIRECTION, FRONT, OFFSET, TAPER_LENGTH, TRUST, VOTE
 from recon.fusion.packing import (
-    HIGH_XY,
-    HIGH_Z,
     bits_of,
     chances,
     float_of,
@@ -17,13 +15,14 @@ from recon.fusion.packing import (
     unpack_three,
     unpack_trust,
 )
-from recon.jit import compiled
+from recon.jit import compiled, prefetch
 
 # Words of a voxel; a block keeps 512 of each kind together.
 TSDF, WEIGHT, VARIANCE, GRADIENT, RGB = range(5)
 CELL = 2  # voxels along the side of the cells that count votes for free space
 CELLS = SIDE // CELL
 BLOCK_CELLS = CELLS**3
+DISTANCES, WEIGHTS, SHARES = 0, BLOCK_VOXELS, 2 * BLOCK_VOXELS  # in the scratch space of a block
 GROUP = 64  # voxels that are left alone together if none of them is near the surface
 OTHER_CHANCES = np.uint32(0x5BD1E995)  # so that colours are rounded independently of gradients
 # Behind a surface sure pixels stop at two voxels, or both sides of a thin part would push each other away;
@@ -83,46 +82,53 @@ def _project(corner: Any, view: Any, lattice: Any, pixels: Any, depths: Any) -> 
 @compiled
 @no_type_check
 def _gather(records: Any, pixels: Any, near: Any) -> None:
-    """Copies the records of pixels."""
+    """Copies the records of pixels, each of their words together, so that loops over them are vectorised."""
     for i in range(BLOCK_VOXELS):
-        pixel, j = np.uint32(pixels[i]), np.uint32(i) * np.uint32(4)
+        pixel = np.uint32(pixels[i])
         a, b, c, d = records[pixel, 0], records[pixel, 1], records[pixel, 2], records[pixel, 3]
-        near[j], near[j + np.uint32(1)] = a, b
-        near[j + np.uint32(2)], near[j + np.uint32(3)] = c, d
+        near[i], near[i + BLOCK_VOXELS] = a, b
+        near[i + 2 * BLOCK_VOXELS], near[i + 3 * BLOCK_VOXELS] = c, d
 
 
 @compiled
 @no_type_check
-def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, colors: Any) -> None:
-    """Writes distances / truncation of a block's voxels to their planes, weights, normals, colours."""
+def _weigh(corner: Any, per_truncation: Any, lattice: Any, near: Any, scratch: Any) -> None:
+    """Writes distances / truncation of a block's voxels to their planes, and weights."""
     zero, one, per_taper = np.float32(0), np.float32(1), np.float32(1) / TAPER_LENGTH
     per_taper_behind = one / TAPER_BEHIND
     least = max(LEAST_BEHIND, LEAST_VOXELS_BEHIND * per_truncation)
     first_x, first_y, first_z = np.float32(corner[0]), np.float32(corner[1]), np.float32(corner[2])
     for i in range(BLOCK_VOXELS):
-        nx, ny, nz = unpack_direction(np.uint32(near[4 * i + DIRECTION]))
-        weight, support = unpack_trust(np.uint32(near[4 * i + TRUST]))
-        x, y, z = first_x + scratch[i], first_y + scratch[i + 512], first_z + scratch[i + 1024]
-        distance = nx * x + ny * y + nz * z - float_of(near[4 * i + OFFSET])
+        nx, ny, nz = unpack_direction(near[i + DIRECTION * BLOCK_VOXELS])
+        weight, support = unpack_trust(near[i + TRUST * BLOCK_VOXELS])
+        x, y, z = first_x + lattice[0, i], first_y + lattice[1, i], first_z + lattice[2, i]
+        distance = nx * x + ny * y + nz * z - float_of(near[i + OFFSET * BLOCK_VOXELS])
         distance *= per_truncation
-        scratch[i + 1536] = distance
+        scratch[i + DISTANCES] = distance
         behind = max(min(support + support - LESS_2, support - LESS_1), min(support, least))
         taper = min((support - distance) * per_taper, (behind + distance) * per_taper_behind)
-        scratch[i + 2048] = weight * min(max(taper, zero), one)
-        scratch[i + 3072], scratch[i + 3584], scratch[i + 4096] = nx, ny, nz
-        colors[i] = near[4 * i + COLOR]
+        scratch[i + WEIGHTS] = weight * min(max(taper, zero), one)
 
 
 @compiled
 @no_type_check
-def _fuse(sign: Any, scratch: Any, state: Any) -> None:
-    """Updates means, variances and gradients of a group of voxels, whose numbers start the arrays given."""
-    zero, one, half_xy, half_z = np.float32(0), np.float32(1), HIGH_XY / 2, HIGH_Z / 2
-    half_xy, half_z = np.float32(half_xy), np.float32(half_z)
+def _any_weight(scratch: Any) -> Any:
+    """Returns whether a voxel of a group has weight; by bits, as a loop for a maximum is not vectorised."""
+    some = np.uint32(0)
     for i in range(GROUP):
-        weight = scratch[i + 2048]
+        some |= bits_of(scratch[i + WEIGHTS])
+    return some != np.uint32(0)
+
+
+@compiled
+@no_type_check
+def _fuse(sign: Any, near: Any, scratch: Any, state: Any) -> None:
+    """Updates means, variances and gradients of a group of voxels, whose numbers start the arrays given."""
+    zero, one = np.float32(0), np.float32(1)
+    for i in range(GROUP):
+        weight = scratch[i + WEIGHTS]
         mean, old, variance = state[i], state[i + 512], state[i + 1024]
-        change = min(max(scratch[i + 1536], -one), one) - mean
+        change = min(max(scratch[i + DISTANCES], -one), one) - mean
         squared = change * change
         limit = OUTLIER_SIGMAS2 * max(variance, MIN_VARIANCE)
         robust = weight * np.sqrt(
@@ -133,28 +139,26 @@ def _fuse(sign: Any, scratch: Any, state: Any) -> None:
         total = total if total > LEAST_SHARE * weight else zero
         share = sign * weight / max(total, TINY)
         share = share if total > zero else zero
-        scratch[i + 2560] = share
+        scratch[i + SHARES] = share
         state[i] = mean + share * change
         state[i + 512] = total
         state[i + 1024] = max((one - share) * (variance + share * squared), zero)
     for i in range(GROUP):
-        share = scratch[i + 2560]
-        nx, ny, nz = scratch[i + 3072], scratch[i + 3584], scratch[i + 4096]
+        share = scratch[i + SHARES]
+        nx, ny, nz = unpack_three(near[i + DIRECTION * BLOCK_VOXELS])
         x, y, z = unpack_three(bits_of(state[i + 1536]))
         a, b, c = chances(bits_of(state[i + 512]))
-        x += share * ((nx + one) * half_xy - x) + a
-        y += share * ((ny + one) * half_xy - y) + b
-        z += share * ((nz + one) * half_z - z) + c
+        x, y, z = x + share * (nx - x) + a, y + share * (ny - y) + b, z + share * (nz - z) + c
         state[i + 1536] = float_of(pack_three(x, y, z))
 
 
 @compiled
 @no_type_check
-def _paint(colors: Any, scratch: Any, state: Any) -> None:
+def _paint(near: Any, scratch: Any, state: Any) -> None:
     """Updates the colours of a group of voxels."""
     for i in range(GROUP):
-        share = scratch[i + 2560]
-        red, green, blue = unpack_three(np.uint32(colors[i]))
+        share = scratch[i + SHARES]
+        red, green, blue = unpack_three(near[i + COLOR * BLOCK_VOXELS])
         x, y, z = unpack_three(bits_of(state[i + 2048]))
         a, b, c = chances(np.uint32(bits_of(state[i + 512]) ^ OTHER_CHANCES))
         x, y, z = x + share * (red - x) + a, y + share * (green - y) + b, z + share * (blue - z) + c
@@ -177,23 +181,26 @@ def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, wor
     rows, corners = blocks
     camera, lattice, per_truncation, sign = view
     pixels, depths = np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
-    near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty(9 * BLOCK_VOXELS, np.float32)
-    colors = np.empty(BLOCK_VOXELS, np.uint32)
-    scratch[: 3 * BLOCK_VOXELS] = VOXELS.reshape(-1)
-    zero, colored = np.float32(0), words.shape[1] > RGB
+    near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty(3 * BLOCK_VOXELS, np.float32)
+    steps = VOXELS.copy()
+    some = np.empty(8, np.bool_)
+    colored = words.shape[1] > RGB
     for k in range(start, stop):
         _project(corners[k], camera, lattice, pixels, depths)
         _gather(records, pixels, near)
-        _weigh(corners[k], per_truncation, near, scratch, colors)
+        _weigh(corners[k], per_truncation, steps, near, scratch)
         state = words[rows[k]].reshape(-1)
         for first in range(0, BLOCK_VOXELS, GROUP):
-            most = zero
-            for i in range(GROUP):
-                most = max(most, scratch[2048 + first + i])
-            if most > zero:
-                _fuse(sign, scratch[first:], state[first:])
+            some[first // GROUP] = _any_weight(scratch[first:])
+            if some[first // GROUP]:
+                for word in range(first, len(state), BLOCK_VOXELS):
+                    for i in range(word, word + GROUP, 16):
+                        prefetch(state, i)
+        for first in range(0, BLOCK_VOXELS, GROUP):
+            if some[first // GROUP]:
+                _fuse(sign, near[first:], scratch[first:], state[first:])
                 if colored:
-                    _paint(colors[first:], scratch[first:], state[first:])
+                    _paint(near[first:], scratch[first:], state[first:])
 
 
 @compiled

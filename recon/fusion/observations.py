@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt32
 
 from recon.fusion.edges import edge_distances
-from recon.fusion.packing import pack_direction, pack_three, pack_trust, unpack_direction
+from recon.fusion.packing import HIGH_XY, HIGH_Z, pack_direction, pack_three, pack_trust, unpack_direction
 from recon.jit import compiled, run_pieces
 from recon.scene import DepthMap
 
@@ -27,7 +27,7 @@ TAPER_LENGTH = np.float32(0.75)  # of the truncation distance: sure pixels taper
 FREE_SHARE = np.float32(0.2)  # weight of having seen through a voxel against having seen a surface in it
 FREE_MARGIN_VOXELS = np.float32(1)  # half the diagonal of a cell of votes, rounded up
 CHUNK = 256  # pixels done at once: a constant size of the scratch space lets the loops be vectorised
-LEVEL_XY, LEVEL_Z = np.float32(2047 / 255), np.float32(1023 / 255)
+LEVEL_XY, LEVEL_Z = np.float32(HIGH_XY / 255), np.float32(HIGH_Z / 255)
 
 EDGE_WEIGHTS = (1 - np.exp(-np.arange(MAX_EDGE_PX2 + 1) / EDGE_SIGMA_PX**2)).astype(np.float32)
 

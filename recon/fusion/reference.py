@@ -50,7 +50,7 @@ from recon.fusion.observations import (
 )
 from recon.geometry import project
 
-STEPS = np.array([2047.0, 2047.0, 1023.0])
+STEPS = np.array([2046.0, 2046.0, 1022.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +70,8 @@ def three(words: UInt32[np.ndarray, "n"]) -> Float64[np.ndarray, "n 3"]:
 
 
 def directions(words: UInt32[np.ndarray, "n"]) -> Float64[np.ndarray, "n 3"]:
-    """Returns the unit vector in each word (octahedral: Meyer et al. 2010)."""
-    a, b = words.view(np.int16).reshape(-1, 2).T / 32767.0
-    z = 1 - np.abs(a) - np.abs(b)
-    fold = np.maximum(-z, 0)
-    x, y = a - np.where(a >= 0, fold, -fold), b - np.where(b >= 0, fold, -fold)
-    vectors = np.stack([x, y, z], axis=-1)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    """Returns the unit vector in each word, as exact as it is there."""
+    return 2 * three(words) / STEPS - 1
 
 
 def pixels_of(

@@ -65,8 +65,8 @@ def test_slanted_plane_is_exact():
     normal = np.array([0.3, 0.1, -1.0]) / np.linalg.norm([0.3, 0.1, -1.0])
     mesh = fuse([np.eye(4)], see=lambda pose: see_plane(pose, normal, -2.0)).extract()
     assert len(mesh.faces) > 500
-    np.testing.assert_allclose(mesh.vertices @ normal, -2.0, atol=1e-5)
-    np.testing.assert_allclose(mesh.normals @ normal, 1, atol=1e-4)
+    np.testing.assert_allclose(mesh.vertices @ normal, -2.0, atol=1e-3 * VOXEL)
+    np.testing.assert_allclose(mesh.normals @ normal, 1, atol=1e-3)
 
 
 def test_wall_that_faces_the_camera_has_normal_minus_z():
@@ -186,7 +186,7 @@ def voxels_of(arrays):
 @pytest.mark.parametrize("view", [0, 3, 8])
 def test_kernels_equal_the_numpy_reference(view, sign):
     from recon.fusion.integration import VOTES, VOXELS
-    from recon.fusion.reference import free_votes, fuse_voxels
+    from recon.fusion.reference import STEPS, free_votes, fuse_voxels
 
     poses = sphere_poses(9)
     volume = fuse(poses, paint=positions_as_colors)  # now all blocks are there
@@ -212,8 +212,9 @@ def test_kernels_equal_the_numpy_reference(view, sign):
     atol = 2e-5 if sign > 0 else 2e-4  # which grows by up to five
     np.testing.assert_allclose(found.tsdf[close], expected.tsdf[close], atol=atol)
     np.testing.assert_allclose(found.variance[close], expected.variance[close], atol=atol)
-    np.testing.assert_allclose(found.gradient[close], expected.gradient[close], atol=1.01)
-    np.testing.assert_allclose(found.color[close], expected.color[close], atol=1.01)
+    gradient, color = (np.clip(mean, 0, STEPS) for mean in (expected.gradient, expected.color))  # as bits are
+    np.testing.assert_allclose(found.gradient[close], gradient[close], atol=1.01)
+    np.testing.assert_allclose(found.color[close], color[close], atol=1.01)
 
     votes = free_votes((corners[:, None] + VOTES.T).reshape(-1, 3), frame, seen).reshape(-1, 64)
     wanted = np.maximum(before["free"] + np.float32(sign) * votes, 0)

@@ -180,7 +180,7 @@ def test_gradients_are_the_normals_seen():
     for _ in range(5):
         volume.integrate(see_plane(np.eye(4), normal, -2.0), np.eye(4))
     words = volume.arrays()["gradient"][volume.arrays()["weight"] > 0]
-    found = np.stack([words & 2047, words >> 11 & 2047, words >> 22], axis=-1) / [2047, 2047, 1023] * 2 - 1
+    found = np.stack([words & 2047, words >> 11 & 2047, words >> 22], axis=-1) / [2046, 2046, 1022] * 2 - 1
     assert np.linalg.norm(found - normal, axis=1).max() < 0.006  # steps are 0.001 and 0.002
 
 
