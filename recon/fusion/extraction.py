@@ -44,20 +44,51 @@ def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float)
 
 
 def _sure(triangles: Triangles, sure_weight: float) -> Triangles:
-    """Returns the connected pieces with a vertex of at least that weight (hysteresis: Canny, 1986)."""
+    """Returns the connected pieces with a vertex of at least that weight (hysteresis: Canny, 1986).
+
+    In the arrays given: beside a large mesh there may be no room for another one.
+    """
     if not len(triangles.faces) or triangles.weights.min() >= sure_weight:
         return triangles
     kept = _connected_to(triangles, triangles.weights >= sure_weight)
     if kept.all():
         return triangles
-    numbers = np.cumsum(kept) - 1
+    faces = triangles.faces[: keep_faces(triangles.faces, kept, np.cumsum(kept) - 1)]
+    rows = int(kept.sum())
+    for array in (triangles.vertices, triangles.normals, triangles.colors, triangles.weights[:, None]):
+        keep_rows(array, kept)
     return Triangles(
-        vertices=triangles.vertices[kept],
-        faces=numbers[triangles.faces[kept[triangles.faces[:, 0]]]],
-        normals=triangles.normals[kept],
-        colors=triangles.colors[kept],
-        weights=triangles.weights[kept],
+        vertices=triangles.vertices[:rows],
+        faces=faces,
+        normals=triangles.normals[:rows],
+        colors=triangles.colors[:rows],
+        weights=triangles.weights[:rows],
     )
+
+
+@compiled
+@no_type_check
+def keep_rows(array: Any, kept: Any) -> None:
+    """Moves the rows that are kept to the front, in order."""
+    row = 0
+    for i in range(len(array)):
+        if kept[i]:
+            for k in range(array.shape[1]):
+                array[row, k] = array[i, k]
+            row += 1
+
+
+@compiled
+@no_type_check
+def keep_faces(faces: Any, kept: Any, numbers: Any) -> int:
+    """Moves the faces whose vertices are kept to the front, with new numbers; returns how many."""
+    row = 0
+    for i in range(len(faces)):
+        if kept[faces[i, 0]]:
+            for k in range(3):
+                faces[row, k] = numbers[faces[i, k]]
+            row += 1
+    return row
 
 
 def _connected_to(triangles: Triangles, sure: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:

@@ -1,6 +1,7 @@
 """How numbers are packed into 32-bit words: what a pixel tells and what a voxel keeps.
 
-- A unit vector v is (v + 1) / 2 as a mean of three values is, exact to 0.1 degrees and 0.001 of its length, and along an axis.
+- A unit vector v is kept as the mean (v + 1) / 2: exact along an axis, else to 0.1 degrees and 0.001 of its
+  length.
 - A weight is the upper half of its float32 and shares a word with a support, in steps of 1 / 4096.
 - A mean of three values in [0, 1] has 11, 11 and 10 bits. A running mean in so few bits would stand still
   once its steps are smaller than a bit; so it is rounded up or down by chance, the chance being a hash of the
