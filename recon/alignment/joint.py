@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from recon.alignment.affine import Alignment
+from recon.alignment.aligning import Alignment
 from recon.alignment.waves import Waves
 from recon.geometry import depth_edges, invert, project, transform, unproject
 from recon.scene import Camera, DepthMap, View
