@@ -10,7 +10,8 @@ import numpy as np
 import tyro
 from jaxtyping import UInt8
 
-from lotus.checkpoints import is_embedded, resolve_device, resolve_dtype, tasks_of
+from lotus.checkpoints import is_embedded, tasks_of
+from lotus.devices import resolve_device, resolve_dtype
 from lotus.predictor import KINDS, LotusPredictor
 from recon.errors import InputError, ViewError
 from recon.io.images import find_photos, read_photo, resize_image, write_image

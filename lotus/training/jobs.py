@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from lotus.checkpoints import VAE, resolve_device
+from lotus.checkpoints import VAE
+from lotus.devices import resolve_device
 from lotus.scenes import TrainingSample
 from lotus.training import autoencoder, loop
 from lotus.training.batches import ShardBatches, Source, StreamBatches, render_scene

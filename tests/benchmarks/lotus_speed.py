@@ -120,7 +120,7 @@ def joint_way(options: argparse.Namespace) -> Once:
 
 
 def place_and_format(options: argparse.Namespace) -> Any:
-    from lotus.checkpoints import resolve_device, resolve_dtype
+    from lotus.devices import resolve_device, resolve_dtype
 
     device = resolve_device("auto")
     return device, resolve_dtype(options.dtype, device)
