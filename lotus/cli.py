@@ -24,7 +24,7 @@ TORCH_SETTINGS = {
 }
 """What torch reads of the environment when it is loaded; the user's own settings come first."""
 HOMES = {
-    "predict": "lotus.commands",
+    "predict": "lotus.predict_command",
     "evaluate": "lotus.evaluate_command",
     "train": "lotus.training.command",
     "verify": "lotus.verify_command",
