@@ -63,56 +63,33 @@ def try_correction(
     fitted = depth_of(fit.space, line.scale * points.x + line.shift)
     height, width = known.values.shape
     waves = Waves.filling(width, height, np.log(np.append(depth[depth > 0], fitted[fitted > 0])))
-    attempt = _try_many if len(points.x) > few.MOST else _try_few
-    return attempt(fit, line, plain_errors, points, anchors, waves)
+    settled, lines = fit, line.fold_lines
+    opinion: few.Opinion | None = None
+    if len(points.x) <= few.MOST:
+        settled, lines, opinion = _settle(fit, line, points, anchors, waves)
+    errors, fold = _errors_by_fold(fit.space, lines, points, anchors), folds(points.tile)
+    field = fit_field(_log_points(settled, points, anchors, waves), anchors.uv, waves, errors, opinion)
+    field_errors = np.abs(errors[np.arange(len(fold)), fold] - field.held_out)
+    if opinion is None:
+        helps = simplest([plain_errors, field_errors], fold) == 1
+    else:
+        helps = _is_better(plain_errors, field_errors, opinion.weights)
+    return Trial(settled, field, field_errors, helps)
 
 
-def _try_many(
-    fit: Fit,
-    line: Line,
-    plain_errors: Float64[np.ndarray, "m"],
-    points: Points,
-    anchors: SparseDepth,
-    waves: Waves,
-) -> Trial:
-    """Returns the correction that leaves scale and shift as they are."""
-    fold = folds(points.tile)
-    errors = _errors_by_fold(fit.space, line.fold_lines, points, anchors)
-    field = fit_field(_log_points(fit, points, anchors, waves), anchors.uv, waves, errors)
-    field_errors = _held_out_errors(errors, fold, field)
-    return Trial(fit, field, field_errors, bool(simplest([plain_errors, field_errors], fold)))
-
-
-def _try_few(
-    fit: Fit,
-    line: Line,
-    plain_errors: Float64[np.ndarray, "m"],
-    points: Points,
-    anchors: SparseDepth,
-    waves: Waves,
-) -> Trial:
-    """Returns the correction together with scale and shift fitted anew."""
-    fold = folds(points.tile)
+def _settle(
+    fit: Fit, line: Line, points: Points, anchors: SparseDepth, waves: Waves
+) -> tuple[Fit, Float64[np.ndarray, "f 2"], few.Opinion]:
+    """Returns scale and shift fitted anew by a few anchors, those without each fold, and the reasons."""
     logs = _log_points(fit, points, anchors, waves)
     jacobian, steps = _line_steps(fit, points, np.exp(logs.x))
-    opinion = few.listen(logs, waves.at(anchors.uv, logs.x), jacobian, waves, fold)
-    changes = np.array([line.scale, line.shift]) + opinion.fold_changes @ steps
-    lines = np.where(np.isfinite(line.fold_lines), changes, np.nan)
-    errors = _errors_by_fold(fit.space, lines, points, anchors)
-    scale, shift = np.array([line.scale, line.shift]) + opinion.change @ steps
+    opinion = few.listen(logs, waves.at(anchors.uv, logs.x), jacobian, waves, folds(points.tile))
+    start = np.array([line.scale, line.shift])
+    scale, shift = start + opinion.change @ steps
     covariance = steps.T @ opinion.covariance @ steps + line.hidden
     settled = replace(fit, scale=float(scale), shift=float(shift), covariance=covariance)
-    logs = _log_points(settled, points, anchors, waves)
-    field = fit_field(logs, anchors.uv, waves, errors, opinion)
-    field_errors = _held_out_errors(errors, fold, field)
-    return Trial(settled, field, field_errors, _is_better(plain_errors, field_errors, opinion.weights))
-
-
-def _held_out_errors(
-    errors: Float64[np.ndarray, "n f"], fold: Int64[np.ndarray, "n"], field: Field
-) -> Float64[np.ndarray, "n"]:
-    """Returns what the field without the fold of each anchor leaves of the line's error without it."""
-    return np.abs(errors[np.arange(len(fold)), fold] - field.held_out)
+    lines = np.where(np.isfinite(line.fold_lines), start + opinion.fold_changes @ steps, np.nan)
+    return settled, lines, opinion
 
 
 def _is_better(
