@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lotus.cli import TORCH_SETTINGS
+from lotus.command_line import TORCH_SETTINGS
 
 TERA_FLOP = {"512x384": 5.74, "640x480": 9.15, "768x576": 13.47, "1024x768": 25.31}  # joint, encoding shared
 WAYS = ("reference", "joint")
