@@ -47,9 +47,13 @@ def settings_of(predictor: LotusPredictor) -> dict[str, Any]:
         InputError: A checkpoint or the device is not there.
     """
     options = {name: value for name, value in asdict(predictor).items() if name not in NO_SETTINGS}
-    dtype = str(resolve_dtype(predictor.dtype, resolve_device(predictor.device)))
-    settings = options | {"dtype": dtype, "weights": predictor.content(), "version": VERSION}
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    resolved = {
+        "dtype": str(resolve_dtype(predictor.dtype, resolve_device(predictor.device))),
+        "processing_res": predictor.longer_side(),
+        "weights": predictor.content(),
+        "version": VERSION,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(options | resolved))
     return plain
 
 
