@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lotus.checkpoints import fingerprint, load, resolve_device, resolve_dtype, task_of
+from lotus.checkpoints import fingerprint, load, task_of
 from lotus.datasets import (
     BENCHMARKS,
     Benchmark,
@@ -18,6 +18,7 @@ from lotus.datasets import (
     NormalSample,
     open_benchmark,
 )
+from lotus.devices import resolve_device, resolve_dtype
 from lotus.evaluation import Draw, Row, depth_summary, drawer, normal_summary, score_depth, score_normals
 from lotus.files import Files
 from recon.errors import InputError

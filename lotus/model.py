@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float32
 
-from lotus.checkpoints import DEFAULT_RES
+from lotus.checkpoints.sources import DEFAULT_RES
 from lotus.image_encoder import ImageEncoder
 from lotus.network import TIMESTEPS, LotusUNet, number_format
 from lotus.vae import LotusVAE

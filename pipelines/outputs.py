@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import RUN_SECTION, options_of
-from pipelines.report import ViewRecord, write_report
+from pipelines.report import RunRecord, ViewRecord, write_report
 from pipelines.runner import Outcome
 from recon.errors import InputError
 from recon.io import colmap, maps, meshes
@@ -91,18 +91,17 @@ def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pip
     if mesh is not None:
         write_mesh_files(out, mesh)
     summary = _summary(outcome, mesh)
-    write_report(
-        out,
+    record = RunRecord(
         title=title,
         notes=notes,
         summary=summary,
-        views=_view_records(outcome),
         dropped=outcome.dropped,
         steps=[asdict(step) for step in outcome.steps],
+        options=options_of(pipeline),
         scene=outcome.scene,
         mesh=mesh,
-        options=options_of(pipeline),
     )
+    write_report(out, record, _view_records(outcome))
     return summary
 
 

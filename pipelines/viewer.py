@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.pictures import capture_frame
+from pipelines.frame import capture_frame
 from recon.errors import InputError
 from recon.io.files import replaced
 from recon.io.meshes import read_mesh

@@ -11,8 +11,8 @@ Example:
     (48, 64, 3)
 """
 
-from lotus.scenes.description import Photo, SceneDescription, Shape, Solids, TrainingSample
-from lotus.scenes.rendering import render, render_batch
+from lotus.scenes.description import Photo, SceneDescription, Shape, Solids
+from lotus.scenes.rendering import intrinsics, render, render_batch
 from lotus.scenes.sampling import sample
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "SceneDescription",
     "Shape",
     "Solids",
-    "TrainingSample",
+    "intrinsics",
     "render",
     "render_batch",
     "sample",

@@ -1,4 +1,4 @@
-"""What a scene is: tables of plain arrays that any renderer can read, and what a renderer makes of them.
+"""What a scene is: tables of plain arrays that any renderer can read.
 
 World frame: x right, y forward, z up, metres. A solid has its own frame with its bounding box centred at the
 origin. Every table has a fixed number of rows, so that scenes stack into batches; rows beyond `count` are
@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 
 MAX_SOLIDS = 256
 MAX_LIGHTS = 4
@@ -88,16 +88,3 @@ class SceneDescription:
     fov: float
     """Along the longer side of the picture, rad."""
     photo: Photo
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingSample:
-    """A rendered photo with its truth, in the conventions of `recon`.
-
-    Sky has depth 0 and normal (0, 0, 0).
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    depth: Float32[np.ndarray, "h w"]
-    normals: Float32[np.ndarray, "h w 3"]
-    K: Float64[np.ndarray, "3 3"]

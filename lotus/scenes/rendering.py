@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from lotus.scenes.description import SceneDescription, TrainingSample
+from lotus.data import TrainingSample
+from lotus.scenes.description import SceneDescription
 from lotus.scenes.exposure import develop
 from lotus.scenes.sampling import sample
 from lotus.scenes.shading import radiance
@@ -19,11 +20,11 @@ def intrinsics(scene: SceneDescription, width: int, height: int) -> Float64[np.n
 
 
 def render(scene: SceneDescription, width: int, height: int) -> TrainingSample:
-    """Returns the photo of a scene with its exact depth and normals."""
+    """Returns the photo of a scene with its exact depth and normals; what has no depth is sky."""
     K = intrinsics(scene, width, height)
     light, depth, normals = radiance(scene, K, width, height)
     image = develop(light, scene.photo, np.random.default_rng((scene.seed, width, height)))
-    return TrainingSample(image, depth, normals, K)
+    return TrainingSample(f"scene {scene.seed}", image, depth, normals, sky=depth == 0)
 
 
 def render_batch(seeds: Sequence[int], size: tuple[int, int]) -> list[TrainingSample]:

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from lotus.data import Folder, Hypersim, Mixture, VirtualKitti
-from lotus.scenes import TrainingSample
+from lotus.data import Folder, Hypersim, Mixture, TrainingSample, VirtualKitti
 from lotus.training.config import Train
 from lotus.training.encoding import Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.networks import Networks
-from lotus.training.shards import Sample, pack, read_all, read_arrays
+from lotus.training.shards import pack, read_all, read_arrays
 from recon.errors import InputError
 
 PIXELS = ("disparity", "normals")  # of a shard, for the pixel losses
@@ -174,7 +173,7 @@ class MixtureBatches:
         return pack(self.mixture[number])
 
 
-def held_out(options: Train) -> list[Sample]:
+def held_out(options: Train) -> list[TrainingSample]:
     """Returns the held-out samples: of a data set if one is given, else scenes of other seeds, sizes in turn.
 
     Raises:

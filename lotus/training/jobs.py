@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 
-from lotus.checkpoints import VAE, resolve_device
-from lotus.scenes import TrainingSample
+from lotus.checkpoints import VAE
+from lotus.data import TrainingSample
+from lotus.devices import resolve_device
 from lotus.training import autoencoder, loop
 from lotus.training.batches import ShardBatches, Source, StreamBatches, render_scene
 from lotus.training.config import Train
 from lotus.training.encoding import encode_shard, encoder_digest
 from lotus.training.linear_encoder import make_linear
 from lotus.training.networks import build, build_vae, write_networks, write_part
-from lotus.training.shards import Sample, write_shard
+from lotus.training.shards import write_shard
 from lotus.training.step import batch_loss
 from lotus.training.validation import check, check_autoencoder
 from recon.errors import InputError
@@ -23,7 +24,7 @@ from recon.errors import InputError
 SEED_STRIDE = 1_000_003  # steps of a seed before they would repeat another's
 
 
-def unet_job(options: Train, source: Source, samples: Sequence[Sample]) -> loop.Job:
+def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) -> loop.Job:
     """Returns the training of Lotus itself.
 
     Args:

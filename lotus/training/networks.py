@@ -17,7 +17,7 @@ from lotus.checkpoints import (
     UNET,
     VAE,
     embed_prompt,
-    find_base,
+    find_checkpoint,
     read_image_encoder,
     read_unet_weights,
     read_vae,
@@ -138,7 +138,7 @@ def _trunk(sizes: config.Networks) -> ImageEncoder:
 
 
 def _from_checkpoint(options: config.Train) -> Networks:
-    folder = find_base(options.networks.init)
+    folder = find_checkpoint(options.networks.init)
     vae, encoder = read_vae(folder), read_image_encoder(folder)
     settings, weights = read_unet_weights(folder)
     unet = adapt_unet(settings, weights, options, encoder.channels if encoder else 0)

@@ -13,15 +13,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float16, Int8
 
-from lotus import data, scenes
+from lotus.data import TrainingSample
 from recon.errors import InputError
 
 NORMAL_LEVELS = 127
 SHARD_NAME = "shard_{:06d}.safetensors"
 
-Sample = scenes.TrainingSample | data.TrainingSample
-
-Render = Callable[[int, tuple[int, int]], scenes.TrainingSample]
+Render = Callable[[int, tuple[int, int]], TrainingSample]
 """The sample of an index at a size (width, height)."""
 
 
@@ -35,11 +33,11 @@ def write_shard(folder: Path, index: int, count: int, size: tuple[int, int], ren
     return file
 
 
-def pack(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+def pack(samples: Sequence[TrainingSample]) -> dict[str, np.ndarray]:
     """Returns the arrays of a shard.
 
-    Where a sample tells sky from what is not known, `counts` (n, h, w) says where depth is known or sky.
-    Elsewhere what has no depth is sky.
+    Where some depth is neither known nor sky, `counts` (n, h, w) says where it is one of the two. Without it,
+    what has no depth is sky.
     """
     depths = np.stack([sample.depth for sample in samples])
     normals = np.stack([sample.normals for sample in samples])
@@ -48,8 +46,8 @@ def pack(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         "disparity": disparity_of(depths),
         "normals": quantize_normals(normals),
     }
-    skies = [sample.sky for sample in samples if isinstance(sample, data.TrainingSample)]
-    return arrays | ({"counts": (depths > 0) | np.stack(skies)} if skies else {})
+    counts = (depths > 0) | np.stack([sample.sky for sample in samples])
+    return arrays if counts.all() else arrays | {"counts": counts}
 
 
 def disparity_of(depth: np.ndarray) -> Float16[np.ndarray, "..."]:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from lotus.data import TrainingSample
 from lotus.network import TIMESTEPS
 from lotus.training import autoencoder
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, photo_pixels
 from lotus.training.networks import Networks
-from lotus.training.shards import Sample, read_arrays
+from lotus.training.shards import read_arrays
 from lotus.training.step import clean_from, forward, signal_shares
 from lotus.training.targets import draw_depth
 from recon.errors import InputError
@@ -73,7 +74,9 @@ def draw(networks: Networks, image: np.ndarray, options: Train, seed: int = 0) -
     return dict(zip(networks.tasks, drawn, strict=True))
 
 
-def check(networks: Networks, samples: Sequence[Sample], options: Train, sheet: Path) -> dict[str, float]:
+def check(
+    networks: Networks, samples: Sequence[TrainingSample], options: Train, sheet: Path
+) -> dict[str, float]:
     """Returns errors on held-out samples and draws some: photo, then what is drawn beside the truth.
 
     `abs_rel` is the mean of |d' - d| / d over pixels, then over samples, d' fitted in scale and shift (in

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from lotus.checkpoints import resolve_device, resolve_dtype
+from lotus.devices import resolve_device, resolve_dtype
 from recon.errors import InputError
 from recon.scene import Prediction
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from lotus.checkpoints import resolve_device, resolve_dtype
+from lotus.devices import resolve_device, resolve_dtype
 from recon.errors import InputError
 from recon.scene import PREDICTION_KINDS, Prediction
 

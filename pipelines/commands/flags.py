@@ -2,18 +2,23 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
 from lotus.predictor import LotusPredictor
+from pipelines.config import read_options, with_options
+from pipelines.multi_view import MultiView
 from pipelines.predictors import FromFiles, Imported
+from pipelines.single_view import SingleView
 from pipelines.stages import Predict
+from pipelines.streaming import Streaming
 from recon.errors import InputError
 
 C = TypeVar("C")
+P = TypeVar("P", MultiView, SingleView, Streaming)
 Space = Literal["auto", "depth", "disparity"]
 Unprefixed = Annotated[C, tyro.conf.arg(name="")]
 """Options that stand on the command line without the field's name before them."""
@@ -83,6 +88,24 @@ def flags_of(early: argparse.Namespace) -> PredictorFlags:
     """Returns those of the early flags that choose a predictor."""
     return PredictorFlags(
         early.predictions, early.checkpoint, early.normals_checkpoint, early.space, early.predictor
+    )
+
+
+def configured(pipeline: P, early: argparse.Namespace) -> P:
+    """Returns a pipeline with the options of --config and the predictor that the flags name.
+
+    Raises:
+        InputError: The file is not what it has to be, or the flags contradict each other.
+    """
+    if early.config:
+        pipeline = with_options(pipeline, read_options(early.config), str(early.config))
+    return replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
+
+
+def parse(default: C, program: str, words: Sequence[str]) -> C:
+    """Returns a command as the command line has it; `default` stands for what is not said."""
+    return tyro.cli(
+        type(default), args=words, prog=program, default=default, config=(tyro.conf.AvoidSubcommands,)
     )
 
 

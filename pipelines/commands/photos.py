@@ -7,8 +7,14 @@ from typing import Annotated
 
 import tyro
 
-from pipelines.commands.flags import PredictorFlags, Unprefixed, check_predictor, early_flags, flags_of
-from pipelines.config import read_options, with_options
+from pipelines.commands.flags import (
+    PredictorFlags,
+    Unprefixed,
+    check_predictor,
+    configured,
+    early_flags,
+    parse,
+)
 from pipelines.console import Console
 from pipelines.executors import Executor, local_executor, one_blas_thread, ray_executor
 from pipelines.graph import build_graph, plan
@@ -67,21 +73,12 @@ class Multi:
 def multi(words: Sequence[str]) -> None:
     """Runs `recon multi`."""
     early = early_flags(words)
-    pipeline = MultiView()
-    if early.config:
-        pipeline = with_options(pipeline, read_options(early.config), str(early.config))
-    pipeline = replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
+    pipeline = configured(MultiView(), early)
     if early.sparse:
         if not early.sparse.is_dir():
             raise InputError(f"{early.sparse}: no such folder with a COLMAP model")
         pipeline = replace(pipeline, cameras=GivenModel(early.sparse.absolute()))
-    command = tyro.cli(
-        Multi,
-        args=words,
-        prog="recon multi",
-        default=Multi(tyro.MISSING, tyro.MISSING, options=pipeline),
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    command = parse(Multi(tyro.MISSING, tyro.MISSING, options=pipeline), "recon multi", words)
     plan(build_graph(command.options.stages), command.until)  # a wrong --until is told before any work
     check_predictor(command.options.predict)
     out = open_out(command.out)
@@ -169,18 +166,8 @@ class Single:
 
 def single(words: Sequence[str]) -> None:
     """Runs `recon single`."""
-    early = early_flags(words)
-    pipeline = SingleView()
-    if early.config:
-        pipeline = with_options(pipeline, read_options(early.config), str(early.config))
-    pipeline = replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
-    command = tyro.cli(
-        Single,
-        args=words,
-        prog="recon single",
-        default=Single(tyro.MISSING, tyro.MISSING, options=pipeline),
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    pipeline = configured(SingleView(), early_flags(words))
+    command = parse(Single(tyro.MISSING, tyro.MISSING, options=pipeline), "recon single", words)
     if not command.photo.is_file():
         raise InputError(f"{command.photo}: no such file; wanted one photo")
     if command.masks is not None and not command.masks.is_dir():

@@ -7,8 +7,14 @@ from typing import Annotated
 
 import tyro
 
-from pipelines.commands.flags import PredictorFlags, Unprefixed, check_predictor, early_flags, flags_of
-from pipelines.config import read_options, with_options
+from pipelines.commands.flags import (
+    PredictorFlags,
+    Unprefixed,
+    check_predictor,
+    configured,
+    early_flags,
+    parse,
+)
 from pipelines.console import Console
 from pipelines.executors import one_blas_thread
 from pipelines.outputs import only_run, open_out, write_mesh_files, write_run
@@ -49,18 +55,8 @@ class Stream:
 
 def stream(words: Sequence[str]) -> None:
     """Runs `recon stream`."""
-    early = early_flags(words)
-    pipeline = Streaming()
-    if early.config:
-        pipeline = with_options(pipeline, read_options(early.config), str(early.config))
-    pipeline = replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
-    command = tyro.cli(
-        Stream,
-        args=words,
-        prog="recon stream",
-        default=Stream(tyro.MISSING, tyro.MISSING, options=pipeline),
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    pipeline = configured(Streaming(), early_flags(words))
+    command = parse(Stream(tyro.MISSING, tyro.MISSING, options=pipeline), "recon stream", words)
     if command.every < 1:
         raise InputError(f"--every {command.every}, at least 1 wanted")
     check_predictor(command.options.predict)

@@ -57,23 +57,36 @@ class Align:
         height, width = prediction.values.shape
         camera = view.camera.resized(width, height)
         if len(points) < self.min_points:
-            return self._borrowing(view, scene, prediction, mask)
-        anchors = points.resized(view.camera, camera)
-        try:
-            aligned = alignment.align(prediction, anchors, camera, min_points=self.min_points)
-        except ViewError as error:
-            return self._without(view, points, mask, str(error))
+            borrowed = scene.projected(view).resized(view.camera, camera)
+            aligned = alignment.align(prediction, borrowed, camera, min_points=self.min_points)
+            note = f"sees fewer than {self.min_points} points itself: aligned with those of other views"
+            aligned = replace(aligned, note=note)
+        else:
+            try:
+                aligned = self._gated(prediction, points.resized(view.camera, camera), camera)
+            except ViewError as error:
+                field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=mask)
+                return replace(field, note=f"prediction not used: {error}")
+        return replace(aligned, depth_map=masked(aligned.depth_map, resized_mask(mask, camera)))
+
+    def _gated(self, prediction: Prediction, anchors: SparseDepth, camera: Camera) -> Alignment:
+        """Returns the aligned prediction, or depth between the anchors where these tell more than it does.
+
+        Raises:
+            ViewError: The prediction is of no use.
+        """
+        aligned = alignment.align(prediction, anchors, camera, min_points=self.min_points)
         fit = aligned.fit
         off = fit.held_out_error if np.isfinite(fit.held_out_error) else fit.median_error
         if off > self.clearly_wrong:
             alone = interpolation.held_out_error(anchors, camera)
             if off > self.clearly_worse * alone:
-                return self._without(view, points, mask, f"{off:.1%} off, the points alone {alone:.1%}")
+                raise ViewError(f"{off:.1%} off, the points alone {alone:.1%}")
         if off > self.suspect_error and len(anchors) >= self.asked_points:
             errors = self._errors_without(fit, anchors, camera)
             if np.isfinite(errors).any() and off > np.nanmedian(errors):
-                aligned = self._filling(aligned, anchors, errors)
-        return replace(aligned, depth_map=masked(aligned.depth_map, resized_mask(mask, camera)))
+                return self._filling(aligned, anchors, errors)
+        return aligned
 
     def _errors_without(self, fit: Fit, anchors: SparseDepth, camera: Camera) -> Float64[np.ndarray, "n"]:
         """Returns what `fit.held_out_errors` would be without a prediction, at the same anchors."""
@@ -103,25 +116,6 @@ class Align:
         )
         note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
         return Alignment(depth_map, replace(fit, held_out_errors=errors, corrected=False), None, own, note)
-
-    def _borrowing(
-        self, view: View, scene: Scene, prediction: Prediction, mask: Bool[np.ndarray, "h w"]
-    ) -> Alignment:
-        height, width = prediction.values.shape
-        camera = view.camera.resized(width, height)
-        borrowed = scene.projected(view).resized(view.camera, camera)
-        aligned = alignment.align(prediction, borrowed, camera, min_points=self.min_points)
-        return replace(
-            aligned,
-            depth_map=masked(aligned.depth_map, resized_mask(mask, camera)),
-            note=f"sees fewer than {self.min_points} points itself: aligned with those of other views",
-        )
-
-    def _without(
-        self, view: View, points: SparseDepth, mask: Bool[np.ndarray, "h w"], reason: str
-    ) -> Alignment:
-        field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=mask)
-        return replace(field, note=f"prediction not used: {reason}")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from recon.alignment.line import FOLDS, Noise, Points
+from recon.alignment.noise import Noise
+from recon.alignment.points import FOLDS, Points
 from recon.alignment.waves import Waves
 
 MOST = 200  # anchors; more choose their hyper-parameters better by `field.py`, and this grows with the cube

@@ -22,16 +22,8 @@ from jaxtyping import Bool, Float64
 
 from recon.alignment.few import DEPTH_LENGTH, Opinion
 from recon.alignment.few import SMOOTHNESS as FEW_SMOOTHNESS
-from recon.alignment.line import (
-    FOLDS,
-    GEMAN_MCCLURE_WIDTH,
-    NORMAL_MEDIAN,
-    Noise,
-    Points,
-    estimate_noise,
-    evenly,
-    folds,
-)
+from recon.alignment.noise import GEMAN_MCCLURE_WIDTH, NORMAL_MEDIAN, Noise, estimate_noise
+from recon.alignment.points import FOLDS, Points, evenly, folds
 from recon.alignment.waves import Waves
 
 LENGTHS = (0.06, 0.085, 0.12, 0.17, 0.24, 0.34, 0.5, 0.8)  # of the longer side of the picture

@@ -1,93 +1,27 @@
-"""A line through points with many outliers: exact start, robust fit, noise, covariance, held-out errors.
+"""A line through points with many outliers: exact start, robust fit, covariance, held-out errors.
 
 The objective is that of `recon.alignment`, steps 1 to 3, with names of a plain regression: y = a * x + b.
 """
 
-from dataclasses import dataclass, fields, replace
-from itertools import product
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
+
+from recon.alignment.noise import GEMAN_MCCLURE_WIDTH, Noise, estimate_noise
+from recon.alignment.points import FOLDS, TILES, Points, evenly, folds
 
 TYPICAL_ERROR = 0.05  # relative depth error of a good monocular prediction; sets the truncation of the start
-MIN_NEAR = (
-    0.5  # share of points within a deviation of a rising line that keeps it where the refined one falls
-)
+MIN_NEAR = 0.5  # share of points within a deviation that keeps a rising line where the refined one falls
 TRUNCATION = 2.5  # standard deviations; residuals beyond it cost the same at the start
 CHOICE_WIDTH = 2.0  # times the deviations: a prediction bent that much is likelier than a part all wrong
-GEMAN_MCCLURE_WIDTH = 3.0  # standard deviations; at 3 a point at one deviation keeps 80 % of its weight
 MAX_PIVOTS = 100  # points through which lines are tried
 MAX_START_POINTS = 1500  # points that judge those lines
-FOLDS = 5
-TILES = 5  # the picture is cut into TILES x TILES tiles for folds and clusters
 MIN_SPREAD_OF_FOLD = 0.01  # share of the range of x that a training set must span
 MIN_JUDGED = 5  # points that a held-out fit or a noise estimate needs
-MIN_ERROR = 1e-6  # relative; float32 predictions are no better
-RELATIVE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-ANCHOR_SHARES = (0.0, 0.5, 1.0)  # of the sigma that anchors state; long tracks are better than theirs
-MIN_LIKELIER = 1e-6  # of a log likelihood per point, so that rounding decides nothing
-MAX_NOISE_POINTS = 3000  # residuals that estimate the noise
-NORMAL_MEDIAN = 0.6745  # median of |u|, u standard normal
 NOISE_ROUNDS = 3
-NOISE_ITERATIONS = 12
 MAX_REWEIGHTINGS = 100
 CONVERGED = 1e-9  # standard deviations
-
-
-@dataclass(frozen=True, eq=False)
-class Points:
-    """A regression problem in a canonical order."""
-
-    x: Float64[np.ndarray, "n"]
-    y: Float64[np.ndarray, "n"]
-    sigma: Float64[np.ndarray, "n"]
-    """Standard deviation of y itself, without the error of x."""
-
-    unit: Float64[np.ndarray, "n"]
-    """What a relative depth error of 1 is in y."""
-
-    confidence: Float64[np.ndarray, "n"]
-    """In (0, 1]; divides the variance of the error of x."""
-
-    tile: Int64[np.ndarray, "n"]
-    """Row-major index in the TILES x TILES tiles of the picture."""
-
-    def take(self, chosen: np.ndarray) -> "Points":
-        """Returns the chosen points."""
-        return Points(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Error of the prediction, in y: variance = tau^2 * ((1 - l) * typical^2 + l * unit^2) / confidence.
-
-    The points' own sigma counts by a share: where the residuals cannot tell the two apart, they are the
-    prediction's, so that no pixel is called more certain than it is.
-    """
-
-    tau: float
-    """Relative depth error at the points' typical depth."""
-
-    relative_share: float
-    """l: 0 is uniform in y, 1 proportional to depth."""
-
-    typical: float
-    """Median of the points' unit."""
-
-    anchor_share: float = 1.0
-    """Factor on the points' sigma."""
-
-    def variance(
-        self, unit: Float64[np.ndarray, "*shape"], confidence: Float64[np.ndarray, "*shape"]
-    ) -> Float64[np.ndarray, "*shape"]:
-        """Returns the variance of y where a relative depth error of 1 is `unit`."""
-        squared = (1 - self.relative_share) * self.typical**2 + self.relative_share * unit**2
-        return self.tau**2 * squared / confidence
-
-    def spread(self, points: Points) -> Float64[np.ndarray, "n"]:
-        """Returns the standard deviation of the residual at points: theirs and the prediction's."""
-        own = (self.anchor_share * points.sigma) ** 2
-        return np.sqrt(self.variance(points.unit, points.confidence) + own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,11 +148,6 @@ def _costs_through(
     return kinks, np.concatenate([np.zeros_like(kinks[:, :1]), np.cumsum(changes, axis=1)], axis=1)
 
 
-def evenly(count: int, most: int) -> Int64[np.ndarray, "m"]:
-    """Returns at most `most` indices, evenly spread over range(count)."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
-
-
 def _geman_mcclure(
     points: Points, spread: Float64[np.ndarray, "n"], start: tuple[float, float], with_shift: bool
 ) -> tuple[float, float]:
@@ -247,52 +176,6 @@ def _least_squares(
     mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
     scale = (weights * (x - mean_x) * (y - mean_y)).sum() / (weights * (x - mean_x) ** 2).sum()
     return float(scale), float(mean_y - scale * mean_x)
-
-
-def estimate_noise(
-    residuals: Float64[np.ndarray, "n"], points: Points, shares: tuple[float, ...] = RELATIVE_SHARES
-) -> Noise:
-    """Returns the noise model under which the inliers' residuals look standard normal.
-
-    For each relative share and anchor share, tau puts the median of |u| over |u| < 3 where a normal
-    distribution has it; the shares are those of greatest likelihood, outliers truncated.
-
-    Args:
-        residuals: Of the points.
-        points: At least one.
-        shares: Relative shares to choose from.
-    """
-    chosen = evenly(len(residuals), MAX_NOISE_POINTS)
-    residuals, points = np.abs(residuals[chosen]), points.take(chosen)
-    typical = float(np.median(points.unit))
-    best, lowest = Noise(MIN_ERROR, 1.0, typical), np.inf
-    for share, anchor_share in product(shares, ANCHOR_SHARES):
-        noise = _scaled_to(residuals, points, Noise(1.0, share, typical, anchor_share))
-        spread = noise.spread(points)
-        u = np.minimum(residuals / spread, GEMAN_MCCLURE_WIDTH)
-        cost = float(np.mean(np.log(spread) + u**2 / 2))
-        if cost < lowest - MIN_LIKELIER:
-            best, lowest = noise, cost
-    return best
-
-
-def _scaled_to(residuals: Float64[np.ndarray, "n"], points: Points, noise: Noise) -> Noise:
-    for _ in range(NOISE_ITERATIONS):
-        u = residuals / noise.spread(points)
-        near = u[u < GEMAN_MCCLURE_WIDTH] if (u < GEMAN_MCCLURE_WIDTH).any() else u
-        noise = replace(noise, tau=max(noise.tau * float(np.median(near)) / NORMAL_MEDIAN, MIN_ERROR))
-    return noise
-
-
-def folds(tile: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-    """Returns the fold of each point: tiles of one fold share no side and lie all over the picture."""
-    return (tile % TILES + 2 * (tile // TILES)) % FOLDS
-
-
-def tiles(uv: Float64[np.ndarray, "n 2"], width: int, height: int) -> Int64[np.ndarray, "n"]:
-    """Returns the tile of each point inside a picture."""
-    column, row = (TILES * uv / [width, height]).astype(np.int64).T
-    return column + TILES * row
 
 
 def _fold_lines(

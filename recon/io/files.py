@@ -23,7 +23,9 @@ def replaced(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        file = next((parent for parent in path.parents if parent.is_file()), None)
+        reason = f"{file} is a file, wanted a folder" if file else error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason})") from error
     finally:
         with suppress(OSError):  # a parent that is a file has been said already
             temporary.unlink(missing_ok=True)

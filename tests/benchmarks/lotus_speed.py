@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lotus.cli import TORCH_SETTINGS
+from lotus.command_line import TORCH_SETTINGS
 
 TERA_FLOP = {"512x384": 5.74, "640x480": 9.15, "768x576": 13.47, "1024x768": 25.31}  # joint, encoding shared
 WAYS = ("reference", "joint")
@@ -120,7 +120,7 @@ def joint_way(options: argparse.Namespace) -> Once:
 
 
 def place_and_format(options: argparse.Namespace) -> Any:
-    from lotus.checkpoints import resolve_device, resolve_dtype
+    from lotus.devices import resolve_device, resolve_dtype
 
     device = resolve_device("auto")
     return device, resolve_dtype(options.dtype, device)

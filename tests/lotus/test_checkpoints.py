@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lotus
-from lotus.checkpoints import find_checkpoint, read_vae, resolve_device, resolve_dtype, task_of
+from lotus.checkpoints import find_checkpoint, read_vae, task_of
+from lotus.devices import resolve_device, resolve_dtype
 from recon.errors import InputError
 
 UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"

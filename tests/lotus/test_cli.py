@@ -1,6 +1,7 @@
 """The command: what it writes, what it says, how it ends."""
 
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from lotus.cli import main
+from lotus.predictor import LotusPredictor
 from recon.io.maps import read_prediction
+from recon.scene import Prediction
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -41,7 +44,9 @@ def test_predict_writes_maps_pictures_and_a_contact_sheet(
     pictures = [
         f"pictures/{name}_{kind}.png" for name in ("first", "more/second") for kind in ("depth", "normals")
     ]
-    assert files == sorted(["contact_sheet.jpg", "first.npz", "more/second.npz", *pictures])
+    assert files == sorted(
+        ["contact_sheet.jpg", "first.npz", "more/second.npz", "predictions.json", *pictures]
+    )
     with np.load(out / "first.npz") as maps:
         assert maps["values"].shape == (48, 64)
         assert str(maps["kind"]) == "affine_disparity"
@@ -94,6 +99,71 @@ def test_a_photo_that_cannot_be_read_does_not_stop_the_others(
     assert "2 of 3 photos done" in said
     assert "1 of 3 photos cannot be read: broken.png" in error
     assert (tmp_path / "out/first.npz").is_file()
+
+
+def test_a_second_run_does_what_is_missing_or_changed(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path, photo: np.ndarray
+) -> None:
+    out = tmp_path / "out"
+    words = ("predict", photos, out, "--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    for name in ("lost", "turned"):
+        shutil.copy(photos / "first.png", photos / f"{name}.png")
+    run(capsys, *words)
+    before = {path.name: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+    (out / "lost.npz").unlink()
+    Image.fromarray(photo[::-1]).save(photos / "turned.png")
+    shutil.copy(photos / "first.png", photos / "new.png")
+    code, said, _ = run(capsys, *words)
+    assert code == 0
+    assert "2 of 5 photos are done already" in said
+    assert "5 of 5 photos done" in said
+    after = {path.name: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+    assert {name for name in after if after[name] == before.get(name)} == {"first.npz", "second.npz"}
+    first, lost, turned = (
+        read_prediction(out / f"{name}.npz").values for name in ("first", "lost", "turned")
+    )
+    np.testing.assert_array_equal(lost, first)
+    assert not np.array_equal(turned, first)
+
+
+def test_a_run_with_other_settings_does_all_photos_anew_and_says_so(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("predict", photos, out, "--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    run(capsys, *words)
+    plain = read_prediction(out / "first.npz").values
+    _, said, _ = run(capsys, *words, "--flip", "--batch-size", 1)
+    assert f"{out} has maps of other settings (flip): all photos are done anew" in said
+    flipped = read_prediction(out / "first.npz").values
+    assert not np.array_equal(flipped, plain)
+    _, said, _ = run(capsys, *words, "--flip")
+    assert "2 of 2 photos are done already" in said
+
+
+def test_a_run_that_is_stopped_keeps_what_it_did(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    photos: Path,
+    checkpoints: Path,
+    tmp_path: Path,
+) -> None:
+    out, calls = tmp_path / "out", []
+    words = ("predict", photos, out, "--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    predict_batch = LotusPredictor.__call__
+
+    def stop_second(predictor: LotusPredictor, images: list[np.ndarray]) -> list[Prediction]:
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return predict_batch(predictor, images)
+
+    monkeypatch.setattr(LotusPredictor, "__call__", stop_second)
+    code, _, _ = run(capsys, *words, "--batch-size", 1)
+    assert code == 130
+    _, said, _ = run(capsys, *words)
+    assert "1 of 2 photos are done already" in said
+    assert calls == [1, 1, 1]
 
 
 def test_photos_of_one_name_are_refused(

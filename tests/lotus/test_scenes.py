@@ -167,25 +167,29 @@ def test_a_wall_that_faces_the_camera_has_constant_depth_and_normal():
 
 def test_depth_of_a_tilted_wall_is_that_of_its_plane():
     tilt = turn(0.4, 0) @ turn(0.3, 2)
-    sample = scenes.render(scene_of(placed([grey_wall()], (0, 3, 0), 0.0, tilt)), 16, 12)
+    scene = scene_of(placed([grey_wall()], (0, 3, 0), 0.0, tilt))
+    sample = scenes.render(scene, 16, 12)
     normal = tilt @ (0, -1, 0)  # world; in the camera: x, -z, y
     normal_cam = np.array([normal[0], -normal[2], normal[1]])
     point = np.array([0, 0, 3]) + 0.1 * normal_cam
     u, v = np.meshgrid(np.arange(16) + 0.5, np.arange(12) + 0.5)
-    directions = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(sample.K).T
+    directions = (
+        np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(scenes.intrinsics(scene, 16, 12)).T
+    )
     np.testing.assert_allclose(sample.depth, point @ normal_cam / (directions @ normal_cam), rtol=1e-6)
     np.testing.assert_allclose(sample.normals, np.broadcast_to(normal_cam, (12, 16, 3)), atol=1e-6)
 
 
 def test_the_angle_of_view_is_that_of_the_longer_side():
-    K = scenes.render(scene_of([grey_wall()]), 40, 20).K
+    K = scenes.intrinsics(scene_of([grey_wall()]), 40, 20)
     np.testing.assert_allclose(K, [[20 / math.tan(math.radians(30)), 0, 20], [0, K[0, 0], 10], [0, 0, 1]])
 
 
 def test_sky_has_no_depth_and_no_normal():
     sample = scenes.render(scene_of(placed([grey_wall((0.2, 0.1, 0.2))], (0, 3, 0))), 16, 16)
-    sky = sample.depth == 0
+    sky = sample.sky
     assert sky[0, 0]
+    np.testing.assert_array_equal(sky, sample.depth == 0)
     assert not sky[8, 8]
     np.testing.assert_array_equal(sample.normals[sky], 0)
 
@@ -222,7 +226,8 @@ def test_depth_and_normals_agree_on_planes(drawn):
     for scene in drawn[:6]:
         sample = scenes.render(scene, 64, 48)
         u, v = np.meshgrid(np.arange(64) + 0.5, np.arange(48) + 0.5)
-        rays_cam = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(sample.K).T
+        K = scenes.intrinsics(scene, 64, 48)
+        rays_cam = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(K).T
         points, normals = rays_cam * sample.depth[..., None], sample.normals.astype(np.float64)
         middle = normals[1:-1, 1:-1]
         around = [normals[1:-1, :-2], normals[1:-1, 2:], normals[:-2, 1:-1], normals[2:, 1:-1]]
@@ -238,7 +243,8 @@ def test_normals_are_unit_and_face_the_camera(drawn):
         sample = scenes.render(scene, 32, 32)
         seen = sample.depth > 0
         u, v = np.meshgrid(np.arange(32) + 0.5, np.arange(32) + 0.5)
-        rays_cam = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(sample.K).T
+        K = scenes.intrinsics(scene, 32, 32)
+        rays_cam = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(K).T
         np.testing.assert_allclose(np.linalg.norm(sample.normals[seen], axis=-1), 1, atol=1e-5)
         assert np.max(np.sum(sample.normals * rays_cam, axis=-1)[seen]) < 1e-5
 
@@ -248,7 +254,7 @@ def test_a_seed_gives_the_same_bytes(drawn):
     assert all(np.array_equal(a, b) for a, b in zip(again.solids, drawn[3].solids, strict=True))
     (batched,) = scenes.render_batch([3], (48, 32))
     alone = scenes.render(drawn[3], 48, 32)
-    for name in ("image", "depth", "normals", "K"):
+    for name in ("image", "depth", "normals", "sky"):
         np.testing.assert_array_equal(getattr(batched, name), getattr(alone, name))
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.page import flat, format_value
-from pipelines.pictures import capture_frame, fit_plot, is_room
-from pipelines.report import ViewRecord, write_report
+from pipelines.frame import capture_frame
+from pipelines.report import RunRecord, ViewRecord, write_report
+from pipelines.report.page import flat, format_value
+from pipelines.report.pictures import fit_plot, is_room
 from recon.alignment import Fit
 from recon.geometry import look_at
 from recon.raycasting import RayCaster
@@ -108,7 +109,7 @@ def report_of(folder: Path, views: list[ViewRecord], **changes: object) -> tuple
         "steps": [],
         "options": {},
     }
-    write_report(folder, views=iter(views), **(arguments | changes))
+    write_report(folder, RunRecord(**(arguments | changes)), iter(views))
     return json.loads((folder / "report.json").read_text()), (folder / "report.html").read_text()
 
 
@@ -240,7 +241,7 @@ def test_nan_becomes_null_and_a_dash(tmp_path):
 
 
 def test_a_long_run_pictures_the_first_views_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.report.MAX_PICTURED_VIEWS", 2)
+    monkeypatch.setattr("pipelines.report.writing.MAX_PICTURED_VIEWS", 2)
     _, html = report_of(tmp_path, [make_record(f"{row}.jpg") for row in range(4)])
     assert html.count("<article") == 4
     assert html.count('alt="photo"') == 2
@@ -261,7 +262,8 @@ def test_views_are_read_one_at_a_time(tmp_path):
             assert len(alive) <= 2
             yield ViewRecord(f"{row}.jpg", image)
 
-    write_report(tmp_path, title="", notes=[], summary={}, views=records(), dropped={}, steps=[], options={})
+    run = RunRecord(title="", notes=[], summary={}, dropped={}, steps=[], options={})
+    write_report(tmp_path, run, records())
     assert len(json.loads((tmp_path / "report.json").read_text())["views"]) == 3
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lotus.scenes import TrainingSample
+from lotus.data import TrainingSample
 from lotus.training.config import Data, Loss, Networks, Optimizer, Train
 from lotus.training.networks import build_vae, write_part
 
@@ -23,7 +23,8 @@ def picture_of_a_plane(index: int, size: tuple[int, int]) -> TrainingSample:
     image = np.clip(disparity[..., None] * [220, 200, 180], 0, 255).astype(np.uint8)
     normal = -np.array([side, slope, 1.0]) / np.linalg.norm([side, slope, 1.0])
     normals = np.broadcast_to(normal, (height, width, 3)).astype(np.float32)
-    return TrainingSample(image, (1 / disparity).astype(np.float32), normals, np.eye(3))
+    depth, sky = (1 / disparity).astype(np.float32), np.zeros(disparity.shape, bool)
+    return TrainingSample(f"plane {index}", image, depth, normals, sky)
 
 
 @pytest.fixture(scope="session")

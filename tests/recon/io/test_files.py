@@ -32,7 +32,10 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_where_a_folder_is_wanted_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"), replaced(tmp_path / "file" / "a.txt"):
+@pytest.mark.parametrize("below", ["a.txt", "deep/er/a.txt"])
+def test_a_file_where_a_folder_is_wanted_is_named(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(InputError) as caught, replaced(file / below):
         pass
+    assert str(caught.value) == f"{file / below}: cannot be written ({file} is a file, wanted a folder)"

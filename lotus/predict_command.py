@@ -1,19 +1,22 @@
-"""What the commands of `lotus` do; `lotus.cli` finds them by name."""
+"""What `lotus predict` does; `lotus.cli` finds it by name."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 from jaxtyping import UInt8
 
-from lotus.checkpoints import is_embedded, resolve_device, resolve_dtype, tasks_of
+from lotus.checkpoints import is_embedded, tasks_of
+from lotus.contact_sheet import sheet, strip
+from lotus.devices import resolve_device, resolve_dtype
 from lotus.predictor import KINDS, LotusPredictor
+from lotus.record import Record, digest_of, read_record, settings_of, write_record
 from recon.errors import InputError, ViewError
-from recon.io.images import find_photos, read_photo, resize_image, write_image
+from recon.io.images import find_photos, read_photo, write_image
 from recon.io.maps import ROBUST_PERCENTILES, colorize, colorize_normals, write_prediction
 from recon.scene import Prediction
 
@@ -21,10 +24,8 @@ DEFAULT_CHECKPOINT = "lotus-tiny"  # comes with the package
 PUBLISHED = (
     "--checkpoint jingheya/lotus-depth-d-v2-0-disparity --normals-checkpoint jingheya/lotus-normal-d-v1-1"
 )
-THUMBNAIL_HEIGHT, MARGIN = 180, 4  # px
-MAX_THUMBNAIL_RATIO = 3  # width / height; wider photos are lower on the sheet
+PICTURED = ("depth", "normals")
 MAX_SHEET_PHOTOS = 48
-SHEET_RATIO = 1.4  # width / height of the contact sheet, about
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Predict:
 
     OUT then holds NAME.npz for each photo NAME.jpg (`values`, `kind`, `normals`, `confidence`: what
     `recon multi PHOTOS OUT --predictions DIR` reads), pictures/NAME_depth.png and NAME_normals.png (near is
-    warm; red right, green up, blue toward the viewer), and contact_sheet.jpg.
+    warm; red right, green up, blue toward the viewer), contact_sheet.jpg, and predictions.json, by which a
+    second run does only what is missing.
 
     Depth is known up to scale and shift (kind affine), disparity, 1 / depth, likewise (affine_disparity).
     Normals are unit vectors in the camera's frame: x right, y down, z forward; a facing wall has 0 0 -1.
@@ -43,7 +45,8 @@ class Predict:
     """A photo, or a folder of photos (also in folders below it)."""
 
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
-    """Folder for the results; files of the same names are replaced."""
+    """Folder for the results. Photos whose maps are there, made with the same settings, are passed over;
+    other files of the same names are replaced."""
 
     checkpoint: Annotated[str | None, tyro.conf.arg(metavar="ID|DIR")] = None
     """Checkpoint of depth or disparity: a folder in the published layout, or a hub id. Best are the authors'
@@ -126,45 +129,70 @@ class Predict:
 
 
 def predict(words: Sequence[str]) -> None:
-    """Predicts every photo and writes maps, pictures and the contact sheet.
+    """Predicts every photo that is not done yet, and writes maps, pictures and the contact sheet.
 
     Raises:
         InputError: A flag, a checkpoint or the photo folder is not what it has to be.
         ViewError: Some photos cannot be read; the others are done.
     """
-    from tqdm import tqdm
-
     options = tyro.cli(Predict, args=list(words), prog="lotus predict")
-    photos = [options.photos] if options.photos.is_file() else find_photos(options.photos)
-    names = _names(photos, options.photos)
+    found = [options.photos] if options.photos.is_file() else find_photos(options.photos)
+    photos = dict(zip(_names(found, options.photos), found, strict=True))
     if options.out.exists() and not options.out.is_dir():
         raise InputError(f"{options.out}: a file; wanted a folder for the results")
     predictor = options.predictor()
+    predictor.check()
+    record = _open_record(options.out, settings_of(predictor))
+    todo = {name: photo for name, photo in photos.items() if not record.holds(options.out, name, photo)}
+    if len(todo) < len(photos):
+        sys.stdout.write(
+            f"{len(photos) - len(todo)} of {len(photos)} photos are done already, with these settings\n"
+        )
+    failures = _predict_all(todo, predictor, options.out, record) if todo else {}
+    done = {name: photo for name, photo in photos.items() if name not in failures}
+    if done:
+        write_image(options.out / "contact_sheet.jpg", _sheet_of(done, options.out))
+    sys.stdout.write(f"{len(done)} of {len(photos)} photos done, in {options.out}\n")
+    if failures:
+        reasons = "; ".join(failures.values())
+        raise ViewError(f"{len(failures)} of {len(photos)} photos cannot be read: {reasons}")
+
+
+def _open_record(out: Path, settings: dict[str, Any]) -> Record:
+    """Returns what is done in OUT with these settings; says so where other settings made what is there."""
+    there = read_record(out)
+    if there is None or there.settings == settings:
+        return there or Record(settings, {})
+    names = sorted(settings.keys() | there.settings.keys())
+    other = [name for name in names if settings.get(name) != there.settings.get(name)]
+    sys.stdout.write(f"{out} has maps of other settings ({', '.join(other)}): all photos are done anew\n")
+    return Record(settings, {})
+
+
+def _predict_all(
+    photos: dict[str, Path], predictor: LotusPredictor, out: Path, record: Record
+) -> dict[str, str]:
+    """Predicts photos by name and records each; returns why some cannot be read."""
+    from tqdm import tqdm
+
+    write_record(out, record)  # before any work, for where it cannot be written
     predictor.models()  # a checkpoint that cannot be loaded is said before the first photo is read
     sys.stdout.write(_announcement(predictor))
-    shown = set(
-        np.linspace(0, len(photos) - 1, min(len(photos), MAX_SHEET_PHOTOS)).round().astype(int).tolist()
-    )
-    rows, failures = [], []
+    failures, names = {}, list(photos)
     with tqdm(total=len(photos), unit="photo", file=sys.stderr) as progress:
-        for batch in _batches(list(range(len(photos))), options.batch_size):
-            read = {}
-            for index in batch:
+        for start in range(0, len(names), predictor.batch_size):
+            batch, read = names[start : start + predictor.batch_size], {}
+            for name in batch:
                 try:
-                    read[index] = read_photo(photos[index])
+                    read[name] = read_photo(photos[name])
                 except ViewError as error:
-                    failures.append(str(error))
-            for (index, photo), prediction in zip(read.items(), predictor(list(read.values())), strict=True):
-                pictures = _pictures(prediction)
-                _write(options.out, names[index], prediction, pictures)
-                if index in shown:
-                    rows.append(_strip([photo, *pictures.values()]))
+                    failures[name] = str(error)
+            for name, prediction in zip(read, predictor(list(read.values())), strict=True):
+                _write(out, name, prediction)
+            record = record.with_photos({name: digest_of(photos[name]) for name in read})
+            write_record(out, record)
             progress.update(len(batch))
-    if rows:
-        write_image(options.out / "contact_sheet.jpg", _sheet(rows))
-    sys.stdout.write(f"{len(photos) - len(failures)} of {len(photos)} photos done, in {options.out}\n")
-    if failures:
-        raise ViewError(f"{len(failures)} of {len(photos)} photos cannot be read: {'; '.join(failures)}")
+    return failures
 
 
 def _announcement(predictor: LotusPredictor) -> str:
@@ -182,21 +210,17 @@ def _announcement(predictor: LotusPredictor) -> str:
     return said
 
 
-def _names(photos: list[Path], root: Path) -> list[Path]:
+def _names(photos: list[Path], root: Path) -> list[str]:
     """Returns where each photo's results go, without ending; two photos must not share a name."""
     names = [
-        Path(photo.name if photo == root else photo.relative_to(root)).with_suffix("") for photo in photos
+        Path(photo.name if photo == root else photo.relative_to(root)).with_suffix("").as_posix()
+        for photo in photos
     ]
     for first, second in zip(range(len(names)), range(1, len(names)), strict=False):
         if names[first] in names[second:]:
             twin = names.index(names[first], second)
             raise InputError(f"{photos[first]} and {photos[twin]} would both write {names[first]}.npz")
     return names
-
-
-def _batches(indices: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
 
 
 def _pictures(prediction: Prediction) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
@@ -211,36 +235,27 @@ def _pictures(prediction: Prediction) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
     return pictures
 
 
-def _write(
-    out: Path, name: Path, prediction: Prediction, pictures: dict[str, UInt8[np.ndarray, "_h _w 3"]]
-) -> None:
-    write_prediction((out / name).with_name(f"{name.name}.npz"), prediction)
+def _write(out: Path, name: str, prediction: Prediction) -> None:
+    write_prediction(out / f"{name}.npz", prediction)
+    pictures = _pictures(prediction)
     for kind, picture in pictures.items():
-        write_image((out / "pictures" / name).with_name(f"{name.name}_{kind}.png"), picture)
+        write_image(_picture_file(out, name, kind), picture)
+    for kind in PICTURED:
+        if kind not in pictures:  # an earlier run with other settings may have drawn it
+            _picture_file(out, name, kind).unlink(missing_ok=True)
 
 
-def _strip(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns small pictures side by side, all of the first one's size, with a white margin."""
-    height, width = pictures[0].shape[:2]
-    scale = min(THUMBNAIL_HEIGHT / height, MAX_THUMBNAIL_RATIO * THUMBNAIL_HEIGHT / width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    row = np.concatenate([resize_image(picture, *size) for picture in pictures], axis=1)
-    below = THUMBNAIL_HEIGHT - size[1] + MARGIN
-    return np.pad(row, ((MARGIN, below), (MARGIN, MARGIN), (0, 0)), constant_values=255)
+def _picture_file(out: Path, name: str, kind: str) -> Path:
+    return out / "pictures" / f"{name}_{kind}.png"
 
 
-def _sheet(strips: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns strips in rows on white, in reading order."""
-    area = sum(strip.shape[0] * strip.shape[1] for strip in strips)
-    width = max(round((area * SHEET_RATIO) ** 0.5), *(strip.shape[1] for strip in strips), 1)
-    rows: list[list[np.ndarray]] = [[]]
-    for strip in strips:
-        if sum(each.shape[1] for each in rows[-1]) + strip.shape[1] > width:
-            rows.append([])
-        rows[-1].append(strip)
-    joined = [np.concatenate(row, axis=1) for row in rows if row]
-    widest = max(row.shape[1] for row in joined)
-    padded = [
-        np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in joined
-    ]
-    return np.concatenate(padded)
+def _sheet_of(photos: dict[str, Path], out: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns photos that are done, or some of many, each beside its pictures."""
+    names = list(photos)
+    rows = np.linspace(0, len(names) - 1, min(len(names), MAX_SHEET_PHOTOS)).round().astype(int)
+    strips = []
+    for name in (names[row] for row in rows):
+        pictures = [_picture_file(out, name, kind) for kind in PICTURED]
+        there = [read_photo(picture) for picture in pictures if picture.is_file()]
+        strips.append(strip([read_photo(photos[name]), *there]))
+    return sheet(strips)

@@ -1,0 +1,89 @@
+"""Depth of a whole picture from its fit, how sure it is, and the depth map that is left."""
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from recon.alignment.affine import Fit
+from recon.alignment.field import Field
+from recon.alignment.line import Line
+from recon.alignment.spaces import regressor, slope_of
+from recon.alignment.usable import Known, confidence_of
+from recon.errors import ViewError
+from recon.geometry import normals_from_depth
+from recon.scene import Camera, DepthMap
+
+MAX_RELATIVE_SIGMA = 0.5  # a depth less certain than this says nothing
+MIN_KEPT_SHARE = 0.05  # a fit that leaves less of the prediction is wrong
+SATURATED_SIGMA = 0.3  # relative; a clipped value says no more than nearer or farther than
+
+
+def plain_sigma(
+    fit: Fit, line: Line, known: Known, depth: Float64[np.ndarray, "h w"]
+) -> Float64[np.ndarray, "h w"]:
+    """Returns the standard deviation of depth, from the fit and the prediction; anything where depth is 0."""
+    z = np.where(depth > 0, depth, 1.0)
+    slope = slope_of(fit.space, z)
+    of_prediction = line.noise.variance(slope * z, confidence_of(known)) / slope**2
+    return np.sqrt(_line_variance(fit.space, fit.covariance, known, depth) * z**2 + of_prediction)
+
+
+def corrected_depth(
+    field: Field, fit: Fit, hidden: Float64[np.ndarray, "2 2"], known: Known
+) -> tuple[Float64[np.ndarray, "h w"], Float64[np.ndarray, "h w"]]:
+    """Returns the corrected depth and its sigma.
+
+    What scale and shift leave uncertain matters as far as the anchors have not pinned the correction down;
+    a slope that they cannot show always does.
+    """
+    plain = fit.depth(known.values)
+    log_depth = np.log(np.where(plain > 0, plain, 1.0))
+    depth = plain * np.exp(field.at(log_depth))
+    of_field = field.variance(log_depth)
+    open_share = np.minimum(of_field / field.amplitude**2, 1)
+    of_fit = _line_variance(fit.space, fit.covariance - hidden, known, plain) * open_share
+    of_fit += _line_variance(fit.space, hidden, known, plain)
+    of_prediction = field.noise.variance(np.ones_like(depth), confidence_of(known))
+    return depth, depth * np.sqrt(of_field + of_fit + of_prediction)
+
+
+def _line_variance(
+    space: str, covariance: Float64[np.ndarray, "2 2"], known: Known, depth: Float64[np.ndarray, "h w"]
+) -> Float64[np.ndarray, "h w"]:
+    """Returns the variance of log depth that scale and shift bring; anything where depth is 0."""
+    x = np.where(depth > 0, regressor(space, known.values), 0.0)
+    z = np.where(depth > 0, depth, 1.0)
+    (scale_variance, both), (_, shift_variance) = covariance
+    variance = np.maximum(scale_variance * x**2 + 2 * both * x + shift_variance, 0)
+    return variance / (slope_of(space, z) * z) ** 2
+
+
+def to_depth_map(
+    known: Known,
+    depth: Float64[np.ndarray, "h w"],
+    sigma: Float64[np.ndarray, "h w"],
+    normals: Float32[np.ndarray, "h w 3"] | None,
+    camera: Camera,
+) -> DepthMap:
+    """Returns what is certain enough of depth and its sigma; without normals, those of the depth.
+
+    Raises:
+        ViewError: That is next to nothing.
+    """
+    sigma = np.where(known.saturated, np.maximum(sigma, SATURATED_SIGMA * depth), sigma)
+    keep = (depth > 0) & (sigma <= MAX_RELATIVE_SIGMA * depth)
+    share = keep.sum() / np.isfinite(known.values).sum()
+    if share < MIN_KEPT_SHARE:
+        raise ViewError(
+            f"view: the fit gives depth to {100 * share:.1f} % of the prediction, "
+            f"at least {100 * MIN_KEPT_SHARE:g} % wanted"
+        )
+    kept_depth = np.where(keep, depth, 0).astype(np.float32)
+    if normals is None:
+        normals = normals_from_depth(camera.K, kept_depth)
+    certain = keep & np.isfinite(normals).all(axis=-1)
+    return DepthMap(
+        camera,
+        kept_depth,
+        np.where(certain[..., None], normals, np.float32(0)),
+        np.where(keep, sigma, 0).astype(np.float32),
+    )
