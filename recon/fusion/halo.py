@@ -19,7 +19,8 @@ FREE, SOLID, UNKNOWN = 1, 2, 4  # marks of corners
 def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
     """Writes the signed distances of a block and of the voxels around it; NaN where nothing is known.
 
-    A solid voxel that more votes call free than support it is not known either: it makes no surface.
+    A voxel that more votes call free than have it solid, or of which nothing else is known, is free: votes
+    count as distances of 1. What was seen through makes no surface, and objects are closed at their outlines.
 
     Args:
         near: Rows of the 27 blocks, -1 where there is none.
@@ -47,7 +48,9 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
                 for x in range(x0, x1):
                     weight, distance = state[WEIGHT, voxel + x], state[TSDF, voxel + x]
                     known = (weight > 0) & (weight >= min_weight)
-                    known = known & ((distance >= 0) | (votes[cell + x // CELL] <= weight))
+                    vote = votes[cell + x // CELL]
+                    if (vote > weight) & ((distance < 0) | (not known)):
+                        known, distance = vote >= min_weight, (weight * distance + vote) / (weight + vote)
                     if known:
                         halo[i + x] = distance
 

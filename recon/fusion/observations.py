@@ -24,7 +24,7 @@ REACH_SIGMAS = np.float32(3.0)
 SMOOTH_SIGMAS = np.float32(3.0)  # neighbours that differ by more are another surface
 FULL_SIGMAS = np.float32(2.0)  # deviations that noise explains do not cost weight
 TAPER_LENGTH = np.float32(0.75)  # of the truncation distance: sure pixels taper from one voxel to four
-FREE_SHARE = np.float32(0.2)  # weight of having seen through a voxel against having seen a surface in it
+FREE_WEIGHT = np.float32(1.0)  # of having seen through; how sure the depth behind is does not matter
 FREE_MARGIN_VOXELS = np.float32(1)  # half the diagonal of a cell of votes, rounded up
 CHUNK = 256  # pixels done at once: a constant size of the scratch space lets the loops be vectorised
 LEVEL_XY, LEVEL_Z = np.float32(HIGH_XY / 255), np.float32(HIGH_Z / 255)
@@ -259,7 +259,7 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
         records[4 * i + 1] = pack_trust(weight, support)
         records[4 * i + 2] = np.float32(offset if usable else zero).view(np.uint32)
         fronts[2 * i] = front * per_voxel if usable else zero
-        fronts[2 * i + 1] = weight * FREE_SHARE
+        fronts[2 * i + 1] = FREE_WEIGHT * scratch[NEAREST * CHUNK + i] * trust if usable else zero
 
 
 @compiled

@@ -18,7 +18,7 @@ zero crossing is that of a redescending M-estimator, sum w psi(phi) = 0, and dis
 Where noise is small the far side ends after two voxels, so that the two sides of a thin part do not meet.
 
 Space that a view sees through is not averaged in, which would shift surfaces nearby. It is counted apart as
-votes, and a voxel is taken as unknown where the votes for free space outweigh the surface behind it.
+votes of 1 a view, less near depth edges, and a voxel is free where they outweigh the surface behind it.
 """
 
 from dataclasses import dataclass

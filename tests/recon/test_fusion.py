@@ -292,7 +292,11 @@ def test_space_that_others_see_through_loses_its_surface():
     volume.integrate(ghost, np.eye(4))
     for _ in range(12):
         volume.integrate(wall, np.eye(4))
-    assert volume.extract().vertices[:, 2].min() > 2.9
+    x, y, z = volume.extract().vertices.T
+    cell = 2 * volume.voxel_size  # votes are cast at the centres of cells, which may be outside the picture
+    inside = (np.abs(x) < z * 32 / 55.4 - cell) & (np.abs(y) < z * 24 / 55.4 - cell)
+    assert z[inside].min() > 2.9
+    assert inside.mean() > 0.8
 
 
 def test_noise_is_averaged_without_shifting_the_wall():
