@@ -1,6 +1,6 @@
 """Mesh of scanned objects on a table: the whole back end on photos of real textures.
 
-    python -m tests.benchmarks.scanned_objects FOLDER [--scenes box_bottle cat all] [--anchors 1000] [--constant]
+    python -m tests.benchmarks.scanned_objects FOLDER [--scenes box_bottle cat all] [--anchors 1000]
 
 FOLDER holds `mesh_ycb` and `mesh_cat_statue`. 16 photos of 640x480 from one and a half turns around, true
 cameras, sparse points of which 8 % are wrong, predictions with a smooth error of 6 %, clipped as Lotus clips,
@@ -65,7 +65,8 @@ def score(capture: Capture, mesh: Mesh) -> MeshScore:
 
 def described(found: MeshScore) -> dict:
     rounded = {
-        name: [round(value, 4) for value in getattr(found, name)] for name in ("f_score", "precision", "recall")
+        name: [round(value, 4) for value in getattr(found, name)]
+        for name in ("f_score", "precision", "recall")
     }
     return {**rounded, "normal_consistency": round(found.normal_consistency or 0, 4)}
 
@@ -82,9 +83,7 @@ def draw(capture: Capture, mesh: Mesh, path: Path) -> None:
 
 
 def compare(capture: Capture, seed: int, constant: bool, work: Path) -> dict:
-    predictions = (
-        constant_predictions(capture, CONSTANT_DEPTH) if constant else predictions_of(capture, seed)
-    )
+    predictions = constant_predictions(capture, CONSTANT_DEPTH) if constant else predictions_of(capture, seed)
     started = time.perf_counter()
     outcome = our_run(capture, predictions, work, Fuse())
     mesh, seconds = outcome.get("mesh"), time.perf_counter() - started
@@ -92,9 +91,7 @@ def compare(capture: Capture, seed: int, constant: bool, work: Path) -> dict:
     exact = {name: depth_map.depth for name, depth_map in capture.depth_maps.items()}
     views = list(capture.scene.views)
     open3d = plain_fusion(views, exact, capture.images, OPEN3D_VOXEL, 4 * OPEN3D_VOXEL)
-    depths = {
-        step: {view: depth_of(outcome, step, view) for view in outcome.views(step)} for step in STEPS
-    }
+    depths = {step: {view: depth_of(outcome, step, view) for view in outcome.views(step)} for step in STEPS}
     draw(capture, mesh, work / "mesh.png")
     return {
         "voxel_size": round(voxel_size, 5),

@@ -79,9 +79,7 @@ def capture_objects(folder: Path, scene: str, *, seed: int, views: int, points: 
     world = build_world(parts, LAMPS, center=(0.0, 0.0, 0.3 * top), seed=seed)
     firsts = np.cumsum([len(box(*TABLE)[1]), *(len(shape[1]) for shape in shapes)])
     cameras = helix(world, Camera.from_fov(640, 480, FOV_DEG), views)
-    taken = tuple(
-        View(f"view_{index:03d}.png", camera, pose) for index, (camera, pose) in enumerate(cameras)
-    )
+    taken = tuple(View(f"view_{index:03d}.png", camera, pose) for index, (camera, pose) in enumerate(cameras))
     caster = RayCaster(world.mesh)
     depth_maps = {view.name: exact_depth(caster, view.camera, view.cam_from_world) for view in taken}
     images = {
@@ -152,7 +150,7 @@ def _stood(thing: Placed, mesh: Mesh) -> Shape:
     foot = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(thing.yaw), -np.sin(thing.yaw)], [np.sin(thing.yaw), np.cos(thing.yaw)]]
-    return rotate(turn, scale * (vertices - foot)) + [*thing.at, 0.0], mesh.faces
+    return rotate(turn, scale * (vertices - foot)) + np.array([*thing.at, 0]), mesh.faces
 
 
 def _skin(shape: Shape, mesh: Mesh) -> Skin:
@@ -178,7 +176,7 @@ def _sampled(
     uv: Float64[np.ndarray, "n 2"],
     texels: Float64[np.ndarray, "n"],
 ) -> Float64[np.ndarray, "n 3"]:
-    """Returns colours at uv, each the mean of so many texels along each side: between two levels, bilinear."""
+    """Returns colours at uv, each the mean of so many texels along each side, trilinear."""
     level = np.clip(np.log2(np.maximum(texels, 1)), 0, len(levels) - 1.001)
     colors = np.zeros((len(uv), 3))
     for number, texture in enumerate(levels):
