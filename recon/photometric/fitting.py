@@ -32,6 +32,8 @@ ROUNDS = 4
 MAX_COST = 0.4  # of a match: an NCC of 0.6
 MIN_RATIO = 1.1  # of the second minimum to the best
 MAX_OFF_CENTRE_PX = 2.0  # where the texture may lie: farther off, it is something else's
+VAGUE = 0.2  # relative sigma of a prior that does not know what it sees: clipped, hidden
+SURER = 3.0  # times: so much smaller is it on a thing that stands before
 LEAST_COST = 1e-4  # no match is better: rounding to grey levels
 
 # What became of a pixel.
@@ -40,7 +42,7 @@ ACCEPTED, NO_PRIOR, UNSEEN, BLANK, BORDER, POOR, AMBIGUOUS, FLAT, BESIDE = range
 
 @compiled
 @no_type_check
-def off_centre(energy: Any, row: int, column: int, work: Any) -> Any:
+def texture_centre(energy: Any, row: int, column: int, work: Any) -> Any:
     """Returns how far from the patch's middle its texture lies, px: the centre of the squared gradients."""
     total, sum_u, sum_v = np.float32(1e-6), np.float32(0), np.float32(0)
     for i in range(TAPS):
@@ -49,7 +51,25 @@ def off_centre(energy: Any, row: int, column: int, work: Any) -> Any:
         weight = work[WEIGHTS, i] * energy[v, u]
         total += weight
         sum_u, sum_v = sum_u + weight * TAPS_U[i], sum_v + weight * TAPS_V[i]
-    return np.hypot(sum_u, sum_v) / total
+    return sum_u / total, sum_v / total
+
+
+@compiled
+@no_type_check
+def is_of_what_is_known(planes: Any, bands: Any, row: int, column: int, centre: Any) -> bool:
+    """Returns whether the prior knows the depth around the texture, and next to nothing of the pixel's.
+
+    Beside a silhouette, a patch of a blank background holds the silhouette alone, and matches where that is.
+    """
+    height, width = bands.shape
+    r, c = row + np.int64(np.rint(centre[1])), column + np.int64(np.rint(centre[0]))
+    least = np.inf
+    for v in range(max(r - 1, 0), min(r + 2, height)):
+        for u in range(max(c - 1, 0), min(c + 2, width)):
+            if planes[v, u, 0] > 0:
+                least = min(least, bands[v, u] / planes[v, u, 0])
+    w = planes[row, column, 0]
+    return w > 0 and bands[row, column] > max(VAGUE, SURER * least) * w
 
 
 @compiled
@@ -100,12 +120,13 @@ def measure_rows(start: int, stop: int, photo: Any, others: Any, state: Any, fou
     Args:
         start: First row.
         stop: One past the last.
-        photo: Grey levels and colours, smoothed; squared gradients; how far off centre the texture may be.
+        photo: Grey levels and colours, smoothed; squared gradients; how far off centre the texture may be;
+            the prior as of `sweep.sweep_rows`.
         others: Other views.
         state: Best planes; changed in place.
         found: w, cost and variance of w per pixel, and what became of it; changed in place.
     """
-    (grey, colors, energy, max_off_centre), (pixels, views) = photo, others
+    (grey, colors, energy, max_off_centre, prior_planes, prior_bands), (pixels, views) = photo, others
     planes, scores, ratios, motions = state
     numbers, outcome = found
     work, plane, agrees = make_work(len(views)), np.empty(5), np.empty(len(views), np.bool_)
@@ -130,7 +151,10 @@ def measure_rows(start: int, stop: int, photo: Any, others: Any, state: Any, fou
             lowest, curvature = fit_parabola(pixels, views, agrees, plane, STEP_PX / motion, work)
             planes[row, column, 0] = plane[0]
             numbers[row, column, 0], numbers[row, column, 1] = plane[0], lowest
-            if off_centre(energy, row, column, work) > max_off_centre:
+            centre = texture_centre(energy, row, column, work)
+            if np.hypot(centre[0], centre[1]) > max_off_centre or is_of_what_is_known(
+                prior_planes, prior_bands, row, column, centre
+            ):
                 outcome[row, column] = BESIDE
             elif curvature <= 0:
                 outcome[row, column] = FLAT

@@ -5,10 +5,14 @@ import numpy as np
 from recon.scene import DepthMap
 
 GATE = 3.0  # standard deviations by which both may differ and still be averaged
+VAGUE = 0.1  # relative sigma of a prior that is no surface: clipped, and far from all that is known
 
 
 def merge(prior: DepthMap, measured: DepthMap) -> DepthMap:
     """Returns the precision-weighted mean where both agree, else the measurement, else the prior.
+
+    A prior that is vaguer than 10 % is none where nothing was measured: sky and blank backgrounds, of which a
+    clipped prediction only says that they are far, would become walls.
 
     Args:
         prior: What was known.
@@ -16,7 +20,8 @@ def merge(prior: DepthMap, measured: DepthMap) -> DepthMap:
     """
     known, seen = prior.depth > 0, measured.depth > 0
     apart = np.abs(prior.depth - measured.depth) > GATE * np.hypot(prior.sigma, measured.sigma)
-    of_prior = _precision(prior) * (known & ~(seen & apart))
+    vague = prior.sigma > VAGUE * prior.depth
+    of_prior = _precision(prior) * (known & ~(seen & apart) & (seen | ~vague))
     of_measured = _precision(measured) * seen
     total = of_prior + of_measured
     any_known = total > 0

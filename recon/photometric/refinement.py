@@ -24,6 +24,7 @@ MAX_RELATIVE_SIGMA = 0.2  # of depth: vaguer is no measurement
 FINER_BAND_PX = 1.6  # half width of the band around what a coarser level found
 GOOD_SCORE = 0.35  # of a coarser level's plane that the next one starts from
 ROUNDS = 2  # of propagation per level
+SAME_COLOR = 16.0  # levels of 255, all channels together: coarser pixels on a silhouette are farther off
 TINY = np.float32(1e-12)  # px per unit of inverse depth; its square still is a number
 
 
@@ -93,15 +94,16 @@ def refine(
     """
     _check_size(reference.camera, prior.camera)
     levels = make_levels(reference, prior, sorted(neighbours, key=_order))
-    state, found = None, None
+    state, coarser = None, None
     for level in reversed(levels):
         photo, sources = level.reference(), level.sources()
         state = _match(level, photo, sources, state, threads)
         limit = np.inf if level is levels[0] else MAX_OFF_CENTRE_PX
         floor_px = np.hypot(FLOOR_PX, camera_error_px * level.camera.width / prior.camera.width)
-        found = _filled(_measure(level, (*photo[:2], limit), sources, state, float(floor_px), threads), found)
-    assert found is not None
-    return _measurement(found, prior.camera)
+        found = _measure(level, (*photo, limit), sources, state, float(floor_px), threads)
+        coarser = (level, found if coarser is None else _filled(level, found, *coarser))
+    assert coarser is not None
+    return _measurement(coarser[1], prior.camera)
 
 
 def _order(photo: Photo) -> tuple[float, ...]:
@@ -154,9 +156,9 @@ def _measure(
 ) -> _Found:
     numbers = np.zeros((*level.grey.shape, 3), np.float32)
     outcome = np.zeros(level.grey.shape, np.uint8)
-    grey, colors, limit = photo
+    grey, colors, _, planes, bands, limit = photo
     energy = np.sum(np.square(np.gradient(grey)), axis=0)
-    photo = (grey, colors, energy, limit)
+    photo = (grey, colors, energy, limit, planes, bands)
     run_pieces(measure_rows, len(outcome), threads, photo, sources, state.arrays, (numbers, outcome))
     outcome[level.planes[..., 0] <= 0] = NO_PRIOR
     floor = np.float32(floor_px) / np.maximum(state.motions, TINY)
@@ -164,12 +166,11 @@ def _measure(
     return _Found(state.planes, numbers[..., 1], variances, outcome)
 
 
-def _filled(found: _Found, coarser: _Found | None) -> _Found:
-    """Takes over what a coarser level measured where a level has no texture."""
-    if coarser is None:
-        return found
+def _filled(level: Level, found: _Found, coarser_level: Level, coarser: _Found) -> _Found:
+    """Takes over what a coarser level measured where a level has no texture, not across an edge of colour."""
     at = parents(found.outcome.shape, coarser.outcome.shape)
-    use = (found.outcome == BLANK) & (coarser.outcome[at] == ACCEPTED)
+    off = np.square(level.colors - coarser_level.colors[at]).sum(axis=-1)
+    use = (found.outcome == BLANK) & (coarser.outcome[at] == ACCEPTED) & (off <= SAME_COLOR**2)
     return _Found(
         planes=np.where(use[..., None], enlarged(coarser.planes, use.shape), found.planes),
         costs=np.where(use, coarser.costs[at], found.costs),

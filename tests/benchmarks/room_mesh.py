@@ -84,10 +84,10 @@ def abs_rel(capture: Capture, depths: dict[str, np.ndarray]) -> float:
     return float(np.mean(errors))
 
 
-def constant_predictions(capture: Capture) -> dict[str, Prediction]:
+def constant_predictions(capture: Capture, depth: float = 2.0) -> dict[str, Prediction]:
     """One depth for all pixels, as of a network that knows nothing."""
     return {
-        name: Prediction(np.full_like(truth.depth, 2), "scale", _facing(truth))
+        name: Prediction(np.full_like(truth.depth, depth), "scale", _facing(truth))
         for name, truth in capture.depth_maps.items()
     }
 
