@@ -82,8 +82,9 @@ def plain_fusion(
     images: dict[str, np.ndarray],
     voxel_size: float,
     truncation: float,
+    min_views: float = MIN_VIEWS,
 ) -> Mesh:
-    """Mesh of depth maps of posed views by Open3D, all weights 1."""
+    """Mesh of depth maps of posed views by Open3D, all weights 1, where more than `min_views` saw it."""
     o3d = import_open3d()
     core = o3d.core
     grid = o3d.t.geometry.VoxelBlockGrid(
@@ -113,7 +114,7 @@ def plain_fusion(
         grid.integrate(
             blocks, picture, color, intrinsic, intrinsic, extrinsic, 1.0, reach, multiplier
         )  # depth_scale, depth_max, trunc_voxel_multiplier
-    return _extract(grid, min(MIN_VIEWS, len(views)))
+    return _extract(grid, min(min_views, len(views)))
 
 
 def _resampled(image: np.ndarray, width: int, height: int) -> np.ndarray:
