@@ -1,10 +1,10 @@
 """Mesh of a synthetic room: this project's back end against a plain one, on the same cameras and predictions.
 
-The plain back end is per-view RANSAC affine and unweighted fusion in Open3D (`plain_backend.py`), at the same
-voxel size and truncation. That fusion also gets the exact depth, which is the most that the voxels allow,
-and this project's depth maps ("our_maps"), there with whatever one view saw. All get the true cameras, 12
-photos of 640x480, sparse points of which 8 % are wrong, and predictions with a smooth error of 6 %, clipped as Lotus
-clips, with normals 6 degrees off.
+The plain back end is per-view RANSAC affine and unweighted fusion in Open3D (`plain_backend.py`), at the
+same voxel size and truncation. That fusion also gets the exact depth, which is the most that the voxels
+allow, and this project's depth maps ("our_maps"), there with whatever one view saw. All get the true
+cameras, 12 photos of 640x480, sparse points of which 8 % are wrong, and predictions with a smooth error of
+6 %, clipped as Lotus clips, with normals 6 degrees off.
 
     python -m tests.benchmarks.room_mesh [--anchors 1500] [--constant] [--no-photos] [--seeds 0 1]
 
