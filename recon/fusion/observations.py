@@ -253,13 +253,13 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
         reach = max(reach, MIN_REACH_VOXELS * voxel / cosine)
         support = max(TAPER_LENGTH + FULL_SIGMAS * sigma * per_truncation, one)
         support = min(support, -reach * toward * per_truncation)
-        front = z + (support * truncation + FREE_MARGIN_VOXELS * voxel) / min(toward, -tiny)
+        vote, solid = FREE_WEIGHT * trust * scratch[NEAREST * CHUNK + i], support * truncation
+        front = z + (solid + FREE_MARGIN_VOXELS * voxel) / min(toward, -tiny)
         support = support if weight > zero else zero
-        records[4 * i] = direction
-        records[4 * i + 1] = pack_trust(weight, support)
+        records[4 * i], records[4 * i + 1] = direction, pack_trust(weight, support)
         records[4 * i + 2] = np.float32(offset if usable else zero).view(np.uint32)
         fronts[2 * i] = front * per_voxel if usable else zero
-        fronts[2 * i + 1] = FREE_WEIGHT * scratch[NEAREST * CHUNK + i] * trust if usable else zero
+        fronts[2 * i + 1] = vote if usable else zero
 
 
 @compiled
