@@ -16,7 +16,8 @@ given and whose photos are shrunk to `--size`, at which both compare photos; nob
 
 Prints one JSON object per scene. Rooms: F-scores at 1, 2 and 5 cm, completeness as the share of the visible
 true surface within these distances of the mesh, precision likewise. Photos: see `held_out.py`. Then seconds,
-CPU seconds, peak memory of all processes together (GB), and the time ratio, above 1 where ours is faster.
+CPU seconds, peak memory of all processes together (GB), the machine's load at each program's end, and ratios
+of time, above 1 where ours is faster. Where others work on the machine, CPU seconds say more than seconds.
 """
 
 import argparse
@@ -54,9 +55,14 @@ class Made:
     """A mesh and what it took."""
 
     mesh: Mesh
-    seconds: dict[str, float]
+    steps: dict[str, float]
+    """Wall seconds of each step."""
+
+    seconds: float
     cpu_s: float
     peak_gb: float
+    load: float
+    """Mean number of processes that wanted a core in the last minute of the run, its own among them."""
 
 
 def run_measured(words: Sequence[str], log: Path) -> tuple[float, float, float]:
@@ -117,9 +123,11 @@ def run_openmvs(programs: Path, dense: Path, work: Path) -> Made:
     }
     return Made(
         mesh=read_mesh(work / "mesh.ply"),
-        seconds={name: round(cost[0], 1) for name, cost in costs.items()},
+        steps={name: cost[0] for name, cost in costs.items()},
+        seconds=sum(cost[0] for cost in costs.values()),
         cpu_s=sum(cost[1] for cost in costs.values()),
         peak_gb=max(cost[2] for cost in costs.values()),
+        load=os.getloadavg()[0],
     )
 
 
@@ -129,22 +137,24 @@ def run_ours(inputs: Path, work: Path, options: Sequence[str]) -> Made:
     words += ["--sparse", str(inputs / "sparse"), "--workers", str(THREADS), *options]
     seconds, cpu_s, peak_gb = run_measured(words, work.with_suffix(".txt"))
     report = json.loads((work / "report.json").read_text())
-    steps = {step["artifact"]: round(step["seconds"], 1) for step in report["steps"]}
-    return Made(read_mesh(work / "mesh.ply"), {"recon": round(seconds, 1), **steps}, cpu_s, peak_gb)
+    steps = {step["artifact"]: step["seconds"] for step in report["steps"]}
+    return Made(read_mesh(work / "mesh.ply"), steps, seconds, cpu_s, peak_gb, os.getloadavg()[0])
 
 
 def costs_of(made: dict[str, Made]) -> dict:
-    total = {
-        name: run.seconds["recon"] if "recon" in run.seconds else sum(run.seconds.values())
-        for name, run in made.items()
-    }
+    peer, ours = made["openmvs"], {name: run for name, run in made.items() if name != "openmvs"}
     return {
-        "seconds": {name: round(value, 1) for name, value in total.items()},
+        "seconds": {name: round(run.seconds, 1) for name, run in made.items()},
         "cpu_s": {name: round(run.cpu_s, 1) for name, run in made.items()},
         "peak_gb": {name: round(run.peak_gb, 2) for name, run in made.items()},
+        "load": {name: round(run.load, 1) for name, run in made.items()},
         "triangles": {name: len(run.mesh.faces) for name, run in made.items()},
-        "time_ratio": {n: round(total["openmvs"] / value, 2) for n, value in total.items() if n != "openmvs"},
-        "steps": {name: run.seconds for name, run in made.items()},
+        "time_ratio": {name: round(peer.seconds / run.seconds, 2) for name, run in ours.items()},
+        "cpu_ratio": {name: round(peer.cpu_s / run.cpu_s, 2) for name, run in ours.items()},
+        "steps": {
+            name: {step: round(seconds, 1) for step, seconds in run.steps.items()}
+            for name, run in made.items()
+        },
     }
 
 
@@ -224,12 +234,11 @@ def main() -> None:
             name, _, source = word.partition("=")
             folder = (options.keep or Path(temporary)).absolute() / name.replace(":", "_")
             folder.mkdir(parents=True)
-            load = os.getloadavg()[0]
             if source:
                 row = photo_row(Path(source), options.size, programs, folder)
             else:
                 row = room_row(int(name.partition(":")[2]), programs, folder)
-            print(json.dumps({"scene": name, "load_before": round(load, 2), **row}), flush=True)
+            print(json.dumps({"scene": name, **row}), flush=True)
 
 
 if __name__ == "__main__":
