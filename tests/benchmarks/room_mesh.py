@@ -58,12 +58,17 @@ def predictions_of(capture: Capture, seed: int) -> dict[str, Prediction]:
     }
 
 
+def write_inputs(capture: Capture, predictions: dict[str, Prediction], folder: Path) -> None:
+    """Writes `images` and `sparse`, which is COLMAP's undistorted layout, and `predictions`."""
+    synthetic.write_photos(capture, folder / "images")
+    synthetic.write_predictions(predictions, folder / "predictions")
+    colmap.write_model(colmap.model_from_scene(capture.scene), folder / "sparse")
+
+
 def our_run(
     capture: Capture, predictions: dict[str, Prediction], folder: Path, fuse: Fuse, *, use_photos: bool = True
 ) -> Outcome:
-    synthetic.write_photos(capture, folder / "photos")
-    synthetic.write_predictions(predictions, folder / "predictions")
-    colmap.write_model(colmap.model_from_scene(capture.scene), folder / "sparse")
+    write_inputs(capture, predictions, folder)
     pipeline = replace(
         MultiView(),
         cameras=GivenModel(folder / "sparse"),
@@ -71,7 +76,7 @@ def our_run(
         match=Match() if use_photos else Match(neighbours=0),
         fuse=fuse,
     )
-    photos = find_photos(folder / "photos", folder / "cache")
+    photos = find_photos(folder / "images", folder / "cache")
     return run(pipeline, photos, DiskStore(folder / "cache"))
 
 
