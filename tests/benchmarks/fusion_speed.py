@@ -167,6 +167,7 @@ def main() -> None:
     fuse_open3d(frames[:2], options.voxel)
     ours, theirs = [], []
     for _ in range(options.rounds):
+        time.sleep(1)  # until the threads of Open3D no longer wait actively for more
         ours.append(fuse_ours(frames, options.voxel))
         theirs.append(fuse_open3d(frames, options.voxel))
     per_view, pairs = 1000 / options.views, list(zip(ours, theirs, strict=True))
