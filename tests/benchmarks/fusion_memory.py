@@ -4,7 +4,7 @@ A hall of 40 x 40 x 3 with walls, pillars and boxes, seen by `--views` cameras o
 Each process says how much memory it took at most after integration and after extraction, and what it made;
 the parent compares the meshes byte for byte and counts open edges.
 
-    python tests/benchmarks/fusion_memory.py --views 300 --memory 0.5
+    python tests/benchmarks/fusion_memory.py --views 300 --memory 0.2
 """
 
 import argparse
@@ -113,7 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--views", type=int, default=300)
     parser.add_argument("--voxel", type=float, default=0.02)
-    parser.add_argument("--memory", type=float, default=0.5, help="limit of the second run, GB")
+    parser.add_argument("--memory", type=float, default=0.2, help="limit of the second run, GB")
     parser.add_argument("--limit", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.limit is not None:
