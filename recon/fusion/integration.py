@@ -183,7 +183,7 @@ def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, wor
     pixels, depths = np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
     near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty(3 * BLOCK_VOXELS, np.float32)
     steps = VOXELS.copy()
-    some = np.empty(8, np.bool_)
+    some = np.empty(BLOCK_VOXELS // GROUP, np.bool_)
     colored = words.shape[1] > RGB
     for k in range(start, stop):
         _project(corners[k], camera, lattice, pixels, depths)

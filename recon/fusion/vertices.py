@@ -104,6 +104,10 @@ def fill_vertices(vertex: int, edges: Any, halo: Any, block: Any, mesh: Any) -> 
         voxel2 = x2 % SIDE + SIDE * (y2 % SIDE + SIDE * (z2 % SIDE))
         there = words[slots[MIDDLE + x2 // SIDE + 3 * (y2 // SIDE) + 9 * (z2 // SIDE)]]
         here = words[slots[MIDDLE]]
+        if here[WEIGHT, voxel] == 0:  # only seen through: what it would look like is known at the other end
+            here, voxel = there, voxel2
+        elif there[WEIGHT, voxel2] == 0:
+            there, voxel2 = here, voxel
         vertices[vertex, 0] = SIDE * np.int64(corner[0]) + x + 0.5 + (part if axis == 0 else 0.0)
         vertices[vertex, 1] = SIDE * np.int64(corner[1]) + y + 0.5 + (part if axis == 1 else 0.0)
         vertices[vertex, 2] = SIDE * np.int64(corner[2]) + z + 0.5 + (part if axis == 2 else 0.0)

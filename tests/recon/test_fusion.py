@@ -299,6 +299,21 @@ def test_space_that_others_see_through_loses_its_surface():
     assert inside.mean() > 0.8
 
 
+def test_outlines_closed_by_free_space_have_the_colour_of_the_surface():
+    wall = see_plane(np.eye(4), np.array([0.0, 0, -1]), -3.0)
+    depth, near = wall.depth.copy(), (slice(14, 34), slice(20, 44))
+    depth[near] = 2.0
+    depth_map = depth_map_of(depth, wall.normals)
+    volume = TSDFVolume(0.1)
+    for _ in range(3):
+        volume.integrate(depth_map, np.eye(4), np.full((48, 64, 3), 200, np.uint8))
+    surface = volume.extract_surface()
+    before = surface.mesh.vertices[:, 2] < 2.5
+    assert before.sum() > 50
+    np.testing.assert_allclose(surface.mesh.colors[before].astype(int), 200, atol=2)
+    assert surface.weights[before].min() > 0
+
+
 def test_noise_is_averaged_without_shifting_the_wall():
     rng = np.random.default_rng(7)
     voxel = 0.05
