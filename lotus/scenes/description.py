@@ -16,6 +16,8 @@ MAX_SOLIDS = 256
 MAX_LIGHTS = 4
 FORM_SIZE = 24  # numbers that shape a solid beyond its half sizes; see `Shape`
 MATERIAL_SIZE = 20  # see `lotus.scenes.materials`
+MAX_BLUR = 0.005  # share of the picture's width
+MAX_MOTION = 0.015  # share of the picture's width
 
 
 class Shape(IntEnum):

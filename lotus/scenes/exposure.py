@@ -1,9 +1,12 @@
 """From light to the photo that a camera would store: exposure, white balance, lens, noise, tone, JPEG."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from lotus.scenes.description import Photo
+from lotus.scenes.description import MAX_BLUR, MAX_MOTION, Photo
+from recon.errors import InputError
 
 UPPER_TONES = 0.9  # quantile of brightness that the exposure is set by
 CONTRAST_KEPT = 5.0  # between those and the median; what glows brighter is let go white
@@ -63,3 +66,33 @@ def _streak(length: float, angle: float) -> Float32[np.ndarray, "k k"]:
     across = -x * np.sin(angle) + y * np.cos(angle)
     kernel = np.clip(1 - np.abs(across), 0, 1) * np.clip(length / 2 + 0.5 - np.abs(along), 0, 1)
     return (kernel / kernel.sum()).astype(np.float32)
+
+
+def photo_table(photos: Sequence[Photo]) -> Float32[np.ndarray, "n 13"]:
+    """Returns photos as rows for `development.develop_batch`: the fields of `Photo` in order, one number each.
+
+    Raises:
+        InputError: A blur or streak is longer than `MAX_BLUR` or `MAX_MOTION`.
+    """
+    rows = [
+        (
+            photo.exposure,
+            *photo.white_balance,
+            photo.contrast,
+            photo.saturation,
+            photo.vignette,
+            photo.blur,
+            *photo.motion,
+            photo.shot_noise,
+            photo.read_noise,
+            photo.jpeg_quality,
+        )
+        for photo in photos
+    ]
+    for photo in photos:
+        if photo.blur > MAX_BLUR or photo.motion[0] > MAX_MOTION:
+            raise InputError(
+                f"photo: blur {photo.blur} and motion {photo.motion[0]} of the width, "
+                f"wanted at most {MAX_BLUR} and {MAX_MOTION}"
+            )
+    return np.array(rows, np.float32).reshape(len(rows), 13)

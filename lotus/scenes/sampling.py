@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float64
 
-from lotus.scenes.description import Photo, SceneDescription
+from lotus.scenes.description import MAX_BLUR, MAX_MOTION, Photo, SceneDescription
 from lotus.scenes.freeform import freeform
 from lotus.scenes.layout import Layout
 from lotus.scenes.outdoors import outdoors
@@ -83,8 +83,8 @@ def _photo(rng: np.random.Generator) -> Photo:
         contrast=rng.uniform(0.85, 1.25),
         saturation=rng.uniform(0.6, 1.25),
         vignette=rng.uniform(0, 0.5) * (rng.random() < 0.5),
-        blur=rng.uniform(0.001, 0.005) if is_soft else 0.0,
-        motion=(rng.uniform(0.005, 0.015) if is_shaken else 0.0, rng.uniform(0, math.pi)),
+        blur=rng.uniform(0.001, MAX_BLUR) if is_soft else 0.0,
+        motion=(rng.uniform(0.005, MAX_MOTION) if is_shaken else 0.0, rng.uniform(0, math.pi)),
         shot_noise=0.05 * rng.random() ** 3,
         read_noise=0.015 * rng.random() ** 3,
         jpeg_quality=int(100 - 50 * rng.random() ** 2),
