@@ -1,6 +1,6 @@
 """Photos from light for a whole batch at once, on any device: the same camera as `exposure`, in torch.
 
-Only the random numbers of the noise differ, and the least bits of rounding. Nothing here waits for the device.
+Only the random numbers of the noise differ, and the last bits of rounding. Nothing waits for the device.
 """
 
 import math
@@ -114,7 +114,7 @@ def _streaks(
 def _blurred(
     picture: Float32[torch.Tensor, "b 3 h w"], sigma: Float32[torch.Tensor, "b"], largest: float
 ) -> Float32[torch.Tensor, "b 3 h w"]:
-    """Returns the picture under a Gaussian of each row's own sigma (px, at most `largest`), cut at 4 sigma."""
+    """Returns pictures under Gaussians of their own sigma (px, at most `largest`), cut at 4 sigma."""
     half = round(8 * largest + 1) // 2
     offsets = torch.arange(-half, half + 1, device=sigma.device)
     kernel = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)  # (b, k)

@@ -69,7 +69,7 @@ def _streak(length: float, angle: float) -> Float32[np.ndarray, "k k"]:
 
 
 def photo_table(photos: Sequence[Photo]) -> Float32[np.ndarray, "n 13"]:
-    """Returns photos as rows for `development.develop_batch`: the fields of `Photo` in order, one number each.
+    """Returns photos as rows for `development.develop_batch`: the numbers of `Photo` in order.
 
     Raises:
         InputError: A blur or streak is longer than `MAX_BLUR` or `MAX_MOTION`.
