@@ -49,6 +49,10 @@ class ImageEncoder(nn.Module):
         )
         self.channels = sum(channels)
 
+    def trunk(self) -> nn.ModuleList:
+        """Returns all but the projections."""
+        return nn.ModuleList([self.stem, self.stages])
+
     def forward(self, pixels: Float32[torch.Tensor, "b 3 h w"]) -> Float32[torch.Tensor, "b c h8 w8"]:
         """Returns projected features of pictures in [-1, 1] whose sides are multiples of 8."""
         return self.project(self.features(pixels))

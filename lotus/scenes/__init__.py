@@ -12,6 +12,8 @@ Example:
 """
 
 from lotus.scenes.description import Photo, SceneDescription, Shape, Solids
+from lotus.scenes.development import develop_batch
+from lotus.scenes.exposure import photo_table
 from lotus.scenes.rendering import intrinsics, render, render_batch
 from lotus.scenes.sampling import sample
 
@@ -20,7 +22,9 @@ __all__ = [
     "SceneDescription",
     "Shape",
     "Solids",
+    "develop_batch",
     "intrinsics",
+    "photo_table",
     "render",
     "render_batch",
     "sample",

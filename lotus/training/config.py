@@ -39,6 +39,13 @@ class Networks:
     linear_encoder: bool = False
     """Fixes the autoencoder's encoder to principal components of patches, so that only its decoder learns."""
 
+    trunk_rate: float = 0.0
+    """Share of the learning rate at which the image encoder's trunk learns; 0 freezes it. Wants data.pool."""
+
+    decoder_rate: float = 0.0
+    """Share of the learning rate at which the autoencoder's decoder learns from the pixel losses; 0 freezes
+    it."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -72,6 +79,13 @@ class Data:
     workers: int = 0
     """Processes that make samples; 0 makes them in the training's own."""
 
+    pool: int = 0
+    """Batches of scenes rendered on the training's own device, many at once, and kept there; 0 renders one by
+    one on the CPU. Workers then lay out the scenes."""
+
+    reuse: int = 1
+    """Batches drawn from the pool per batch rendered anew; each draw is another photo of the same scene."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -101,6 +115,10 @@ class Loss:
 
     pixel: float = 1.0
     """Weight of L1 of drawn disparity or depth, and of 1 - cosine of normals."""
+
+    pixel_floor: float = 0.0
+    """Where above 0, L1 of disparity is divided by the true map, from 0 far to 1 near, plus this: so errors of
+    far things count as they do in relative depth. Rescaled to a mean of 1 over even disparities."""
 
     pixel_gradient: float = 2.0
     """Weight of L1 of differences of neighbouring pixels, disparity or depth only."""
@@ -187,6 +205,14 @@ class Train:
         for name in ("steps", "batch_size", "accumulate", "save_every", "validate_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}, wanted at least 1")
+        if self.data.reuse < 1:
+            raise InputError(f"data.reuse {self.data.reuse}, wanted at least 1")
+        if self.networks.trunk_rate and not self.data.pool:
+            raise InputError("networks.trunk_rate wants data.pool: shards hold what a frozen trunk sees")
+        if self.networks.decoder_rate and not self.loss.pixel_rows:
+            raise InputError("networks.decoder_rate wants loss.pixel_rows, which the decoder learns from")
+        if self.data.pool and (self.data.sources != ("scenes",) or self.data.shards):
+            raise InputError("data.pool is for scenes alone, rendered as they are needed")
         for width, height in self.data.sizes:
             if width % 8 or height % 8 or min(width, height) < 8:
                 raise InputError(f"size {width}x{height}, wanted multiples of 8")

@@ -51,7 +51,7 @@ class Batch:
 
     photo: Float32[torch.Tensor, "b z h w"]
     features: tuple[torch.Tensor, ...]
-    """The image encoder's maps; none without one."""
+    """The image encoder's maps; none without one, or if its trunk is trained."""
 
     targets: Float32[torch.Tensor, "b z h w"]
     """Latents of the annotation that a row draws."""
@@ -63,6 +63,8 @@ class Batch:
     """Index of the row's task."""
 
     pictures: Pictures | None
+    pixels: Float32[torch.Tensor, "b 3 h8 w8"] | None = None
+    """The photos in [-1, 1], if the image encoder's trunk is trained."""
 
 
 @torch.no_grad()

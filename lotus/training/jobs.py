@@ -16,6 +16,7 @@ from lotus.training.config import Train
 from lotus.training.encoding import encode_shard, encoder_digest
 from lotus.training.linear_encoder import make_linear
 from lotus.training.networks import build, build_vae, write_networks, write_part
+from lotus.training.pool import PooledScenes
 from lotus.training.shards import write_shard
 from lotus.training.step import batch_loss
 from lotus.training.validation import check, check_autoencoder
@@ -38,8 +39,10 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
     device = own_device(options.device)
     loop.join_processes(device)
     networks = build(options, device)
-    batches: ShardBatches | StreamBatches = StreamBatches(networks, options, source)
-    if options.data.shards:
+    batches: ShardBatches | StreamBatches | PooledScenes = StreamBatches(networks, options, source)
+    if options.data.pool:
+        batches = PooledScenes(networks, options)
+    elif options.data.shards:
         batches = ShardBatches(networks, options, encoder_digest(networks, options))
 
     def loss(number: int) -> tuple[torch.Tensor, loop.Numbers]:
@@ -56,7 +59,8 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
     def validate(step: int) -> loop.Numbers:
         return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")
 
-    return loop.Job(networks.trainable(), loss, write, validate)
+    shares = {"trunk": options.networks.trunk_rate, "decoder": options.networks.decoder_rate}
+    return loop.Job(networks.trainable(), loss, write, validate, shares)
 
 
 def own_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class Job:
 
     validate: Callable[[int], Numbers]
     """Figures of held-out samples; may draw pictures."""
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Of the learning rate, by the first part of a parameter's name; 1 where it is not named."""
 
 
 def run(job: Job, options: Train) -> Iterator[Numbers]:
@@ -81,7 +84,7 @@ class Training:
         self.weights = {name: part for name, part in job.module.named_parameters() if part.requires_grad}
         choice = options.optimizer
         self.optimizer = torch.optim.AdamW(
-            list(self.weights.values()),
+            _groups(self.weights, job.shares),
             lr=choice.learning_rate,
             betas=choice.betas,
             weight_decay=choice.weight_decay,
@@ -103,7 +106,7 @@ class Training:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.options.optimizer.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.options)
+            group["lr"] = group["share"] * learning_rate(step, self.options)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -219,6 +222,14 @@ def rank() -> int:
 def is_first() -> bool:
     """Returns True for the process that writes and draws."""
     return rank() == 0
+
+
+def _groups(weights: Mapping[str, torch.Tensor], shares: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Returns the optimiser's groups, each with its share of the learning rate."""
+    groups: dict[float, list[torch.Tensor]] = {}
+    for name, weight in weights.items():
+        groups.setdefault(shares.get(name.partition(".")[0], 1.0), []).append(weight)
+    return [{"params": params, "share": share} for share, params in groups.items()]
 
 
 def learning_rate(step: int, options: Train) -> float:

@@ -45,11 +45,11 @@ class Networks:
     tasks: tuple[str, ...]
 
     def trainable(self) -> nn.ModuleDict:
-        """Returns what is trained: the UNet, and the projections of the image encoder's maps."""
+        """Returns what can be trained: the UNet, image encoder and decoder, as far as they are not frozen."""
         parts = {"unet": self.unet}
         if self.image_encoder is not None:
-            parts["projections"] = self.image_encoder.projections
-        return nn.ModuleDict(parts)
+            parts |= {"projections": self.image_encoder.projections, "trunk": self.image_encoder.trunk()}
+        return nn.ModuleDict(parts | {"decoder": decoder_of(self.vae)})
 
 
 def build(options: config.Train, device: torch.device) -> Networks:
@@ -64,11 +64,18 @@ def build(options: config.Train, device: torch.device) -> Networks:
         if part is not None:
             part.requires_grad_(False).eval().to(device)
     if found.image_encoder is not None:
+        found.image_encoder.trunk().requires_grad_(options.networks.trunk_rate > 0)
         found.image_encoder.projections.requires_grad_(True)
+    decoder_of(found.vae).requires_grad_(options.networks.decoder_rate > 0)
     found.unet.float().requires_grad_(True).train().to(device)
     if options.gradient_checkpointing:
         found.unet.enable_gradient_checkpointing()
     return found
+
+
+def decoder_of(vae: Any) -> nn.ModuleList:
+    """Returns what turns latents into pictures."""
+    return nn.ModuleList([vae.post_quant_conv, vae.decoder])
 
 
 def build_vae(sizes: config.Networks) -> Any:
@@ -93,7 +100,7 @@ def _from_scratch(options: config.Train) -> Networks:
     from diffusers import UNet2DConditionModel
 
     sizes = options.networks
-    vae = read_vae(Path(sizes.vae))
+    vae = read_vae(Path(sizes.vae)).float()
     latent = int(vae.config.latent_channels)
     encoder = _trunk(sizes) if sizes.image_encoder else None
     attending = len(sizes.unet_channels) - 1

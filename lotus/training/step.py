@@ -9,6 +9,7 @@ For the paper's ablations the target can be the noise (eps) or the velocity v = 
 and the timestep drawn. For a small model whose decoder is cheap, the decoded maps can be compared as well.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -83,10 +84,10 @@ def batch_loss(
     share = signal_shares().to(clean.device)[timesteps][:, None, None, None]
     noise = torch.randn(clean.shape, generator=generator).to(clean) if options.generative else None
     noised = Noised(clean, noise, share)
-    condition = condition_of(networks, batch)
-    condition = torch.cat([condition, condition[:again]])
-    sample = torch.cat([condition, noised.noisy()], dim=1) if options.generative else condition
     with torch.autocast(clean.device.type, _dtype(options), enabled=options.precision != "float32"):
+        condition = condition_of(networks, batch)
+        condition = torch.cat([condition, condition[:again]])
+        sample = torch.cat([condition, noised.noisy()], dim=1) if options.generative else condition
         output = forward(networks, sample, switch, timesteps)
     output = output.float()
     error = (output - noised.target(weights.prediction)).square()
@@ -106,7 +107,10 @@ def condition_of(networks: Networks, batch: Batch) -> Float32[torch.Tensor, "b c
     """Returns what the UNet sees of the photos: latents, and projected features if there are any."""
     if networks.image_encoder is None:
         return batch.photo
-    return torch.cat([batch.photo, networks.image_encoder.project(batch.features)], dim=1)
+    features = batch.features
+    if batch.pixels is not None:
+        features = networks.image_encoder.features(batch.pixels)
+    return torch.cat([batch.photo, networks.image_encoder.project(features)], dim=1)
 
 
 def forward(
@@ -146,9 +150,11 @@ def pixel_losses(
     turned = batch.tasks[: len(drawn)] == normal
     parts = {}
     if not turned.all():
-        error = found[~turned].mean(dim=1, keepdim=True) - drawn[~turned].mean(dim=1, keepdim=True)
-        counts = known[~turned]
-        parts["pixel"] = weights.pixel * masked_mean(error.abs(), counts)
+        true = drawn[~turned].mean(dim=1, keepdim=True)
+        error, counts = found[~turned].mean(dim=1, keepdim=True) - true, known[~turned]
+        parts["pixel"] = weights.pixel * masked_mean(
+            error.abs() * relative_weight(true, weights.pixel_floor), counts
+        )
         down = masked_mean((error[:, :, 1:] - error[:, :, :-1]).abs(), counts[:, :, 1:] & counts[:, :, :-1])
         right = masked_mean((error[..., 1:] - error[..., :-1]).abs(), counts[..., 1:] & counts[..., :-1])
         parts["slope"] = weights.pixel_gradient * (down + right)
@@ -156,6 +162,15 @@ def pixel_losses(
         cosine = F.cosine_similarity(found[turned], drawn[turned], dim=1)[:, None]
         parts["normal"] = weights.pixel * masked_mean(1 - cosine, known[turned])
     return parts
+
+
+def relative_weight(
+    drawn: Float32[torch.Tensor, "p 1 h w"], floor: float
+) -> Float32[torch.Tensor, "..."]:
+    """Returns the weight of each pixel of drawn disparity, 1 / (disparity + floor) with a mean of 1; 1 without."""
+    if not floor:
+        return drawn.new_ones(())
+    return 1 / (0.5 * (drawn + 1) + floor) / math.log((1 + floor) / floor)
 
 
 def draw_timesteps(count: int, trained: int, generator: torch.Generator) -> Int64[torch.Tensor, "b"]:

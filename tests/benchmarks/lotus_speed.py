@@ -106,6 +106,7 @@ def joint_way(options: argparse.Namespace) -> Once:
         LotusModel(
             place(LotusUNet(unet(seed, options.tiny), prompt), device, dtype),
             vae,
+            is_generative=False,
             is_compiled=options.compile,
         )
         for seed in (0, 1)
