@@ -119,7 +119,8 @@ def table_of(thing: Thing) -> tuple[Solids, int]:
         solids.centres[:count] = np.concatenate([s.centre for s in kept]).reshape(count, 3)
         solids.rotations[:count] = np.concatenate([s.rotation for s in kept]).reshape(count, 3, 3)
         solids.materials[:count] = np.concatenate([s.material for s in kept]).reshape(count, -1)
-    solids.halves[:count] = [s.half for s in kept]
+    solids.halves[:count] = np.array([size for s in kept for size in s.half]).reshape(count, 3)
     for row, s in zip(solids.forms, kept, strict=False):
-        row[: len(s.form)] = s.form
+        if len(s.form) > 0:
+            row[: len(s.form)] = s.form
     return solids, count
