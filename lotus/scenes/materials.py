@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from lotus.scenes import textures as kinds
-from lotus.scenes.description import MATERIAL_SIZE
 
 Material = Float64[np.ndarray, "m"]
 Colour = tuple[float, float, float]
@@ -23,7 +22,7 @@ def random_colour(
     rng: np.random.Generator, saturation: float = 0.5, low: float | int = 0.03, high: float = 0.8
 ) -> Colour:
     """Returns a linear RGB colour; brightness is uniform after gamma."""
-    hue, vivid, value = rng.random(3)
+    hue, vivid, value = rng.random(), rng.random(), rng.random()
     level = (low ** (1 / 2.2) + value * (high ** (1 / 2.2) - low ** (1 / 2.2))) ** 2.2
     return colorsys.hsv_to_rgb(hue, saturation * vivid, level)
 
@@ -53,18 +52,14 @@ def material(
     **more: float | int,
 ) -> Material:
     """Returns a row with the given pattern; `more` sets angle, mix, warp, shine, gloss, ..."""
-    row = np.zeros(MATERIAL_SIZE)
-    row[0] = kind
-    row[1:4], row[4:7] = colours[0], colours[-1]
-    row[7], row[8] = period, more.get("angle", 0.0)
-    row[9] = rng.integers(1, 1 << 20)
-    row[10], row[11] = more.get("mix", 1.0), more.get("warp", 0.0)
-    row[12], row[13] = more.get("shine", 0.0), more.get("gloss", 20.0)
-    row[14], row[15] = more.get("emission", 0.0), more.get("stains", 0.12)
-    row[16], row[18] = more.get("bumps", 0.0), more.get("stretch", 1.0)
-    is_polished = row[12] > 0.0 and rng.random() < 0.4
-    row[17] = more.get("mirror", rng.uniform(0.01, 0.08) if is_polished else 0.0)
-    return row
+    given = more.get
+    seed, shine = rng.integers(1, 1 << 20), given("shine", 0.0)
+    is_polished = shine > 0.0 and rng.random() < 0.4
+    mirror = given("mirror", rng.uniform(0.01, 0.08) if is_polished else 0.0)
+    pattern = (period, given("angle", 0.0), seed, given("mix", 1.0), given("warp", 0.0))
+    surface = (given("emission", 0.0), given("stains", 0.12), given("bumps", 0.0), mirror)
+    row = (kind, *colours[0], *colours[-1], *pattern, shine, given("gloss", 20.0), *surface)
+    return np.array((*row, given("stretch", 1.0), 0.0), np.float64)  # (MATERIAL_SIZE,)
 
 
 def plain(rng: np.random.Generator, colour: Colour, shine: float = 0.0, stains: float = 0.1) -> Material:

@@ -10,13 +10,15 @@ from lotus.scenes import textures as kinds
 from lotus.scenes.description import Shape
 from lotus.scenes.solids import Thing, ball, box, placed, rod, soft_box, solid, turn
 
+STEPS = np.linspace(0, 1, 8)  # where a profile's radii are given
+
 
 def lathe(
     rng: np.random.Generator, radius: float, height: float, material: m.Material, *, is_open: bool
 ) -> Thing:
     """Returns a vase, bottle, bowl or cup of a random profile."""
     style = rng.integers(4)
-    k = np.linspace(0, 1, 8)
+    k = STEPS
     if style == 0:  # bottle
         profile = np.where(k < rng.uniform(0.4, 0.65), 1.0, rng.uniform(0.2, 0.4))
     elif style == 1:  # vase
@@ -174,10 +176,11 @@ def cable(rng: np.random.Generator) -> Thing:
     """Returns a cable that lies in bends."""
     material = m.plain(rng, m.grey(rng, 0.01, 0.04) if rng.random() < 0.7 else m.random_colour(rng), 0.2)
     radius, heading = rng.uniform(0.002, 0.005), rng.uniform(0, 6.28)
-    point, thing = np.array([0.0, 0.0, radius]), []
+    point, thing = (0.0, 0.0, radius), []
     for _ in range(rng.integers(4, 9)):
         heading += rng.normal(0, 0.7)
-        after = point + rng.uniform(0.05, 0.12) * np.array([math.cos(heading), math.sin(heading), 0.0])
+        length = rng.uniform(0.05, 0.12)
+        after = (point[0] + length * math.cos(heading), point[1] + length * math.sin(heading), radius)
         thing += [rod(point, after, radius, material), ball(after, (radius, radius, radius), material)]
         point = after
     return thing
@@ -254,7 +257,8 @@ def contraption(rng: np.random.Generator, size: float | None = None) -> Thing:
     """Returns a machine of bars, wheels, tanks and hoses, such as a bicycle, a tool or a toy might be."""
     size = rng.uniform(0.05, 0.15) if size is None else size
     skins = [m.metal(rng), m.metal(rng), m.plastic(rng), m.anything(rng)]
-    joints = rng.uniform(-1, 1, (7, 3)) * (size, 0.35 * size, 0.5 * size) + (0, 0, 0.6 * size)
+    reach = (size, 0.35 * size, 0.5 * size)
+    joints = (rng.uniform(-1, 1, (7, 3)) * reach + (0, 0, 0.6 * size)).tolist()
     thing = []
     for _ in range(rng.integers(5, 14)):
         a, b = rng.choice(7, 2, replace=False)
@@ -366,7 +370,7 @@ def clutter(
     thing = []
     for _ in range(count):
         make = choice[rng.integers(len(choice))]
-        x, y = rng.uniform(-1, 1, 2) * reach
+        x, y = rng.uniform(-1, 1) * reach[0], rng.uniform(-1, 1) * reach[1]
         yaw = rng.normal(0, 0.25) if make in (screen, keyboard, laptop) else rng.uniform(0, 6.28)
         thing += placed(make(rng), (x, y, 0.0005), yaw)
     return thing

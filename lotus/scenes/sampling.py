@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from lotus.scenes.description import MAX_BLUR, MAX_MOTION, Photo, SceneDescription
+from lotus.scenes.draws import Draws
 from lotus.scenes.freeform import freeform
 from lotus.scenes.layout import Layout
 from lotus.scenes.outdoors import outdoors
@@ -28,9 +29,9 @@ def sample(seed: int) -> SceneDescription:
 
     Layouts of one kind are drawn until one is good; the last of `ATTEMPTS` is taken as it is.
     """
-    make = KINDS[np.random.default_rng(seed).choice(len(KINDS), p=SHARES)]
+    make = Draws(seed).choice(KINDS, p=SHARES)
     for attempt in range(ATTEMPTS):
-        scene = _draw(make, np.random.default_rng((seed, attempt)), seed)
+        scene = _draw(make, Draws((seed, attempt)), seed)
         if is_good_view(scene):
             break
     return scene

@@ -35,11 +35,11 @@ DOWNRIGHT = np.diag([1.0, -1.0, -1.0])
 def turn(angle: float | int, axis: int = 2) -> Float64[np.ndarray, "3 3"]:
     """Returns the rotation by an angle around an axis."""
     c, s = math.cos(angle), math.sin(angle)
-    a, b = (axis + 1) % 3, (axis + 2) % 3
-    rotation = np.zeros((3, 3))
-    rotation[axis, axis] = 1.0
-    rotation[a, a], rotation[a, b], rotation[b, a], rotation[b, b] = c, -s, s, c
-    return rotation
+    if axis == 2:
+        return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    if axis == 1:
+        return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
 def solid(
@@ -84,14 +84,22 @@ def placed(
     """Returns the thing moved to a position, turned around z after `tilt` (a rotation)."""
     shift = np.array(position, np.float64)
     if yaw == 0.0 and tilt is None:
-        return [Solid(s.shape, s.centre + shift, s.rotation, s.half, s.form, s.material) for s in thing]
-    rotation = turn(yaw) if tilt is None else turn(yaw) @ tilt
-    centres = np.array([s.centre for s in thing]) @ rotation.T + shift
-    rotations = rotation @ np.array([s.rotation for s in thing])
-    return [
-        Solid(s.shape, centre, turned, s.half, s.form, s.material)
-        for s, centre, turned in zip(thing, centres, rotations, strict=True)
-    ]
+        return [
+            Solid(shape, centre + shift, rotation, half, form, material)
+            for shape, centre, rotation, half, form, material in thing
+        ]
+    turned = turn(yaw) if tilt is None else turn(yaw).dot(tilt)
+    if len(thing) == 1:
+        shape, centre, rotation, half, form, material = thing[0]
+        return [Solid(shape, turned.dot(centre) + shift, turned.dot(rotation), half, form, material)]
+    centres = np.array([s.centre for s in thing]) @ turned.T + shift
+    rotations: dict[int, Float64[np.ndarray, "3 3"]] = {}  # many solids share the same array
+    moved = []
+    for (shape, _, rotation, half, form, material), centre in zip(thing, centres, strict=True):
+        if id(rotation) not in rotations:
+            rotations[id(rotation)] = turned.dot(rotation)
+        moved.append(Solid(shape, centre, rotations[id(rotation)], half, form, material))
+    return moved
 
 
 def table_of(thing: Thing) -> tuple[Solids, int]:
@@ -107,10 +115,12 @@ def table_of(thing: Thing) -> tuple[Solids, int]:
         np.zeros((MAX_SOLIDS, MATERIAL_SIZE)),
     )
     solids.shapes[:count] = [s.shape for s in kept]
-    solids.centres[:count] = [s.centre for s in kept]
-    solids.rotations[:count] = [s.rotation for s in kept]
-    solids.halves[:count] = [s.half for s in kept]
+    if kept:
+        solids.centres[:count] = np.concatenate([s.centre for s in kept]).reshape(count, 3)
+        solids.rotations[:count] = np.concatenate([s.rotation for s in kept]).reshape(count, 3, 3)
+        solids.materials[:count] = np.concatenate([s.material for s in kept]).reshape(count, -1)
+    solids.halves[:count] = np.array([size for s in kept for size in s.half]).reshape(count, 3)
     for row, s in zip(solids.forms, kept, strict=False):
-        row[: len(s.form)] = s.form
-    solids.materials[:count] = [s.material for s in kept]
+        if len(s.form) > 0:
+            row[: len(s.form)] = s.form
     return solids, count

@@ -47,14 +47,14 @@ def build_world(solids: Solids, count: int, eye: Float64[np.ndarray, "3"]) -> Wo
 @no_type_check
 def _in_order(boxes: Any, part: Any, axis: int) -> Any:
     """Returns a part's boxes in the order of their middles along an axis (by insertion: there are few)."""
-    order = part.copy()
-    for k in range(1, len(order)):
+    order, middles = part.copy(), np.empty(len(part))
+    for k in range(len(order)):
         one, j = order[k], k
         middle = boxes[one, axis] + boxes[one, axis + 3]
-        while j > 0 and boxes[order[j - 1], axis] + boxes[order[j - 1], axis + 3] > middle:
-            order[j] = order[j - 1]
+        while j > 0 and middles[j - 1] > middle:
+            order[j], middles[j] = order[j - 1], middles[j - 1]
             j -= 1
-        order[j] = one
+        order[j], middles[j] = one, middle
     return order
 
 
