@@ -15,7 +15,7 @@ from lotus.scenes.description import Photo, SceneDescription, Shape, Solids
 from lotus.scenes.development import develop_batch
 from lotus.scenes.exposure import photo_table
 from lotus.scenes.rendering import intrinsics, render, render_batch
-from lotus.scenes.sampling import sample
+from lotus.scenes.sampling import draw_photo, sample
 
 __all__ = [
     "Photo",
@@ -23,6 +23,7 @@ __all__ = [
     "Shape",
     "Solids",
     "develop_batch",
+    "draw_photo",
     "intrinsics",
     "photo_table",
     "render",

@@ -51,7 +51,7 @@ def _draw(
         layout.air,
         _look_at(layout.eye, layout.target, _roll(rng)),
         math.radians(rng.uniform(35, 80)),
-        _photo(rng),
+        draw_photo(rng),
     )
 
 
@@ -75,7 +75,8 @@ def _look_at(
     return cam_from_world
 
 
-def _photo(rng: np.random.Generator) -> Photo:
+def draw_photo(rng: np.random.Generator) -> Photo:
+    """Returns one of the ways a photo can be taken."""
     is_soft, is_shaken, is_dark = rng.random(3) < (0.4, 0.1, 0.12)
     balance = 1 + 0.12 * rng.normal(0, 1, 3) * (1, 0.2, 1)
     return Photo(
