@@ -3,7 +3,7 @@
 In the order of the method: `sample(seed)` lays out solids (`solids`, `materials`, `objects`, `furniture`,
 `rooms`, `outdoors`) and a camera (`sampling`) as plain tables (`description`); `render` meets them with rays
 (`intersection`, `tracing`), gives them colour and light (`textures`, `shading`) and takes the photo
-(`exposure`). The same seed gives the same bytes.
+(`exposure`; `development` and `jpeg` do the same for a batch in torch). The same seed gives the same bytes.
 
 Example:
     >>> from lotus import scenes

@@ -26,7 +26,8 @@ class Draws(np.random.Generator):
     def choice(self, a: Any, *args: Any, p: Any = None, **more: Any) -> Any:
         """Returns one of the sequence; all are as likely as the others, or by their shares p."""
         if args or more or not isinstance(a, (list, tuple)):
-            return super().choice(a, *args, p=p, **more)
+            of_arrays: Any = super().choice
+            return of_arrays(a, *args, p=p, **more)
         if p is None:
             return a[self.integers(len(a))]
         sums = list(accumulate(p))
