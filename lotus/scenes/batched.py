@@ -1,7 +1,8 @@
-"""Many scenes at once: packed into flat tables (in worker processes), then drawn on the processor or a GPU."""
+"""Many scenes at once: packed into flat tables (by worker processes), drawn on the processor or a GPU."""
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from lotus.scenes.description import MAX_LIGHTS, SceneDescription
 from lotus.scenes.shading import SEED_BITS, rays_of, traced
 from lotus.scenes.tracing import World, build_world
+from recon.errors import InputError
 from recon.jit import compiled
 
 
@@ -74,7 +76,9 @@ def radiance_batch(
     """
     arrays = (*tables[:-1], _intrinsics_of(tables.fovs, width, height))
     if device.type == "cuda":
-        from lotus.scenes.gpu import radiance_on_gpu  # noqa: PLC0415
+        if find_spec("numba_cuda") is None:
+            raise InputError("scenes on a GPU need numba-cuda: pip install 'lotus-recon[cuda]'")
+        from lotus.scenes.gpu import radiance_on_gpu
 
         return radiance_on_gpu(arrays, (height, width), device)
     pictures = [traced(scene_of(arrays, s), (height, width)) for s in range(len(tables.fovs))]

@@ -12,7 +12,7 @@ from numba import cuda
 
 from lotus.scenes.batched import scene_of
 from lotus.scenes.description import MAX_LIGHTS
-from lotus.scenes.pixels import smooth_pixel, soften_pixel, trace_pixel
+from lotus.scenes.pixels import is_edge, smooth_pixel, soften_pixel, trace_pixel
 from recon.errors import InputError
 
 BLOCK = (8, 16, 1)  # columns, rows and scenes; a warp sees 8 x 4 pixels, whose rays meet about the same
@@ -29,10 +29,12 @@ def radiance_on_gpu(
         InputError: numba cannot use the GPU.
     """
     if not cuda.is_available():
-        raise InputError("scenes on a GPU need the package numba-cuda and an NVIDIA driver that it can use")
+        raise InputError(
+            "scenes on a GPU: numba-cuda finds no NVIDIA driver or no device; `numba -s` says what it finds"
+        )
     with torch.cuda.device(device):
         number = torch.cuda.current_stream().cuda_stream
-        stream = cuda.external_stream(number) if number else cuda.default_stream()
+        stream = cuda.external_stream(number) if number else 0
         tensors = [torch.from_numpy(array).pin_memory().to(device, non_blocking=True) for array in arrays]
         return _drawn(tensors, shape, stream)
 
@@ -90,6 +92,7 @@ def _smooth(layers: Any, out: Any) -> None:
 def _soften(arrays: Any, layers: Any, colours: Any) -> None:
     column, row, s = cuda.grid(3)
     index, normals, light, extra = layers
-    if 0 < row < index.shape[1] - 1 and 0 < column < index.shape[2] - 1:
+    is_inside = 0 < row < index.shape[1] - 1 and 0 < column < index.shape[2] - 1
+    if is_inside and is_edge(index[s], normals[s], row, column):
         maps = (index[s], normals[s], light[s], extra[s])
         soften_pixel(scene_of(arrays, s), maps, (row, column), colours[s])

@@ -108,16 +108,14 @@ def smooth_pixel(layers: Any, place: Any, out: Any) -> None:
 @compiled
 @no_type_check
 def soften_pixel(scene: Any, layers: Any, place: Any, colours: Any) -> None:
-    """Gives a pixel at an edge the mean colour of 3 places in the pixel, lit as their neighbours are.
+    """Gives a pixel the mean colour of 3 places in it, lit as their neighbours are.
 
-    The layers are (index, normals, light, extra); the picture's outermost pixels are left as they are.
+    For pixels with `is_edge`, not the picture's outermost. The layers are (index, normals, light, extra).
     """
     world, _, air, view = scene
     K, rotation, position, _ = view
     index, normals, light, extra = layers
     row, column = place
-    if not _is_edge(index, normals, row, column):
-        return
     o = (position[0], position[1], position[2])
     f = world.frames
     red, green, blue = (
@@ -176,7 +174,7 @@ def _in_camera(rotation: Any, w: Any) -> Any:
 
 @compiled
 @no_type_check
-def _is_edge(index: Any, normals: Any, row: int, column: int) -> bool:
+def is_edge(index: Any, normals: Any, row: int, column: int) -> bool:
     """Says whether a neighbour is on another solid or has quite another normal."""
     for a, b in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
         if index[a, b] != index[row, column]:

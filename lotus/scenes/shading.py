@@ -13,12 +13,15 @@ from jaxtyping import Float32, Float64, Int64
 
 from lotus.scenes.description import SceneDescription
 from lotus.scenes.light import FAR
-from lotus.scenes.pixels import direction, smooth_pixel, soften_pixel, trace_pixel
+from lotus.scenes.pixels import direction, is_edge, smooth_pixel, soften_pixel, trace_pixel
 from lotus.scenes.tracing import build_world, nearest
-from recon.jit import compiled
+from recon.jit import compiled, inlined
 
 PROBE_SIZE = 20  # px
 SEED_BITS = 0xFFFFFF  # of a scene's seed go into the pattern of the light's samples
+
+_trace_pixel = inlined(trace_pixel)  # the many arguments of a call take as long as 5 % of the pixel
+_smooth_pixel = inlined(smooth_pixel)
 
 
 def radiance(
@@ -34,7 +37,7 @@ def radiance(
 def traced(
     scene: tuple[Any, ...], shape: tuple[int, int]
 ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w 3"]]:
-    """Returns light, depth and normals of a scene as `pixels` has it, in a picture of shape (height, width)."""
+    """Returns light, depth and normals of a scene as in `pixels`; the shape is (height, width)."""
     air = scene[2]
     depth, index = np.zeros(shape, np.float32), np.full(shape, -1)
     normals, albedo, extra = np.zeros((3, *shape, 3), np.float32)
@@ -84,7 +87,7 @@ def _trace(scene: Any, layers: Any) -> None:
     i = np.int64(-1)
     for row in range(layers[0].shape[0]):
         for column in range(layers[0].shape[1]):
-            i = trace_pixel(scene, layers, (row, column), i, blockers)
+            i = _trace_pixel(scene, layers, (row, column), i, blockers)
 
 
 @compiled
@@ -94,7 +97,7 @@ def _smoothed(layers: Any) -> Any:
     out = np.zeros_like(layers[2])
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            smooth_pixel(layers, (row, column), out)
+            _smooth_pixel(layers, (row, column), out)
     return out
 
 
@@ -104,4 +107,5 @@ def _soften(scene: Any, layers: Any, colours: Any) -> None:
     """Smooths the colours at edges; the layers are (index, normals, light, extra)."""
     for row in range(1, colours.shape[0] - 1):
         for column in range(1, colours.shape[1] - 1):
-            soften_pixel(scene, layers, (row, column), colours)
+            if is_edge(layers[0], layers[1], row, column):
+                soften_pixel(scene, layers, (row, column), colours)
