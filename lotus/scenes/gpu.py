@@ -16,6 +16,7 @@ from lotus.scenes.pixels import is_edge, smooth_pixel, soften_pixel, trace_pixel
 from recon.errors import InputError
 
 BLOCK = (8, 16, 1)  # columns, rows and scenes; a warp sees 8 x 4 pixels, whose rays meet about the same
+REGISTERS = 128  # of a thread; all 236 that it would use leave room for half as many threads
 
 
 def radiance_on_gpu(
@@ -65,7 +66,7 @@ def _shared(tensors: Any) -> tuple[Any, ...]:
     return tuple(cuda.as_cuda_array(tensor) for tensor in tensors)
 
 
-@cuda.jit
+@cuda.jit(max_registers=REGISTERS)
 @no_type_check
 def _trace(arrays: Any, layers: Any) -> None:
     column, row, s = cuda.grid(3)
@@ -87,7 +88,7 @@ def _smooth(layers: Any, out: Any) -> None:
         smooth_pixel((index[s], normals[s], light[s]), (row, column), out[s])
 
 
-@cuda.jit
+@cuda.jit(max_registers=REGISTERS)
 @no_type_check
 def _soften(arrays: Any, layers: Any, colours: Any) -> None:
     column, row, s = cuda.grid(3)
