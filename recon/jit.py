@@ -29,8 +29,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function as a part of the kernels that call it; alone it would not be vectorised."""
-    return numba.njit(inline="always", error_model="numpy")(function)
+    """Returns the function as a part of the kernels that call it; alone it would not be vectorised.
+
+    It may be a compiled one, whose calls then cost nothing.
+    """
+    return numba.njit(inline="always", error_model="numpy")(getattr(function, "py_func", function))
 
 
 @intrinsic

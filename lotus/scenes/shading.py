@@ -12,57 +12,58 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from lotus.scenes.description import SceneDescription
-from lotus.scenes.light import FAR, bumped, from_around, from_lights, jitter_of, reflection, sky, surface_at
-from lotus.scenes.textures import colour
-from lotus.scenes.tracing import build_world, nearest, unit
-from recon.jit import compiled
+from lotus.scenes.light import FAR
+from lotus.scenes.pixels import direction, is_edge, smooth_pixel, soften_pixel, trace_pixel
+from lotus.scenes.tracing import build_world, nearest
+from recon.jit import compiled, inlined
 
 PROBE_SIZE = 20  # px
+SEED_BITS = 0xFFFFFF  # of a scene's seed go into the pattern of the light's samples
+
+_trace_pixel = inlined(trace_pixel)  # the many arguments of a call take as long as 5 % of the pixel
+_smooth_pixel = inlined(smooth_pixel)
 
 
 def radiance(
     scene: SceneDescription, K: Float64[np.ndarray, "3 3"], width: int, height: int
 ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w 3"]]:
     """Returns the light that reaches the camera (linear RGB), depth and normals."""
-    depth, index = np.zeros((height, width), np.float32), np.full((height, width), -1)
-    normals, albedo, extra = np.zeros((3, height, width, 3), np.float32)
-    light = np.zeros((height, width, 6), np.float32)
-    rotation, position = _rays_of(scene)
-    view = (K, rotation, position, scene.seed & 0xFFFFFF)
-    layers = (depth, index, normals, albedo, light, extra)
+    rotation, position = rays_of(scene)
+    view = (K, rotation, position, scene.seed & SEED_BITS)
     world = build_world(scene.solids, scene.count, position)
-    _trace(world, scene.lights, scene.air, view, layers)
-    light = _smoothed(light, index, normals)
+    return traced((world, scene.lights, scene.air, view), (height, width))
+
+
+def traced(
+    scene: tuple[Any, ...], shape: tuple[int, int]
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w 3"]]:
+    """Returns light, depth and normals of a scene as in `pixels`; the shape is (height, width)."""
+    air = scene[2]
+    depth, index = np.zeros(shape, np.float32), np.full(shape, -1)
+    normals, albedo, extra = np.zeros((3, *shape, 3), np.float32)
+    light = np.zeros((*shape, 6), np.float32)
+    _trace(scene, (depth, index, normals, albedo, light, extra))
+    light = _smoothed((index, normals, light))
     extra += light[..., 3:]
     colours = albedo * light[..., :3] + extra
-    _soften(world, scene.air, view, (index, normals, light, extra), colours)
-    if scene.air[9] > 0.0:
-        kept = np.where(depth > 0, np.exp(-scene.air[9] * depth), 1.0)[..., None].astype(np.float32)
-        colours = colours * kept + scene.air[3:6].astype(np.float32) * (1.0 - kept)
+    _soften(scene, (index, normals, light, extra), colours)
+    if air[9] > 0.0:
+        kept = np.where(depth > 0, np.exp(-air[9] * depth), 1.0)[..., None].astype(np.float32)
+        colours = colours * kept + air[3:6].astype(np.float32) * (1.0 - kept)
     return colours, depth, normals
 
 
 def probe(scene: SceneDescription) -> tuple[Float64[np.ndarray, "n n"], Int64[np.ndarray, "n n"]]:
     """Returns depth and index of the solid (-1 sky) on a coarse square grid over the view."""
-    rotation, position = _rays_of(scene)
+    rotation, position = rays_of(scene)
     world = build_world(scene.solids, scene.count, position)
     return _probed(world, rotation, position, math.tan(0.5 * scene.fov))
 
 
-def _rays_of(scene: SceneDescription) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "3"]]:
+def rays_of(scene: SceneDescription) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "3"]]:
     """Returns the rotation of cam_from_world and the camera's place."""
     rotation = np.ascontiguousarray(scene.cam_from_world[:3, :3])
     return rotation, -rotation.T @ scene.cam_from_world[:3, 3]
-
-
-@compiled
-@no_type_check
-def _direction(rotation: Any, x: Any, y: Any) -> Any:
-    return (
-        rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0],
-        rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1],
-        rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2],
-    )
 
 
 @compiled
@@ -73,166 +74,38 @@ def _probed(world: Any, rotation: Any, position: Any, spread: Any) -> Any:
     for row in range(PROBE_SIZE):
         for column in range(PROBE_SIZE):
             x, y = 2 * column / (PROBE_SIZE - 1.0) - 1, 2 * row / (PROBE_SIZE - 1.0) - 1
-            d = _direction(rotation, spread * x, spread * y)
+            d = direction(rotation, spread * x, spread * y)
             depth[row, column], index[row, column] = nearest(world, o, d, FAR, np.int64(-1))
     return depth, index
 
 
 @compiled
 @no_type_check
-def _trace(world: Any, lights: Any, air: Any, view: Any, layers: Any) -> None:
-    """Fills the layers: depth, index, normals, albedo, light, extra.
-
-    `view` is (K, rotation of cam_from_world, position, seed); light is what albedo multiplies, then
-    shine; extra is what else is added: emission, mirrored light, the sky.
-    """
-    K, rotation, position, seed = view
-    depth, index, normals, albedo, light, extra = layers
-    o = (position[0], position[1], position[2])
-    blockers = np.full(len(lights), -1)
+def _trace(scene: Any, layers: Any) -> None:
+    """Fills the layers: depth, index, normals, albedo, light, extra."""
+    blockers = np.full(len(scene[1]), -1)
     i = np.int64(-1)
-    for row in range(depth.shape[0]):
-        for column in range(depth.shape[1]):
-            x, y = (column + 0.5 - K[0, 2]) / K[0, 0], (row + 0.5 - K[1, 2]) / K[1, 1]
-            d = _direction(rotation, x, y)
-            t, i = nearest(world, o, d, FAR, i)
-            u = unit(d)
-            if i < 0:
-                extra[row, column, 0], extra[row, column, 1], extra[row, column, 2] = sky(air, u)
-                continue
-            p = (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2])
-            q, n, w = surface_at(world, i, p, u)
-            depth[row, column], index[row, column] = t, i
-            for c in range(3):
-                normals[row, column, c] = (
-                    rotation[c, 0] * w[0] + rotation[c, 1] * w[1] + rotation[c, 2] * w[2]
-                )
-            slant = max(abs(u[0] * w[0] + u[1] * w[1] + u[2] * w[2]), 0.05)
-            footprint = t / K[0, 0] / math.sqrt(slant)
-            f = world.frames
-            base = colour(
-                world.materials, i, world.shapes[i], (f[i, 12], f[i, 13], f[i, 14]), (q, n, footprint)
-            )
-            glow = world.materials[i, 14]
-            for c in range(3):
-                albedo[row, column, c] = base[c]
-                extra[row, column, c] = glow * base[c]
-            if glow > 0.0:
-                continue
-            lift = 1e-4 + 1e-4 * t
-            point = (p[0] + lift * w[0], p[1] + lift * w[1], p[2] + lift * w[2])
-            jitter = jitter_of(row, column, seed)
-            tilted = bumped(world.materials, i, q, w, footprint)
-            direct, shine = from_lights(world, lights, (point, tilted, u, i), jitter, blockers)
-            around = from_around(world, air, point, w, jitter)
-            for c in range(3):
-                light[row, column, c] = direct[c] + around[c]
-                light[row, column, 3 + c] = shine[c]
-            if world.materials[i, 17] > 0.0:
-                mirrored = reflection(world, lights, air, (point, tilted, u, i), footprint)
-                for c in range(3):
-                    extra[row, column, c] += mirrored[c]
+    for row in range(layers[0].shape[0]):
+        for column in range(layers[0].shape[1]):
+            i = _trace_pixel(scene, layers, (row, column), i, blockers)
 
 
 @compiled
 @no_type_check
-def _smoothed(light: Any, index: Any, normals: Any) -> Any:
-    """Returns the light averaged over the 5 x 5 neighbours on the same solid with about the same normal."""
-    height, width = index.shape
-    out = np.zeros_like(light)
-    for row in range(height):
-        for column in range(width):
-            i = index[row, column]
-            if i < 0:
-                continue
-            x, y, z = normals[row, column, 0], normals[row, column, 1], normals[row, column, 2]
-            total = np.float32(0)
-            for a in range(max(row - 2, 0), min(row + 3, height)):
-                for b in range(max(column - 2, 0), min(column + 3, width)):
-                    cosine = x * normals[a, b, 0] + y * normals[a, b, 1] + z * normals[a, b, 2]
-                    if index[a, b] == i and cosine > 0.9:
-                        total += np.float32(1)
-                        for c in range(6):
-                            out[row, column, c] += light[a, b, c]
-            for c in range(6):
-                out[row, column, c] /= total
+def _smoothed(layers: Any) -> Any:
+    """Returns the light averaged over neighbours; the layers are (index, normals, light)."""
+    out = np.zeros_like(layers[2])
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            _smooth_pixel(layers, (row, column), out)
     return out
 
 
 @compiled
 @no_type_check
-def _soften(world: Any, air: Any, view: Any, layers: Any, colours: Any) -> None:
-    """Gives pixels at edges the mean colour of 3 places in the pixel, lit as their neighbours are."""
-    K, rotation, position, _ = view
-    index, normals, light, extra = layers
-    height, width = index.shape
-    o = (position[0], position[1], position[2])
-    f, total = world.frames, np.zeros(3)
-    for row in range(1, height - 1):
-        for column in range(1, width - 1):
-            if not _is_edge(index, normals, row, column):
-                continue
-            for c in range(3):
-                total[c] = colours[row, column, c]
-            i = index[row, column]
-            for k in range(2):
-                x = (column + (1 + 4 * k) / 6.0 - K[0, 2]) / K[0, 0]
-                y = (row + (5 - 4 * k) / 6.0 - K[1, 2]) / K[1, 1]
-                d = _direction(rotation, x, y)
-                t, i = nearest(world, o, d, FAR, i)
-                u = unit(d)
-                if i < 0:
-                    red, green, blue = sky(air, u)
-                    total[0] += red
-                    total[1] += green
-                    total[2] += blue
-                    continue
-                q, n, w = surface_at(world, i, (o[0] + t * d[0], o[1] + t * d[1], o[2] + t * d[2]), u)
-                footprint = t / K[0, 0]
-                base = colour(
-                    world.materials, i, world.shapes[i], (f[i, 12], f[i, 13], f[i, 14]), (q, n, footprint)
-                )
-                a, b = _like(index, normals, row, column, i, _in_camera(rotation, w))
-                glow = world.materials[i, 14]
-                for c in range(3):
-                    total[c] += base[c] * glow if glow > 0.0 else base[c] * light[a, b, c] + extra[a, b, c]
-            for c in range(3):
-                colours[row, column, c] = total[c] / 3.0
-
-
-@compiled
-@no_type_check
-def _in_camera(rotation: Any, w: Any) -> Any:
-    return (
-        rotation[0, 0] * w[0] + rotation[0, 1] * w[1] + rotation[0, 2] * w[2],
-        rotation[1, 0] * w[0] + rotation[1, 1] * w[1] + rotation[1, 2] * w[2],
-        rotation[2, 0] * w[0] + rotation[2, 1] * w[1] + rotation[2, 2] * w[2],
-    )
-
-
-@compiled
-@no_type_check
-def _is_edge(index: Any, normals: Any, row: int, column: int) -> bool:
-    """Says whether a neighbour is on another solid or has quite another normal."""
-    for a, b in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
-        if index[a, b] != index[row, column]:
-            return True
-        cosine = 0.0
-        for c in range(3):
-            cosine += normals[row, column, c] * normals[a, b, c]
-        if cosine < 0.8 and index[row, column] >= 0:
-            return True
-    return False
-
-
-@compiled
-@no_type_check
-def _like(index: Any, normals: Any, row: int, column: int, i: int, n: Any) -> Any:
-    """Returns the pixel among 3 x 3 that is on solid i with the most similar normal, else the middle."""
-    best, found_row, found_column = -2.0, row, column
-    for a in range(row - 1, row + 2):
-        for b in range(column - 1, column + 2):
-            cosine = normals[a, b, 0] * n[0] + normals[a, b, 1] * n[1] + normals[a, b, 2] * n[2]
-            if index[a, b] == i and cosine > best + 1e-3:
-                best, found_row, found_column = cosine, a, b
-    return found_row, found_column
+def _soften(scene: Any, layers: Any, colours: Any) -> None:
+    """Smooths the colours at edges; the layers are (index, normals, light, extra)."""
+    for row in range(1, colours.shape[0] - 1):
+        for column in range(1, colours.shape[1] - 1):
+            if is_edge(layers[0], layers[1], row, column):
+                soften_pixel(scene, layers, (row, column), colours)

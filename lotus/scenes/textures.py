@@ -15,6 +15,13 @@ TEXT, FACADE, SPINE, SCREEN, KEYS, DOTS, MARBLE, LEAVES = range(10, 18)
 
 @compiled
 @no_type_check
+def _below(x: Any) -> Any:
+    """Returns the greatest integer that is not above x; on a GPU `math.floor` alone gives a float."""
+    return int(math.floor(x))  # noqa: RUF046
+
+
+@compiled
+@no_type_check
 def hashed(i: Any, j: Any, seed: Any) -> Any:
     """Returns a number in [0, 1) that looks random, the same for the same three integers."""
     h = (i * 374761393 + j * 668265263 + seed * 974634777 + 1013904223) & 0xFFFFFFFF
@@ -27,7 +34,7 @@ def hashed(i: Any, j: Any, seed: Any) -> Any:
 @no_type_check
 def noise(u: Any, v: Any, seed: Any) -> Any:
     """Returns smooth noise in [0, 1] with detail of size 1."""
-    i, j = math.floor(u), math.floor(v)
+    i, j = _below(u), _below(v)
     s, t = u - i, v - j
     s, t = s * s * (3.0 - 2.0 * s), t * t * (3.0 - 2.0 * t)
     low = hashed(i, j, seed) * (1.0 - s) + hashed(i + 1, j, seed) * s
@@ -56,15 +63,15 @@ def line(x: Any, width: Any, footprint: Any) -> Any:
     """Returns the share of a pixel that lies within lines of a width at the integers (box filter)."""
     half = 0.5 * max(footprint, 1e-4)
     low, high = x - half + 0.5 * width, x + half + 0.5 * width
-    covered_low = math.floor(low) * width + min(low - math.floor(low), width)
-    covered_high = math.floor(high) * width + min(high - math.floor(high), width)
+    covered_low = _below(low) * width + min(low - _below(low), width)
+    covered_high = _below(high) * width + min(high - _below(high), width)
     return (covered_high - covered_low) / (2.0 * half)
 
 
 @compiled
 @no_type_check
 def _tiles(u: Any, v: Any, seed: Any, footprint: Any, gap: Any) -> Any:
-    i, j = math.floor(u), math.floor(v)
+    i, j = _below(u), _below(v)
     grout = max(line(u, gap, footprint), line(v, gap, footprint))
     fade = min(1.0, footprint)
     tone = (hashed(i, j, seed) - 0.5) * (1.0 - fade)
@@ -75,7 +82,7 @@ def _tiles(u: Any, v: Any, seed: Any, footprint: Any, gap: Any) -> Any:
 @no_type_check
 def _cells(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns the tone of the nearest cell and nearness to the border of cells (Worley 1996)."""
-    i, j = math.floor(u), math.floor(v)
+    i, j = _below(u), _below(v)
     first, second, tone = 9.0, 9.0, 0.5
     for a in range(i - 1, i + 2):
         for b in range(j - 1, j + 2):
@@ -102,7 +109,7 @@ def _ink(seed: Any, k: Any) -> Any:
 @no_type_check
 def _text(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
     """Returns how much ink is at a place of a printed page; lines have height 1."""
-    row = math.floor(v)
+    row = _below(v)
     ink = line(v - 0.5, 0.45, footprint)
     word = noise(u * 1.3 + 31.0 * hashed(row, 3, seed), row * 7.7, seed)
     if footprint < 1.0:
@@ -124,8 +131,8 @@ def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
         lit = min(max((v - horizon) / max(0.03, footprint) + 0.5, 0.0), 1.0)
         w = min(max(lit * (0.7 + 0.6 * (w - 0.5)) + (1.0 - lit) * 0.5 * w, 0.0), 1.0)
     elif style < 0.7:  # blocks
-        n = 2.0 + math.floor(5.0 * hashed(6, 6, seed))
-        tone = hashed(math.floor(u * n), math.floor(v * n), seed + 5)
+        n = 2.0 + _below(5.0 * hashed(6, 6, seed))
+        tone = hashed(_below(u * n), _below(v * n), seed + 5)
         rr, gg, bb = _ink(seed, int(40.0 * tone))
         r, g, b = 0.5 * (r + rr), 0.5 * (g + gg), 0.5 * (b + bb)
         w = min(max(1.5 * w - 0.2, 0.0), 1.0)
@@ -138,7 +145,7 @@ def _picture(u: Any, v: Any, seed: Any, footprint: Any) -> Any:
         if block < v < block + 0.35 and 0.1 < u < 0.9:
             w = min(max(2.0 * w - 0.5, 0.0), 1.0)
         elif v > block + 0.4:
-            w = 1.0 - line(v * 8.0, 0.4, 8.0 * footprint) * (noise(u * 9.0, math.floor(v * 8.0), seed) > 0.4)
+            w = 1.0 - line(v * 8.0, 0.4, 8.0 * footprint) * (noise(u * 9.0, _below(v * 8.0), seed) > 0.4)
         else:
             w = 1.0 - 0.7 * _text(u * 30.0, v * 30.0, seed, 30.0 * footprint)
     pale = 0.75 * hashed(11, 3, seed)
@@ -158,7 +165,7 @@ def _waves(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) -> A
         thin = max(line(u * 2.0 + 0.3, 0.1, 2.0 * footprint), line(v * 2.0 + 0.3, 0.1, 2.0 * footprint))
         return 0.5 * (a + b), 1.0 - 0.4 * thin
     if kind == WOOD:
-        plank = math.floor(v)
+        plank = _below(v)
         tone = (hashed(plank, 5, seed) - 0.5) * max(0.0, 1.0 - footprint)
         grain = fbm(u * 0.35 + 11.0 * plank, v * 6.0 + 2.0 * bend, seed, 6.0 * footprint, 4)
         return min(max(grain + 0.5 * tone, 0.0), 1.0), 1.0 - 0.5 * line(v, 0.03, footprint)
@@ -174,14 +181,14 @@ def _grids(kind: Any, u: Any, v: Any, seed: Any, footprint: Any) -> Any:
         grout, tone = _tiles(u, v, seed, footprint, 0.05)
         return grout, 1.0 + 0.35 * tone
     if kind == BRICKS:
-        shift = 0.5 * (math.floor(2.0 * v) % 2)
+        shift = 0.5 * (_below(2.0 * v) % 2)
         grout, tone = _tiles(u + shift, 2.0 * v, seed, 2.0 * footprint, 0.07)
         return grout, 1.0 + 0.6 * tone
     if kind == CELLS:
         tone, border = _cells(u, v, seed, footprint)
         return tone, 1.0 - 0.5 * border
     if kind == FACADE:
-        i, j = math.floor(u), math.floor(v)
+        i, j = _below(u), _below(v)
         window = line(u - 0.5, 0.5, footprint) * line(v - 0.5, 0.6, footprint)
         return window, 1.0 + (0.6 * hashed(i, j, seed) - 0.3) * window
     if kind == KEYS:
@@ -211,11 +218,11 @@ def _weights(kind: Any, u: Any, v: Any, seed: Any, footprint: Any, warp: Any) ->
         band = line(v, 0.15, footprint)
         return max(band, _text(3.0 * u, v * 4.0, seed, 4.0 * footprint) * line(v - 0.5, 0.5, footprint)), 1.0
     if kind == SCREEN:
-        n = 2.0 + math.floor(3.0 * hashed(1, 1, seed))
-        pane = hashed(math.floor(u * n), math.floor(v * n), seed)
+        n = 2.0 + _below(3.0 * hashed(1, 1, seed))
+        pane = hashed(_below(u * n), _below(v * n), seed)
         return (pane if pane > 0.5 else _text(u * 40.0, v * 30.0, seed, 40.0 * footprint)), 1.0
     if kind == DOTS:
-        x, y = u - math.floor(u) - 0.5, v - math.floor(v) - 0.5
+        x, y = u - _below(u) - 0.5, v - _below(v) - 0.5
         d = math.sqrt(x * x + y * y)
         fade = max(0.0, 1.0 - footprint)
         return 0.3 + (min(max((0.3 - d) / max(footprint, 0.02) + 0.5, 0.0), 1.0) - 0.3) * fade, 1.0
