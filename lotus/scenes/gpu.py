@@ -79,7 +79,7 @@ def _trace(arrays: Any, layers: Any) -> None:
         trace_pixel(scene_of(arrays, s), maps, (row, column), np.int64(-1), blockers)
 
 
-@cuda.jit
+@cuda.jit(cache=True)
 @no_type_check
 def _smooth(layers: Any, out: Any) -> None:
     column, row, s = cuda.grid(3)

@@ -166,6 +166,10 @@ class Train:
     """Lotus-G, which sees noise beside the photo; else Lotus-D."""
 
     steps: int = 4000
+    minutes: float = 0.0
+    """Ends the training after this time if that is sooner than its steps, and lets the rate fall by then: for
+    a machine that is lent. Such a training cannot be repeated exactly. 0: no limit."""
+
     batch_size: int = 16
     accumulate: int = 1
     """Batches per step, in each process."""

@@ -63,17 +63,22 @@ def run(job: Job, options: Train) -> Iterator[Numbers]:
     """
     training = Training(job, options)
     start = training.resume()
+    opened = time.perf_counter()
     for step in range(start, options.steps):
         began = time.perf_counter()
-        numbers = training.step(step)
+        spent = (began - opened) / (60 * options.minutes) if options.minutes else 0.0
+        numbers = training.step(step, spent)
         done = step + 1
+        is_last = done == options.steps or spent >= 1
         numbers |= {"step": done, "seconds": time.perf_counter() - began}
-        if is_first() and (done % options.validate_every == 0 or done == options.steps):
+        if is_first() and (done % options.validate_every == 0 or is_last):
             with training.averaged():
                 numbers |= {f"held_out_{key}": value for key, value in job.validate(done).items()}
-        if is_first() and (done % options.save_every == 0 or done == options.steps):
+        if is_first() and (done % options.save_every == 0 or is_last):
             training.save(done)
         yield numbers
+        if is_last:
+            break
 
 
 class Training:
@@ -93,8 +98,13 @@ class Training:
         device = next(iter(self.weights.values())).device.type
         self.scaler = torch.amp.GradScaler(device, enabled=options.precision == "float16")
 
-    def step(self, step: int) -> Numbers:
-        """Takes one step; returns the mean parts of its loss."""
+    def step(self, step: int, spent: float = 0.0) -> Numbers:
+        """Takes one step; returns the mean parts of its loss.
+
+        Args:
+            step: Its number.
+            spent: Share of the training's time that is over, if it has a limit.
+        """
         total: Numbers = {}
         count, first = self.options.accumulate, (step * processes() + rank()) * self.options.accumulate
         for number in range(first, first + count):
@@ -106,7 +116,7 @@ class Training:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.weights.values(), self.options.optimizer.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["share"] * learning_rate(step, self.options)
+            group["lr"] = group["share"] * learning_rate(step, self.options, spent)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -232,13 +242,13 @@ def _groups(weights: Mapping[str, torch.Tensor], shares: Mapping[str, float]) ->
     return [{"params": params, "share": share} for share, params in groups.items()]
 
 
-def learning_rate(step: int, options: Train) -> float:
-    """Returns the rate of a step: linear warm-up, then constant or a half cosine."""
+def learning_rate(step: int, options: Train, spent: float = 0.0) -> float:
+    """Returns the rate of a step: linear warm-up, then constant or a half cosine over steps or time."""
     choice = options.optimizer
     warm = min(1.0, (step + 1) / (choice.warmup + 1))
     if not choice.cosine:
         return choice.learning_rate * warm
-    share = min(1.0, max(0, step - choice.warmup) / max(1, options.steps - choice.warmup))
+    share = min(1.0, max(spent, (step - choice.warmup) / max(1, options.steps - choice.warmup)))
     fall = choice.final_share + (1 - choice.final_share) * 0.5 * (1 + math.cos(math.pi * share))
     return choice.learning_rate * warm * fall
 
