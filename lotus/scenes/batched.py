@@ -48,16 +48,18 @@ def pack_scenes(scenes: Sequence[SceneDescription]) -> SceneTables:
     lights = np.zeros((len(scenes), MAX_LIGHTS, 8))
     for k, scene in enumerate(scenes):
         lights[k, : len(scene.lights)] = scene.lights
-    return SceneTables(
-        *(np.concatenate(tables) for tables in zip(*worlds, strict=True)),
-        node_starts=np.cumsum([0, *(len(world.boxes) for world in worlds)]),
-        solid_starts=np.cumsum([0, *(len(world.shapes) for world in worlds)]),
-        lights=lights,
-        air=np.stack([scene.air for scene in scenes]),
-        rotations=np.stack([ray[0] for ray in rays]),
-        positions=np.stack([ray[1] for ray in rays]),
-        seeds=np.array([scene.seed & SEED_BITS for scene in scenes]),
-        fovs=np.array([scene.fov for scene in scenes]),
+    return SceneTables._make(
+        (
+            *(np.concatenate(parts) for parts in zip(*worlds, strict=True)),
+            np.cumsum([0, *(len(world.boxes) for world in worlds)]),
+            np.cumsum([0, *(len(world.shapes) for world in worlds)]),
+            lights,
+            np.stack([scene.air for scene in scenes]),
+            np.stack([ray[0] for ray in rays]),
+            np.stack([ray[1] for ray in rays]),
+            np.array([scene.seed & SEED_BITS for scene in scenes]),
+            np.array([scene.fov for scene in scenes]),
+        )
     )
 
 
@@ -91,7 +93,7 @@ def _intrinsics_of(fovs: Float64[np.ndarray, "b"], width: int, height: int) -> F
     K = np.zeros((len(fovs), 3, 3))
     for k, fov in enumerate(fovs):
         focal = 0.5 * max(width, height) / math.tan(0.5 * fov)
-        K[k] = [[focal, 0, 0.5 * width], [0, focal, 0.5 * height], [0, 0, 1]]
+        K[k] = ((focal, 0, 0.5 * width), (0, focal, 0.5 * height), (0, 0, 1))
     return K
 
 

@@ -66,7 +66,7 @@ def _shared(tensors: Any) -> tuple[Any, ...]:
     return tuple(cuda.as_cuda_array(tensor) for tensor in tensors)
 
 
-@cuda.jit(max_registers=REGISTERS)
+@cuda.jit(max_registers=REGISTERS, cache=True)
 @no_type_check
 def _trace(arrays: Any, layers: Any) -> None:
     column, row, s = cuda.grid(3)
@@ -88,7 +88,7 @@ def _smooth(layers: Any, out: Any) -> None:
         smooth_pixel((index[s], normals[s], light[s]), (row, column), out[s])
 
 
-@cuda.jit(max_registers=REGISTERS)
+@cuda.jit(max_registers=REGISTERS, cache=True)
 @no_type_check
 def _soften(arrays: Any, layers: Any, colours: Any) -> None:
     column, row, s = cuda.grid(3)

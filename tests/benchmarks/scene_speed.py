@@ -5,7 +5,8 @@ python -m tests.benchmarks.scene_speed --count 256 --size 192 --device cuda
 
 One line of JSON. CPU seconds are work and not waiting, but on a busy machine they are longer than on an idle
 one. With a device, batches of 64 packed scenes are drawn on it: without sampling and packing, whose CPU
-seconds per scene stand beside, and without the first batch, for which the kernels are compiled.
+seconds per scene stand beside, and without the first batch, for which the kernels are compiled; then the
+shares of pixels that come out as on the processor.
 """
 
 import argparse
@@ -50,7 +51,17 @@ def timed_batches(count: int, size: int, device: torch.device) -> dict[str, floa
         "scenes_per_s": count / seconds,
         "sample_cpu_s": (ticks[1] - ticks[0]) / count,
         "pack_cpu_s": (ticks[2] - ticks[1]) / count,
+        **agreement(scenes.pack_scenes(described[0][:8]), device),
     }
+
+
+def agreement(tables: scenes.SceneTables, device: torch.device) -> dict[str, float]:
+    """Returns the shares of pixels whose depth is the processor's to 1e-4 of it, and light to 1e-3."""
+    expected = scenes.radiance_batch(tables, 96, 72, torch.device("cpu"))
+    light, depth, _ = (part.cpu() for part in scenes.radiance_batch(tables, 96, 72, device))
+    same_depth = (depth - expected[1]).abs() <= 1e-4 * expected[1]
+    same_light = (light - expected[0]).abs().amax(-1) <= 1e-3
+    return {"same_depth": same_depth.float().mean().item(), "same_light": same_light.float().mean().item()}
 
 
 def drawn_s(tables: list[scenes.SceneTables], size: int, device: torch.device) -> float:

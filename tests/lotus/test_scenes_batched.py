@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from lotus import scenes
+from lotus.scenes import batched
 from lotus.scenes.shading import radiance
+from recon.errors import InputError
 
 SEEDS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 
@@ -48,3 +50,9 @@ def test_a_gpu_draws_what_the_processor_draws(described):
     assert np.mean(np.abs(depth - expected[1]) <= 1e-4 * expected[1]) >= 0.995
     assert np.mean(np.abs(normals - expected[2]).max(axis=-1) <= 1e-3) >= 0.995
     assert np.mean(np.abs(light - expected[0]).max(axis=-1) <= 1e-3) >= 0.99
+
+
+def test_a_gpu_without_numba_cuda_is_an_input_error(described, monkeypatch):
+    monkeypatch.setattr(batched, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="numba-cuda"):
+        scenes.radiance_batch(scenes.pack_scenes(described[:1]), 8, 6, torch.device("cuda"))
