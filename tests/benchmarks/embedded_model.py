@@ -153,10 +153,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--checkpoint", default="lotus-tiny")
     parser.add_argument("--size", type=int, help="longer side the photos are shrunk to")
+    parser.add_argument("--flip", action="store_true", help="also predict the mirrored photo")
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()
-    predictor = LotusPredictor(options.checkpoint, device="cpu", dtype="float32", processing_res=options.size)
+    predictor = LotusPredictor(
+        options.checkpoint, device="cpu", dtype="float32", processing_res=options.size, flip=options.flip
+    )
     guess = mean_maps(300)
     groups = {"scenes": made_up(options.scenes), "photos": photos(options.data / "single_depth_normal")}
     groups |= {name: frames(options.data / name, *how) for name, how in SEQUENCES.items()}

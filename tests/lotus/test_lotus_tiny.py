@@ -39,7 +39,7 @@ def test_it_says_what_it_draws_and_how_large(predictor: LotusPredictor) -> None:
     assert 128 <= predictor.longer_side() <= 256
 
 
-def test_a_real_room_is_nearer_to_the_truth_than_a_ramp(predictor: LotusPredictor, shared_data: Path) -> None:
+def test_a_real_room_is_nearer_to_the_truth_by_a_quarter_than_a_ramp(predictor: LotusPredictor, shared_data: Path) -> None:
     home = shared_data / "rgbd_redwood_livingroom1_5"
     found, ramps = [], []
     for name in FRAMES:
@@ -51,7 +51,7 @@ def test_a_real_room_is_nearer_to_the_truth_than_a_ramp(predictor: LotusPredicto
         ramp = np.broadcast_to(np.linspace(0, 1, height)[:, None], (height, width))
         found.append(score_depth(prediction.values, depth, "disparity")[0])
         ramps.append(score_depth(ramp, depth, "disparity")[0])
-    assert np.mean(found) < 0.9 * np.mean(ramps)
+    assert np.mean(found) < 0.75 * np.mean(ramps)
 
 
 def test_normals_are_unit_vectors_toward_the_camera(predictor: LotusPredictor) -> None:
