@@ -117,8 +117,8 @@ class Loss:
     """Weight of L1 of drawn disparity or depth, and of 1 - cosine of normals."""
 
     pixel_floor: float = 0.0
-    """Where above 0, L1 of disparity is divided by the true map, from 0 far to 1 near, plus this: so errors of
-    far things count as they do in relative depth. Rescaled to a mean of 1 over even disparities."""
+    """Where above 0, L1 of disparity is divided by the true map, from 0 far to 1 near, plus this: errors of
+    far things then count as they do in relative depth. Rescaled to a mean of 1 over even disparities."""
 
     pixel_gradient: float = 2.0
     """Weight of L1 of differences of neighbouring pixels, disparity or depth only."""
@@ -209,6 +209,12 @@ class Train:
         for name in ("steps", "batch_size", "accumulate", "save_every", "validate_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}, wanted at least 1")
+        for width, height in self.data.sizes:
+            if width % 8 or height % 8 or min(width, height) < 8:
+                raise InputError(f"size {width}x{height}, wanted multiples of 8")
+        self._check_pool()
+
+    def _check_pool(self) -> None:
         if self.data.reuse < 1:
             raise InputError(f"data.reuse {self.data.reuse}, wanted at least 1")
         if self.networks.trunk_rate and not self.data.pool:
@@ -217,9 +223,6 @@ class Train:
             raise InputError("networks.decoder_rate wants loss.pixel_rows, which the decoder learns from")
         if self.data.pool and (self.data.sources != ("scenes",) or self.data.shards):
             raise InputError("data.pool is for scenes alone, rendered as they are needed")
-        for width, height in self.data.sizes:
-            if width % 8 or height % 8 or min(width, height) < 8:
-                raise InputError(f"size {width}x{height}, wanted multiples of 8")
 
 
 def read_config(file: Path) -> Train:

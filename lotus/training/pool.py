@@ -171,7 +171,7 @@ class PooledScenes:
         sizes = [min(weights.pixel_crop, side) for side in cells]
         corner = [int(rng.integers(side - size + 1)) for side, size in zip(cells, sizes, strict=True)]
         part = (slice(0, min(weights.pixel_rows, len(target))), *_window(corner, sizes))
-        return Pictures(*corner, target[part[0], :, *part[1:]], counts[part][:, None])
+        return Pictures(corner[0], corner[1], target[part[0], :, *part[1:]], counts[part][:, None])
 
 
 def value_ranges(

@@ -164,10 +164,8 @@ def pixel_losses(
     return parts
 
 
-def relative_weight(
-    drawn: Float32[torch.Tensor, "p 1 h w"], floor: float
-) -> Float32[torch.Tensor, "..."]:
-    """Returns the weight of each pixel of drawn disparity, 1 / (disparity + floor) with a mean of 1; 1 without."""
+def relative_weight(drawn: Float32[torch.Tensor, "p 1 h w"], floor: float) -> Float32[torch.Tensor, "..."]:
+    """Returns the weight of each pixel of drawn disparity, 1 / (disparity + floor) with a mean of 1."""
     if not floor:
         return drawn.new_ones(())
     return 1 / (0.5 * (drawn + 1) + floor) / math.log((1 + floor) / floor)

@@ -3,10 +3,10 @@
 python -m tests.benchmarks.embedded_model ../shared/data --checkpoint lotus-tiny --sheet out.png
 
 For each group AbsRel after the best scale and shift in disparity, depth clipped to the true range of the
-photo, and the mean angle of normals; beside them three guesses fitted in the same way: the mean map of made-up
-scenes, a vertical ramp, and one depth for all. Truth normals of sensors are differences over 4 px of smoothed
-depth, noisy themselves. One line per group, then all real photos together; `--sheet` draws photo, disparity,
-its truth, normals, their truth.
+photo, and the mean angle of normals; beside them three guesses fitted in the same way: the mean map of
+made-up scenes, a vertical ramp, and one depth for all. Truth normals of sensors are differences over 4 px of
+smoothed depth, noisy themselves. One line per group, then all real photos together; `--sheet` draws photo,
+disparity, its truth, normals, their truth.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from recon.evaluation.maps import normal_angles
 from recon.geometry import normals_from_depth
 from recon.io.colmap import photo_pixels
 from recon.io.images import read_photo, remap, write_image
-from recon.io.sequences import read_sequence
+from recon.io.sequences import Frame, read_sequence
 
 SEQUENCES = {  # folder: every n-th frame, focal length of the photos / of the depth maps
     "rgbd_7scenes_redkitchen": (8, 525 / 585),
@@ -58,12 +58,18 @@ def made_up(count: int) -> Iterator[Truth]:
 def frames(folder: Path, step: int, zoom: float) -> Iterator[Truth]:
     sequence = read_sequence(folder)
     for frame in sequence.frames[::step]:
-        photo, depth = read_photo(frame.view.image), sequence.read_depth(frame)
+        depth = sequence.read_depth(frame)
         depth = np.where(depth < FAR, depth, 0).astype(np.float32)
-        pixels = photo_pixels(frame.view, photo.shape[1], photo.shape[0])
-        middle = np.array([photo.shape[1], photo.shape[0]]) / 2
-        image = remap(photo, middle + zoom * (pixels - middle))
-        yield Truth(frame.name, image, depth, sensed_normals(depth, frame.view.camera.K))
+        normals = sensed_normals(depth, frame.view.camera.K)
+        yield Truth(frame.name, registered(frame, zoom), depth, normals)
+
+
+def registered(frame: Frame, zoom: float) -> np.ndarray:
+    """A frame's photo as its depth camera would see it."""
+    photo = read_photo(frame.view.image)
+    pixels = photo_pixels(frame.view, photo.shape[1], photo.shape[0])
+    middle = np.array([photo.shape[1], photo.shape[0]]) / 2
+    return remap(photo, middle + zoom * (pixels - middle))
 
 
 def sensed_normals(depth: np.ndarray, K: np.ndarray) -> np.ndarray:

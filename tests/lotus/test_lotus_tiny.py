@@ -39,7 +39,9 @@ def test_it_says_what_it_draws_and_how_large(predictor: LotusPredictor) -> None:
     assert 128 <= predictor.longer_side() <= 256
 
 
-def test_a_real_room_is_nearer_to_the_truth_by_a_quarter_than_a_ramp(predictor: LotusPredictor, shared_data: Path) -> None:
+def test_a_real_room_is_nearer_to_the_truth_by_a_quarter_than_a_ramp(
+    predictor: LotusPredictor, shared_data: Path
+) -> None:
     home = shared_data / "rgbd_redwood_livingroom1_5"
     found, ramps = [], []
     for name in FRAMES:

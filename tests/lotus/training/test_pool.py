@@ -78,9 +78,7 @@ def test_value_ranges_are_those_of_single_maps(norm_type: str) -> None:
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5)
 
 
-def test_trunk_and_decoder_learn_at_their_share_of_the_rate(
-    pooled: Train, tmp_path: Path
-) -> None:
+def test_trunk_and_decoder_learn_at_their_share_of_the_rate(pooled: Train, tmp_path: Path) -> None:
     trunk = tmp_path / "trunk.safetensors"
     save_file(ImageEncoder((4, 4, 4)).state_dict(), trunk)
     chosen = replace(
@@ -113,7 +111,7 @@ def test_trunk_and_decoder_learn_at_their_share_of_the_rate(
 def test_options_that_do_not_go_together_are_refused(pooled: Train) -> None:
     with pytest.raises(InputError, match=r"trunk_rate wants data\.pool"):
         replace(pooled, data=replace(pooled.data, pool=0), networks=replace(pooled.networks, trunk_rate=0.1))
-    with pytest.raises(InputError, match="decoder_rate wants loss.pixel_rows"):
+    with pytest.raises(InputError, match=r"decoder_rate wants loss\.pixel_rows"):
         replace(pooled, loss=Loss(), networks=replace(pooled.networks, decoder_rate=0.1))
     with pytest.raises(InputError, match="scenes alone"):
         replace(pooled, data=replace(pooled.data, shards="somewhere"))
