@@ -18,6 +18,7 @@ from recon import (
 )
 from recon.alignment import Alignment, Correction, Fit
 from recon.errors import ViewError
+from recon.geometry import sample_depth
 from recon.refinement import Refinement
 from recon.scene import Camera, DepthMap, Prediction, Scene, SparseDepth, View
 
@@ -36,12 +37,16 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
 
     suspect_error: ClassVar[float] = 0.02  # held-out, from which the points alone are asked
     asked_points: ClassVar[int] = 200  # fewer show nothing of what lies between them
+    dense_points: ClassVar[int] = 1000  # fewer may all lie on surfaces that a field through them gets right
     asked_size: ClassVar[int] = 160  # px, of the field that answers
     clearly_wrong: ClassVar[float] = 0.04  # held-out, from which the prediction may not be used at all
+    clearly_better: ClassVar[float] = 0.9  # share of an error that a less predicted depth has to leave
+    asked_beside: ClassVar[int] = 4  # anchors
+    asked_limit: ClassVar[float] = 0.1  # held-out errors beyond count as this
     clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
 
     def __call__(
@@ -85,8 +90,61 @@ class Align:
         if off > self.suspect_error and len(anchors) >= self.asked_points:
             errors = self._errors_without(fit, anchors, camera)
             if np.isfinite(errors).any() and off > np.nanmedian(errors):
-                return self._filling(aligned, anchors, errors)
-        return aligned
+                return self._filling(aligned, anchors, errors, (off, float(np.nanmedian(errors))))
+        return self._near_points(aligned, anchors) if len(anchors) >= self.asked_points else aligned
+
+    def _near_points(self, aligned: Alignment, anchors: SparseDepth) -> Alignment:
+        """Returns depth that does near the anchors what tells held-out ones best.
+
+        That is the prediction as it is, or bent through them: what the smooth correction leaves there is
+        interpolated as depth is, as a factor, and fades with their distance, so that the prediction keeps its
+        relief between them and stays far from them. Or, if it has no relief worth keeping, their own depth.
+        """
+        depth_map = aligned.depth_map
+        camera, small = depth_map.camera, depth_map.camera.fitted(self.asked_size)
+        found = sample_depth(depth_map.depth, anchors.uv)
+        used = SparseDepth(anchors.uv[found > 0], anchors.depth[found > 0], anchors.sigma[found > 0])
+        ratio = used.depth / found[found > 0]
+        if not self._tell_each_other(used.uv, np.log(ratio)):
+            return aligned
+        left = SparseDepth(used.uv, ratio, ratio * used.sigma / used.depth)
+        errors = {
+            "plain": np.abs(np.log(ratio)),
+            "bent": _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio),
+            "alone": _log_errors(
+                interpolation.predict_held_out(used.resized(camera, small), small) / used.depth * ratio, ratio
+            ),
+        }
+        scores = {way: float(np.minimum(off, self.asked_limit).mean()) for way, off in errors.items()}
+        best = "bent" if scores["bent"] < self.clearly_better * scores["plain"] else "plain"
+        if len(used) >= self.dense_points and scores["alone"] < self.clearly_better * scores[best]:
+            alone = self._errors_without(aligned.fit, anchors, camera)
+            near = float(np.median(errors[best])), float(np.median(errors["alone"]))
+            return self._filling(aligned, anchors, alone, near)
+        if best == "plain":
+            return aligned
+        field, error = interpolation.interpolate_points(left, camera), float(np.median(errors["bent"]))
+        assert field.confidence is not None
+        near = field.confidence
+        depth = (depth_map.depth * np.exp(near * np.log(field.values))).astype(np.float32)
+        known = np.where(depth > 0, depth_map.depth, 1)
+        relative = np.hypot(np.sqrt(1 - near) * depth_map.sigma / known, np.sqrt(near) * MAD_TO_SIGMA * error)
+        sigma = np.minimum(depth * relative, depth_map.sigma).astype(np.float32)
+        note = f"bent through the points: {np.median(errors['plain']):.2%} off before, {error:.2%} after"
+        return replace(aligned, depth_map=replace(depth_map, depth=depth, sigma=sigma), note=note)
+
+    def _tell_each_other(self, uv: Float64[np.ndarray, "n 2"], left: Float64[np.ndarray, "n"]) -> bool:
+        """Returns whether what is left at an anchor is nearer to what is left beside it than to nothing.
+
+        That takes no time, and where a prediction is right up to the noise of the anchors it ends the matter.
+        """
+        from scipy.spatial import cKDTree
+
+        beside = cKDTree(uv).query(uv, self.asked_beside + 1)[1][:, 1:]
+        off = np.abs(left - np.median(left[beside], axis=1))
+        return bool(
+            np.minimum(off, self.asked_limit).mean() < np.minimum(np.abs(left), self.asked_limit).mean()
+        )
 
     def _errors_without(self, fit: Fit, anchors: SparseDepth, camera: Camera) -> Float64[np.ndarray, "n"]:
         """Returns what `fit.held_out_errors` would be without a prediction, at the same anchors."""
@@ -98,11 +156,18 @@ class Align:
         return np.where(np.isfinite(fit.held_out_errors), errors, np.nan)
 
     def _filling(
-        self, aligned: Alignment, anchors: SparseDepth, errors: Float64[np.ndarray, "n"]
+        self,
+        aligned: Alignment,
+        anchors: SparseDepth,
+        errors: Float64[np.ndarray, "n"],
+        judged: tuple[float, float],
     ) -> Alignment:
-        """Returns depth between the points, the prediction in the gaps they leave, with its normals."""
+        """Returns depth between the points, the prediction in the gaps they leave, with its normals.
+
+        `errors` go into the fit, `judged` are the errors with and without prediction that decided.
+        """
         fit, made = aligned.fit, aligned.depth_map
-        off, alone = fit.held_out_error, float(np.nanmedian(errors))
+        off, alone = judged
         field = interpolation.interpolate_points(anchors, made.camera)
         between = interpolation.to_depth_map(field, made.camera, MAD_TO_SIGMA * alone)
         known = between.depth > 0
@@ -167,3 +232,11 @@ class Refine:
             return refinement.unrefined(depth_map)
         with one_torch_thread():
             return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera))
+
+
+def _log_errors(
+    predicted: Float64[np.ndarray, "n"], true: Float64[np.ndarray, "n"]
+) -> Float64[np.ndarray, "n"]:
+    """Returns |log predicted - log true|; what is not predicted is 1."""
+    known = np.isfinite(predicted)
+    return np.abs(np.log(np.where(known, predicted, 1) / true))
