@@ -119,8 +119,8 @@ class Align:
         best = "bent" if scores["bent"] < self.clearly_better * scores["plain"] else "plain"
         if len(used) >= self.dense_points and scores["alone"] < self.clearly_better * scores[best]:
             alone = self._errors_without(aligned.fit, anchors, camera)
-            near = float(np.median(errors[best])), float(np.median(errors["alone"]))
-            return self._filling(aligned, anchors, alone, near)
+            judged = float(np.median(errors[best])), float(np.median(errors["alone"]))
+            return self._filling(aligned, anchors, alone, judged)
         if best == "plain":
             return aligned
         field, error = interpolation.interpolate_points(left, camera), float(np.median(errors["bent"]))

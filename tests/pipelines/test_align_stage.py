@@ -106,20 +106,18 @@ class WithoutPoints(Align):
 
 
 def test_depth_bends_through_the_points_where_they_tell_each_other_what_is_left() -> None:
-    world, mask, bends = synthetic.room(2), np.ones(SIZE[::-1], bool), 0
+    world, mask = synthetic.room(2), np.ones(SIZE[::-1], bool)
     many = PointSampling(count=6000, outliers=0.05)
     cameras = synthetic.room_cameras(world, *SIZE, count=8)
     capture = synthetic.capture(world, cameras, seed=2, supersample=1, points=many)
-    for number, view in enumerate(capture.scene.views[:3]):
-        exact, points = capture.depth_maps[view.name], capture.scene.anchors(view)
-        rough = 0.02 * smooth_field(exact.depth > 0, np.random.default_rng(number), cycles=12.0)
-        wavy = Prediction((exact.depth * np.exp(rough)).astype(np.float32), "scale", exact.normals)
-        given = {"view": view, "scene": capture.scene, "points": points, "prediction": wavy, "mask": mask}
-        bent, plain = Align()(**given), WithoutPoints()(**given)
-        if bent.note.startswith("bent through the points"):
-            bends += 1
-            assert median_error(bent.depth_map, exact) < 0.8 * median_error(plain.depth_map, exact)
-    assert bends >= 1
+    view = capture.scene.views[0]
+    exact, points = capture.depth_maps[view.name], capture.scene.anchors(view)
+    rough = 0.02 * smooth_field(exact.depth > 0, np.random.default_rng(0), cycles=12.0)
+    wavy = Prediction((exact.depth * np.exp(rough)).astype(np.float32), "scale", exact.normals)
+    given = {"view": view, "scene": capture.scene, "points": points, "prediction": wavy, "mask": mask}
+    bent, plain = Align()(**given), WithoutPoints()(**given)
+    assert bent.note.startswith("bent through the points")
+    assert median_error(bent.depth_map, exact) < 0.8 * median_error(plain.depth_map, exact)
 
 
 @pytest.mark.parametrize("count", [60, 200])
