@@ -116,7 +116,9 @@ class Align:
             ),
         }
         scores = {way: float(np.minimum(off, self.asked_limit).mean()) for way, off in errors.items()}
-        best = "bent" if scores["bent"] < self.clearly_better * scores["plain"] else "plain"
+        off = aligned.fit.held_out_error
+        asked = 1.0 if off > self.suspect_error else self.clearly_better  # the plain one saw all the anchors
+        best = "bent" if scores["bent"] < asked * scores["plain"] else "plain"
         if len(used) >= self.dense_points and scores["alone"] < self.clearly_better * scores[best]:
             alone = self._errors_without(aligned.fit, anchors, camera)
             judged = float(np.median(errors[best])), float(np.median(errors["alone"]))
