@@ -59,8 +59,10 @@ def run(job: Job, options: Train) -> Iterator[Numbers]:
         For every step its number, loss parts and seconds (`waiting`, part of it, for samples).
 
     Raises:
-        InputError: The checkpoint there is of another training.
+        InputError: The checkpoint there is of another training, or several processes are given a time.
     """
+    if options.minutes and processes() > 1:  # each would stop by its own clock, and wait for the others
+        raise InputError("minutes is for one process: several would not stop at the same step")
     training = Training(job, options)
     start = training.resume()
     opened = time.perf_counter()
