@@ -6,7 +6,7 @@ allow, and this project's depth maps ("our_maps"), there with whatever one view 
 cameras, 12 photos of 640x480, sparse points of which 8 % are wrong, and predictions with a smooth error of
 6 %, clipped as Lotus clips, with normals 6 degrees off.
 
-    python -m tests.benchmarks.room_mesh [--anchors 1500] [--constant] [--no-photos] [--seeds 0 1]
+    python -m tests.benchmarks.room_mesh [--anchors 1500] [--prior constant] [--no-photos] [--seeds 0 1]
 
 prints one JSON object per seed: mean relative error of the depth maps, F-scores at 1, 2 and 5 cm in a room of
 4 x 3 x 2.5 m, normal consistency, seconds.
@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lotus.predictor import LotusPredictor
 from pipelines import DiskStore, MultiView, find_photos, run
 from pipelines.predictors import FromFiles
 from pipelines.runner import Outcome
-from pipelines.stages import Fuse, GivenModel, Match
+from pipelines.stages import Fuse, GivenModel, InterpolatePoints, Match, Predict
 from recon import synthetic
 from recon.evaluation import evaluate_mesh
 from recon.io import colmap
@@ -66,13 +67,20 @@ def write_inputs(capture: Capture, predictions: dict[str, Prediction], folder: P
 
 
 def our_run(
-    capture: Capture, predictions: dict[str, Prediction], folder: Path, fuse: Fuse, *, use_photos: bool = True
+    capture: Capture,
+    predictions: dict[str, Prediction],
+    folder: Path,
+    fuse: Fuse,
+    *,
+    use_photos: bool = True,
+    predict: InterpolatePoints | Predict | None = None,
 ) -> Outcome:
+    """Runs the pipeline on predictions, or with another source of them."""
     write_inputs(capture, predictions, folder)
     pipeline = replace(
         MultiView(),
         cameras=GivenModel(folder / "sparse"),
-        predict=FromFiles(folder / "predictions"),
+        predict=predict or FromFiles(folder / "predictions"),
         match=Match() if use_photos else Match(neighbours=0),
         fuse=fuse,
     )
@@ -104,14 +112,27 @@ def _facing(truth: DepthMap) -> np.ndarray:
     return normals
 
 
-def compare(seed: int, anchors: int, constant: bool, use_photos: bool) -> dict:
+def other_source(prior: str) -> InterpolatePoints | Predict | None:
+    """The stage that stands in for predictions drawn from the truth."""
+    if prior in ("distorted", "constant"):
+        return None
+    return InterpolatePoints() if prior == "points" else Predict(LotusPredictor(prior))
+
+
+def compare(seed: int, anchors: int, prior: str, use_photos: bool) -> dict:
     capture = capture_room(seed, anchors)
+    constant = prior == "constant"
     predictions = constant_predictions(capture) if constant else predictions_of(capture, seed)
     views = list(capture.scene.views)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         outcome = our_run(
-            capture, predictions, Path(folder), Fuse(VOXEL_SIZE, TRUNCATION), use_photos=use_photos
+            capture,
+            predictions,
+            Path(folder),
+            Fuse(VOXEL_SIZE, TRUNCATION),
+            use_photos=use_photos,
+            predict=other_source(prior),
         )
         ours, our_seconds = outcome.get("mesh"), time.perf_counter() - started
         depths = {name: outcome.get("checked", name).depth_map.depth for name in outcome.views("checked")}
@@ -121,7 +142,7 @@ def compare(seed: int, anchors: int, constant: bool, use_photos: bool) -> dict:
     for name, maps in (("exact", exact), ("our_maps", depths)):
         meshes[name] = plain_fusion(views, maps, capture.images, VOXEL_SIZE, TRUNCATION, min_views=0.5)
     errors, seconds = {"ours": abs_rel(capture, depths)}, {"ours": our_seconds}
-    if not constant:  # it gives no mesh of predictions without depth
+    if prior == "distorted":  # it gives no mesh of predictions without depth
         started = time.perf_counter()
         meshes["plain"] = plain_reconstruction(
             capture.scene, predictions, capture.images, VOXEL_SIZE, TRUNCATION
@@ -155,9 +176,13 @@ if __name__ == "__main__":
     )
     parser.add_argument("--anchors", type=int, default=1500, help="about as many per view")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
-    parser.add_argument("--constant", action="store_true", help="predictions that are one constant depth")
+    parser.add_argument(
+        "--prior",
+        default="distorted",
+        help="distorted, constant (one depth), points (interpolated), or a Lotus checkpoint (lotus-tiny)",
+    )
     parser.add_argument("--no-photos", action="store_true", help="depth is not measured in the photos")
     arguments = parser.parse_args()
     for number in arguments.seeds:
-        row = compare(number, arguments.anchors, arguments.constant, not arguments.no_photos)
+        row = compare(number, arguments.anchors, arguments.prior, not arguments.no_photos)
         print(json.dumps(row), flush=True)

@@ -55,7 +55,7 @@ class SfmOptions:
     """Longest side for finding features, pixels; larger finds more points and takes longer."""
 
     max_features: int = 8192
-    """Most features per photo."""
+    """Most points per photo that get features; each has one or two."""
 
     matcher: Literal["auto", "exhaustive", "sequential", "spatial", "retrieval"] = "auto"
     """Which pairs are compared; auto: all up to 80 photos, then neighbours (video), near GPS, look-alikes."""

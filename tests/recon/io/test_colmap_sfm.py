@@ -23,7 +23,8 @@ QUADS = (  # origin, first side, second side; far ones first
     ((-4.0, 1.5, 6.0), (6.5, 0.0, 0.0), (0.0, 0.0, -5.0)),  # floor y = 1.5
     ((-0.9, -0.6, 4.5), (1.4, 0.0, 0.0), (0.0, 1.4, 0.0)),  # box front z = 4.5
 )
-OPTIONS = SfmOptions(max_features=600, focal_px=FOCAL)
+# 250 points have up to 500 descriptors: those of a photo with more are matched by way of a k-means tree
+OPTIONS = SfmOptions(max_features=250, focal_px=FOCAL)
 PINHOLE = replace(OPTIONS, camera_model="PINHOLE", fix_lens=True)
 
 
