@@ -22,6 +22,7 @@ from pipelines.stages import (
     Settle,
     Sfm,
     Undistort,
+    embedded,
 )
 
 
@@ -36,7 +37,7 @@ class MultiView:
 
     cameras: Sfm | GivenModel = field(default_factory=Sfm)
     undistort: Undistort = field(default_factory=Undistort)
-    predict: InterpolatePoints | FromFiles | Predict = field(default_factory=InterpolatePoints)
+    predict: InterpolatePoints | FromFiles | Predict = field(default_factory=embedded)
     rectify: Rectify = field(default_factory=Rectify)
     align: Align = field(default_factory=Align)
     agree: Agree = field(default_factory=Agree)
@@ -66,8 +67,8 @@ def describe_predictor(predict: InterpolatePoints | FromFiles | Predict) -> str:
     """Returns what depth and normals come from, honest about what it is worth."""
     if isinstance(predict, InterpolatePoints):
         return (
-            "no network: depth interpolated between the sparse points (interim; smooth, and blank where no "
-            "points are). For better results give --checkpoint DIR (Lotus) or --predictions DIR."
+            "no network: depth interpolated between the sparse points, smooth, and blank where none are. "
+            "For better results leave out --predictor points, or give --checkpoint DIR (Lotus)."
         )
     if isinstance(predict, FromFiles):
         return f"prediction files of {Path(predict.folder).name or predict.folder}"

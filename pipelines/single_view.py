@@ -2,15 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from lotus.checkpoints import EMBEDDED_NAMES
-from lotus.predictor import LotusPredictor
 from pipelines.graph import Stage, stages_among
 from pipelines.predictors import FromFiles
-from pipelines.stages import Calibrate, MeshDepth, OneCamera, Predict, Rectify
-
-
-def _embedded() -> Predict:
-    return Predict(LotusPredictor(depth=EMBEDDED_NAMES[0]))
+from pipelines.stages import Calibrate, MeshDepth, OneCamera, Predict, Rectify, embedded
 
 
 @dataclass(frozen=True)
@@ -20,7 +14,7 @@ class SingleView:
     Nothing tells the scale of a single photo: a metric prediction gives metres, others a shape up to scale.
     """
 
-    predict: FromFiles | Predict = field(default_factory=_embedded)
+    predict: FromFiles | Predict = field(default_factory=embedded)
     camera: OneCamera = field(default_factory=OneCamera)
     rectify: Rectify = field(default_factory=Rectify)
     depth: Calibrate = field(default_factory=Calibrate)

@@ -20,6 +20,7 @@ from pipelines.stages import (
     Rectify,
     Refine,
     SensorDepth,
+    embedded,
 )
 from recon.errors import InputError, PipelineError, ReconError, ViewError
 from recon.fusion import TSDFVolume
@@ -38,7 +39,7 @@ class Streaming:
     """
 
     sensor: SensorDepth = field(default_factory=SensorDepth)
-    predict: InterpolatePoints | FromFiles | Predict = field(default_factory=InterpolatePoints)
+    predict: InterpolatePoints | FromFiles | Predict = field(default_factory=embedded)
     rectify: Rectify = field(default_factory=Rectify)
     align: Align = field(default_factory=Align)
     refine: Refine = field(default_factory=Refine)

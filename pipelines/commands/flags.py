@@ -13,7 +13,7 @@ from pipelines.config import read_options, with_options
 from pipelines.multi_view import MultiView
 from pipelines.predictors import FromFiles, Imported
 from pipelines.single_view import SingleView
-from pipelines.stages import Predict
+from pipelines.stages import InterpolatePoints, Predict
 from pipelines.streaming import Streaming
 from recon.errors import InputError
 
@@ -26,7 +26,10 @@ Unprefixed = Annotated[C, tyro.conf.arg(name="")]
 
 @dataclass(frozen=True)
 class PredictorFlags:
-    """Where depth and normals come from; at most one of --predictions, --checkpoint, --predictor."""
+    """Where depth and normals come from; at most one of --predictions, --checkpoint, --predictor.
+
+    With none of them it is lotus-tiny, the small model that comes with the package.
+    """
 
     predictions: Path | None = None
     """Folder with NAME.npz for each photo NAME: values, kind, normals and optionally confidence."""
@@ -41,7 +44,8 @@ class PredictorFlags:
     """What --checkpoint draws, which its files do not say; auto reads it from its name."""
 
     predictor: str | None = None
-    """Any other predictor class, as package.module:Class."""
+    """Any other predictor class, as package.module:Class; or points: no network, depth is interpolated
+    between the sparse points."""
 
     def choose(self, otherwise: Any) -> Any:
         """Returns the stage that predicts, or `otherwise` if no flag names one."""
@@ -59,6 +63,8 @@ class PredictorFlags:
         if self.checkpoint:
             depth, normals = _located(self.checkpoint), _located(self.normals_checkpoint)
             return Predict(LotusPredictor(depth=depth, normals=normals, space=self.space))
+        if self.predictor == "points":
+            return InterpolatePoints()
         return Predict(Imported(self.predictor)) if self.predictor else otherwise
 
 

@@ -23,7 +23,7 @@ from pipelines.outputs import only_run, open_out, write_outcome, write_run
 from pipelines.runner import Outcome, run
 from pipelines.single_view import SingleView
 from pipelines.sources import Photos, file_digest, find_photos
-from pipelines.stages import GivenModel
+from pipelines.stages import GivenModel, InterpolatePoints
 from pipelines.store import DiskStore
 from recon.errors import InputError
 from recon.io.images import exif_focal_px
@@ -167,6 +167,8 @@ class Single:
 def single(words: Sequence[str]) -> None:
     """Runs `recon single`."""
     pipeline = configured(SingleView(), early_flags(words))
+    if isinstance(pipeline.predict, InterpolatePoints):
+        raise InputError("--predictor points: a single photo has no sparse points, only several have")
     command = parse(Single(tyro.MISSING, tyro.MISSING, options=pipeline), "recon single", words)
     if not command.photo.is_file():
         raise InputError(f"{command.photo}: no such file; wanted one photo")

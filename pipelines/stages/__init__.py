@@ -7,7 +7,7 @@ the help of the command line. How stages are connected, reused and run is in `gr
 from pipelines.stages.alignment import Agree, Align, Refine
 from pipelines.stages.cameras import GivenModel, Sfm, Undistort
 from pipelines.stages.photometry import Check, Match, Settle
-from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify
+from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify, embedded
 from pipelines.stages.single import Calibrate, MeshDepth, OneCamera, SensorDepth
 from pipelines.stages.surface import ExtractMesh, Fuse
 
@@ -30,4 +30,5 @@ __all__ = [
     "Settle",
     "Sfm",
     "Undistort",
+    "embedded",
 ]

@@ -37,11 +37,12 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
 
-    suspect_error: ClassVar[float] = 0.02  # held-out, from which the points alone are asked
+    asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
+    suspect_error: ClassVar[float] = 0.02  # the same where few points answer
     asked_points: ClassVar[int] = 200  # fewer show nothing of what lies between them
-    dense_points: ClassVar[int] = 1000  # fewer may all lie on surfaces that a field through them gets right
+    dense_points: ClassVar[int] = 500  # fewer may all lie on surfaces that a field through them gets right
     asked_size: ClassVar[int] = 160  # px, of the field that answers
     clearly_wrong: ClassVar[float] = 0.04  # held-out, from which the prediction may not be used at all
     clearly_better: ClassVar[float] = 0.9  # share of an error that a less predicted depth has to leave
@@ -87,18 +88,24 @@ class Align:
             alone = interpolation.held_out_error(anchors, camera)
             if off > self.clearly_worse * alone:
                 raise ViewError(f"{off:.1%} off, the points alone {alone:.1%}")
-        if off > self.suspect_error and len(anchors) >= self.asked_points:
+        if off > self._asked_from(len(anchors)):
             errors = self._errors_without(fit, anchors, camera)
             if np.isfinite(errors).any() and off > np.nanmedian(errors):
                 return self._filling(aligned, anchors, errors, (off, float(np.nanmedian(errors))))
         return self._near_points(aligned, anchors) if len(anchors) >= self.asked_points else aligned
+
+    def _asked_from(self, count: int) -> float:
+        """Returns the held-out error from which `count` points are asked what they would tell alone."""
+        if count < self.asked_points:
+            return np.inf
+        return self.suspect_error if count < self.dense_points else self.asked_error
 
     def _near_points(self, aligned: Alignment, anchors: SparseDepth) -> Alignment:
         """Returns depth that does near the anchors what tells held-out ones best.
 
         That is the prediction as it is, or bent through them: what the smooth correction leaves there is
         interpolated as depth is, as a factor, and fades with their distance, so that the prediction keeps its
-        relief between them and stays far from them. Or, if it has no relief worth keeping, their own depth.
+        relief between them and stays far from them.
         """
         depth_map = aligned.depth_map
         camera, small = depth_map.camera, depth_map.camera.fitted(self.asked_size)
@@ -108,31 +115,20 @@ class Align:
         if not self._tell_each_other(used.uv, np.log(ratio)):
             return aligned
         left = SparseDepth(used.uv, ratio, ratio * used.sigma / used.depth)
-        errors = {
-            "plain": np.abs(np.log(ratio)),
-            "bent": _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio),
-            "alone": _log_errors(
-                interpolation.predict_held_out(used.resized(camera, small), small) / used.depth * ratio, ratio
-            ),
-        }
-        scores = {way: float(np.minimum(off, self.asked_limit).mean()) for way, off in errors.items()}
-        off = aligned.fit.held_out_error
-        asked = 1.0 if off > self.suspect_error else self.clearly_better  # the plain one saw all the anchors
-        best = "bent" if scores["bent"] < asked * scores["plain"] else "plain"
-        if len(used) >= self.dense_points and scores["alone"] < self.clearly_better * scores[best]:
-            alone = self._errors_without(aligned.fit, anchors, camera)
-            judged = float(np.median(errors[best])), float(np.median(errors["alone"]))
-            return self._filling(aligned, anchors, alone, judged)
-        if best == "plain":
+        plain = np.abs(np.log(ratio))
+        bent = _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio)
+        score_plain, score_bent = (float(np.minimum(off, self.asked_limit).mean()) for off in (plain, bent))
+        asked = 1.0 if aligned.fit.held_out_error > self.suspect_error else self.clearly_better
+        if score_bent >= asked * score_plain:  # the plain one saw all the anchors
             return aligned
-        field, error = interpolation.interpolate_points(left, camera), float(np.median(errors["bent"]))
+        field, error = interpolation.interpolate_points(left, camera), float(np.median(bent))
         assert field.confidence is not None
         near = field.confidence
         depth = (depth_map.depth * np.exp(near * np.log(field.values))).astype(np.float32)
         known = np.where(depth > 0, depth_map.depth, 1)
         relative = np.hypot(np.sqrt(1 - near) * depth_map.sigma / known, np.sqrt(near) * MAD_TO_SIGMA * error)
         sigma = np.minimum(depth * relative, depth_map.sigma).astype(np.float32)
-        note = f"bent through the points: {np.median(errors['plain']):.2%} off before, {error:.2%} after"
+        note = f"bent through the points: {np.median(plain):.2%} off before, {error:.2%} after"
         return replace(aligned, depth_map=replace(depth_map, depth=depth, sigma=sigma), note=note)
 
     def _tell_each_other(self, uv: Float64[np.ndarray, "n 2"], left: Float64[np.ndarray, "n"]) -> bool:
@@ -164,25 +160,27 @@ class Align:
         errors: Float64[np.ndarray, "n"],
         judged: tuple[float, float],
     ) -> Alignment:
-        """Returns depth between the points, the prediction in the gaps they leave, with its normals.
+        """Returns depth between the points, the prediction in the gaps they leave, as vague as it is far off.
 
-        `errors` go into the fit, `judged` are the errors with and without prediction that decided.
+        Normals that go with such a prediction are not refined by. `errors` go into the fit, `judged` are the
+        errors with and without prediction that decided.
         """
         fit, made = aligned.fit, aligned.depth_map
         off, alone = judged
         field = interpolation.interpolate_points(anchors, made.camera)
         between = interpolation.to_depth_map(field, made.camera, MAD_TO_SIGMA * alone)
         known = between.depth > 0
-        vague = np.maximum(made.sigma, np.float32(MAD_TO_SIGMA * off) * made.depth)
-        own = aligned.has_own_normals
+        uncorrected = MAD_TO_SIGMA * max(off, fit.plain_held_out_error)
         depth_map = DepthMap(
             camera=made.camera,
             depth=np.where(known, between.depth, made.depth),
-            normals=made.normals if own else np.where(known[..., None], between.normals, made.normals),
-            sigma=np.where(known, between.sigma, vague),
+            normals=np.where(known[..., None], between.normals, made.normals),
+            sigma=np.where(
+                known, between.sigma, np.maximum(made.sigma, np.float32(uncorrected) * made.depth)
+            ),
         )
         note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
-        return Alignment(depth_map, replace(fit, held_out_errors=errors, corrected=False), None, own, note)
+        return Alignment(depth_map, replace(fit, held_out_errors=errors, corrected=False), None, False, note)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool
 
+from lotus.checkpoints import EMBEDDED_NAMES
 from lotus.predictor import LotusPredictor
 from pipelines.predictors import Imported, Predictor
 from pipelines.sources import MAX_ASPECT_ERROR, Photo
 from pipelines.stages.maps import MAD_TO_SIGMA, check_size, masked, resized_mask
-from recon import (
-    interpolation,
-)
+from recon import interpolation
 from recon.alignment import Alignment, Fit
 from recon.errors import ViewError
 from recon.io import colmap, images
@@ -49,6 +48,11 @@ class Predict:
     def many(self, inputs: list[dict[str, Any]]) -> list[Prediction]:
         """Returns the predictions of a few photos, made in one batch."""
         return self.predictor([entry["photo"].read(self.max_size) for entry in inputs])
+
+
+def embedded() -> Predict:
+    """Returns the stage that asks the small model that comes with the package."""
+    return Predict(LotusPredictor(depth=EMBEDDED_NAMES[0]))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def final_maps(case: Case, folder: Path, checkpoint: str) -> dict[str, dict[str,
         assert view.image is not None
         (photos / view.name).symlink_to(view.image.absolute())
     found = {}
-    for name, more in {"with": ["--checkpoint", checkpoint], "without": []}.items():
+    for name, more in {"with": ["--checkpoint", checkpoint], "without": ["--predictor", "points"]}.items():
         out = folder / name
         try:
             recon(["multi", str(photos), str(out), "--sparse", str(folder / "sparse"), *more])

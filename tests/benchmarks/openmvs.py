@@ -43,6 +43,7 @@ from tests.benchmarks.photometric_depth import given_views
 from tests.benchmarks.room_mesh import THRESHOLDS, capture_room, predictions_of, write_inputs
 
 THREADS = 2
+POINTS = ["--predictor", "points"]
 ANCHORS = 1500  # per view of a room, about
 POLL_S = 0.1
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -164,7 +165,7 @@ def room_row(seed: int, programs: Path, folder: Path) -> dict:
     made = {
         "openmvs": run_openmvs(programs, folder, folder / "openmvs"),
         "ours": run_ours(folder, folder / "ours", ["--predictions", str(folder / "predictions")]),
-        "ours_without_network": run_ours(folder, folder / "ours_without_network", []),
+        "ours_without_network": run_ours(folder, folder / "ours_without_network", POINTS),
     }
     scores = {
         name: evaluate_mesh(run.mesh, capture.mesh, thresholds=THRESHOLDS, views=capture.scene.views)
@@ -191,7 +192,7 @@ def photo_row(source: Path, size: int, programs: Path, folder: Path) -> dict:
     colmap.write_model(colmap.model_from_scene(given.scene), folder / "sparse")
     made = {
         "openmvs": run_openmvs(programs, folder, folder / "openmvs"),
-        "ours": run_ours(folder, folder / "ours", ["--match.max-size", str(size)]),
+        "ours": run_ours(folder, folder / "ours", [*POINTS, "--match.max-size", str(size)]),
     }
     pictures = {view.name: read_photo(folder / "images" / view.name) for view in given.scene.views}
     pictures[given.photo.name] = read_photo(folder / given.photo.name)

@@ -105,19 +105,46 @@ class WithoutPoints(Align):
     asked_points = 10**9
 
 
-def test_depth_bends_through_the_points_where_they_tell_each_other_what_is_left() -> None:
-    world, mask = synthetic.room(2), np.ones(SIZE[::-1], bool)
-    many = PointSampling(count=6000, outliers=0.05)
+def dense_capture(count: int) -> Capture:
+    world = synthetic.room(2)
+    many = PointSampling(count=count, outliers=0.05)
     cameras = synthetic.room_cameras(world, *SIZE, count=8)
-    capture = synthetic.capture(world, cameras, seed=2, supersample=1, points=many)
-    view = capture.scene.views[0]
-    exact, points = capture.depth_maps[view.name], capture.scene.anchors(view)
-    rough = 0.02 * smooth_field(exact.depth > 0, np.random.default_rng(0), cycles=12.0)
-    wavy = Prediction((exact.depth * np.exp(rough)).astype(np.float32), "scale", exact.normals)
-    given = {"view": view, "scene": capture.scene, "points": points, "prediction": wavy, "mask": mask}
-    bent, plain = Align()(**given), WithoutPoints()(**given)
+    return synthetic.capture(world, cameras, seed=2, supersample=1, points=many)
+
+
+def wavy(exact: DepthMap, strength: float) -> Prediction:
+    rough = strength * smooth_field(exact.depth > 0, np.random.default_rng(0), cycles=12.0)
+    return Prediction((exact.depth * np.exp(rough)).astype(np.float32), "scale", exact.normals)
+
+
+def test_depth_bends_through_the_points_where_they_tell_each_other_what_is_left() -> None:
+    dense = dense_capture(6000)
+    view = dense.scene.views[0]
+    exact, points = dense.depth_maps[view.name], dense.scene.anchors(view)
+    bent = aligned(dense.scene, view, points, wavy(exact, 0.02))
+    mask = np.ones(SIZE[::-1], bool)
+    plain = WithoutPoints()(
+        view=view, scene=dense.scene, points=points, prediction=wavy(exact, 0.02), mask=mask
+    )
     assert bent.note.startswith("bent through the points")
     assert median_error(bent.depth_map, exact) < 0.8 * median_error(plain.depth_map, exact)
+
+
+def test_beside_many_points_a_prediction_that_tells_less_than_they_do_only_fills_gaps() -> None:
+    dense = dense_capture(9000)
+    view = dense.scene.views[1]
+    exact, points = dense.depth_maps[view.name], dense.scene.anchors(view)
+    seen = points.uv[:, 0] < 0.6 * SIZE[0]  # the right part is a gap
+    points = SparseDepth(points.uv[seen], points.depth[seen], points.sigma[seen])
+    assert len(points) >= Align.dense_points
+    result = aligned(dense.scene, view, points, wavy(exact, 0.1))
+    assert result.note.startswith("the prediction only fills gaps")
+    assert not result.has_own_normals
+    column = np.arange(SIZE[0]) / SIZE[0]
+    relative = result.depth_map.sigma / result.depth_map.depth
+    errors = np.abs(np.log(result.depth_map.depth / exact.depth))
+    assert np.median(errors[:, column < 0.55]) < 0.3 * np.median(errors[:, column > 0.7])
+    assert np.mean((errors < relative)[:, column > 0.7]) > 0.6
 
 
 @pytest.mark.parametrize("count", [60, 200])
