@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRAZING = -0.01  # n . r above which a normal says nothing; depth has no other source here
-PULL = 3e-8  # of a pixel's weight, to the start: it fixes the scale that normals leave open
+PULL = 1e-6  # of a pixel's weight, to where it is: it holds the scale that normals leave open
 SHARPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # k, of squared sines
 ROUNDS = 8  # at most, of each k
 ITERATIONS = 4  # of conjugate gradients per round
@@ -110,7 +110,7 @@ def _descended(
                 step = log_depth.diff(dim=axis) * link
                 weights.append(_weights(step, link, share, sharpness * mean**2, axis))
                 residuals.append(step - slope)
-            moved, _ = weighted_step(pull, -log_depth, weights, residuals, iterations=ITERATIONS)
+            moved, _ = weighted_step(pull, torch.zeros_like(pull), weights, residuals, iterations=ITERATIONS)
             log_depth = log_depth + moved
             if float(moved.abs().mean()) * mean < STILL_PX:
                 break
