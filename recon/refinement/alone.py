@@ -6,14 +6,16 @@ axis, every round lowers
     sum_p N_p^2 (s_p e_a^2 + (1 - s_p) e_b^2) along u, and the same along v,
     s_p = sigmoid(k f^2 N_p^2 (d_b^2 - d_a^2))
 
-with d the difference of l over a link and e = d - g its residual, the weights s held (their equations 12 to
-18). f N |d| is the sine of the slope: at most 1 where a surface goes on, however steep, and more at a jump.
-Steps are compared, not residuals: an outline bends away from the camera before it ends, so that a jump there
-adds to the slope. Beyond the mask there is no step: a pixel that has one link only keeps it where it is flat.
+with d the difference of l over a link and e = d - g its residual, the weights s held: their bilaterally
+weighted functional. f N |d| is the normal's part along the axis, at most 1 where a surface goes on, however
+steep, and more at a jump. Steps are compared, not residuals: an outline bends away from the camera before it
+ends, so that a jump there adds to the slope. Beyond the mask there is no step: a pixel that has one link only
+keeps it where it is flat.
 
 Two things differ. g is that of two normals (`slopes.py`), which at steep outlines is right where that of one
 is not. And k grows (graduated non-convexity): parts drift as far apart as the soft choice lets them before it
-becomes a hard one; a hard one from the start freezes them where the first smooth solution left them.
+becomes a hard one; a hard one from the start freezes them where the first smooth solution left them. What no
+k undoes is a tear that opens slowly between normals that hardly differ: the smooth solution spreads it.
 """
 
 from typing import TYPE_CHECKING
@@ -30,11 +32,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRAZING = -0.01  # n . r above which a normal says nothing; depth has no other source here
-PULL = 1e-6  # of a pixel's weight, to where it is: it holds the scale that normals leave open
-SHARPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # k, of squared sines
+PULL = 1e-5  # of a pixel's weight, to where it is: it holds the scale that normals leave open
+SHARPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # k; f N d has no unit
 ROUNDS = 8  # at most, of each k
 ITERATIONS = 4  # of conjugate gradients per round
-STILL_PX = 0.05  # mean step of depth below which a sharper k may follow
+STILL_PX = 0.1  # mean move in depth below which the next k follows
 
 
 def integrate(
@@ -76,7 +78,7 @@ def integrate(
         links.append(told.float())
     focals = [float(camera.K[0, 0]), float(camera.K[1, 1])]
     facing = slopes.facing.clamp(min=-GRAZING)
-    log_depth = _descended(along, links, facing, torch.where(known, PULL, 1.0), focals)
+    log_depth = _descended(along, links, facing, known, focals)
     found = log_depth.cpu().numpy()
     parts, count = label(inside)
     depth = np.zeros(size, np.float32)
@@ -87,21 +89,22 @@ def integrate(
 
 
 def _descended(
-    along: "list[Tensor]", links: "list[Tensor]", facing: "Tensor", pull: "Tensor", focals: list[float]
+    along: "list[Tensor]", links: "list[Tensor]", facing: "Tensor", known: "Tensor", focals: list[float]
 ) -> "Tensor":
-    """Returns log depth, from a plane through all k.
+    """Returns log depth after the rounds of every k, from a plane.
 
     Args:
         along: g along u, v.
         links: 1 where there is one, 0 where not; along u, v.
         facing: N.
-        pull: Of every pixel, to the plane.
+        known: Pixels that have a depth (h, w).
         focals: Along u, v, pixels.
     """
     import torch
 
     mean = float(np.sqrt(focals[0] * focals[1]))
     shares = [focal / mean * facing for focal in focals]
+    pull = torch.where(known, PULL, 1.0)
     log_depth = torch.zeros_like(facing)
     for sharpness in SHARPNESS:
         for _ in range(ROUNDS):
@@ -112,7 +115,7 @@ def _descended(
                 residuals.append(step - slope)
             moved, _ = weighted_step(pull, torch.zeros_like(pull), weights, residuals, iterations=ITERATIONS)
             log_depth = log_depth + moved
-            if float(moved.abs().mean()) * mean < STILL_PX:
+            if float(moved[known].abs().mean()) * mean < STILL_PX:
                 break
     return log_depth
 
