@@ -18,7 +18,7 @@ is one pixel wide.
    round, however coarsely each is solved.
 4. `multigrid.py`: the linear systems.
 5. `refining.py`: from a `DepthMap` to a better one, with its sigma; unused where the anchors object.
-   `alone.py`: depth of normals alone.
+   `alone.py`: depth of normals alone, where there is no depth to say on which side a surface ends.
 """
 
 from recon.refinement.alone import integrate

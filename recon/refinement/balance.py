@@ -26,6 +26,7 @@ MIN_NOISE = 1e-5  # of log depth; float32 is hardly better
 LASTING = 32.0  # px; slopes that are wrong from pixel to pixel add up to a L over this distance
 TURN = 0.3  # of the picture's longer side: over this length, lasting errors of normals change sign
 CORRELATED = (1.0, 60.0)  # px^2, range of the area over which depth noise is one
+MIN_FACING = 0.1  # when slopes are weighed; keeps a steep surface from having no slope at all
 SMOOTHING = (0.5, 40.0)  # px, range of the result
 
 
@@ -91,7 +92,7 @@ def _variances(log_depth: "Tensor", slopes: "Slopes") -> Float64[np.ndarray, "st
 
     variances = []
     summed = [_running(along, axis) for along, axis in ((slopes.along_u, 1), (slopes.along_v, 0))]
-    weight = slopes.facing.double().square()
+    weight = slopes.facing.double().clamp(MIN_FACING, 1).square()
     for step in STEPS:
         found = []
         for axis, (total, unknown) in zip((1, 0), summed, strict=True):

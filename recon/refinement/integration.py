@@ -113,12 +113,7 @@ class Energy:
 
 
 def descend(
-    energy: Energy,
-    rounds: int = ROUNDS,
-    start: "Tensor | None" = None,
-    *,
-    iterations: int = ITERATIONS,
-    least_gain: float = 0.0,
+    energy: Energy, rounds: int = ROUNDS, start: "Tensor | None" = None
 ) -> "tuple[Tensor, list[float], Multigrid]":
     """Returns log depth of lower energy, the energies after each round, and the last round's multigrid.
 
@@ -126,28 +121,46 @@ def descend(
         energy: To descend.
         rounds: Of reweighting, at most.
         start: To begin at, if not at the energy's.
-        iterations: Of conjugate gradients per round, at most.
-        least_gain: Share of the energy by which a round must lower it for another one to follow.
     """
-    import torch
-
     log_depth = energy.start.clone() if start is None else start
     values = [energy.value(log_depth)]
     for _ in range(rounds):
-        along_u, along_v = energy.weights(log_depth, 1), energy.weights(log_depth, 0)
-        multigrid = Multigrid(Stencil.from_weights(energy.pull, along_u, along_v))
-        force = energy.pull * (energy.start - log_depth)
-        for axis, weight in ((1, along_u), (0, along_v)):
-            count = weight.shape[axis]
-            tension = weight * energy.residual(log_depth, axis)
-            force.narrow(axis, 0, count).add_(tension)
-            force.narrow(axis, 1, count).sub_(tension)
-        step, _ = solve(multigrid, force, torch.zeros_like(force), tolerance=TOLERANCE, most=iterations)
+        weights = [energy.weights(log_depth, axis) for axis in (1, 0)]
+        residuals = [energy.residual(log_depth, axis) for axis in (1, 0)]
+        step, multigrid = weighted_step(energy.pull, energy.start - log_depth, weights, residuals)
         after = energy.value(log_depth + step)
         if not after <= values[-1]:  # float32 can go no lower
             break
         log_depth = log_depth + step
         values.append(after)
-        if values[-2] - after < least_gain * values[-2]:
-            break
     return log_depth, values, multigrid
+
+
+def weighted_step(
+    pull: "Tensor",
+    off: "Tensor",
+    weights: "list[Tensor]",
+    residuals: "list[Tensor]",
+    *,
+    iterations: int = ITERATIONS,
+) -> "tuple[Tensor, Multigrid]":
+    """Returns the step x that about minimises sum pi (x - off)^2 + sum w (e + dx)^2, and its multigrid.
+
+    Args:
+        pull: pi (h, w).
+        off: What every pixel lacks to what it is pulled to (h, w).
+        weights: w of the links along u (h, w - 1), along v (h - 1, w).
+        residuals: e of the same links.
+        iterations: Of conjugate gradients, at most.
+    """
+    import torch
+
+    multigrid = Multigrid(Stencil.from_weights(pull, *weights))
+    force = pull * off
+    for axis, weight, residual in zip((1, 0), weights, residuals, strict=True):
+        count = weight.shape[axis]
+        tension = weight * residual
+        force.narrow(axis, 0, count).add_(tension)
+        force.narrow(axis, 1, count).sub_(tension)
+    step, _ = solve(multigrid, force, torch.zeros_like(force), tolerance=TOLERANCE, most=iterations)
+    return step, multigrid

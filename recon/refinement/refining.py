@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from recon.geometry import normals_from_depth
-from recon.refinement.balance import TURN, Balance, balance
+from recon.refinement.balance import MIN_FACING, TURN, Balance, balance
 from recon.refinement.integration import Energy, descend
 from recon.refinement.multigrid import Multigrid, solve
 from recon.refinement.slopes import Slopes, slopes_from_normals
@@ -116,6 +116,7 @@ def _energy(depth_map: DepthMap, log_depth: "Tensor", slopes: Slopes, trust: Bal
     known = log_depth.isfinite()
     start = torch.where(known, log_depth, log_depth[known].median())
     jump = max(JUMP * trust.step_noise, MIN_JUMP)
+    facing = slopes.facing.clamp(MIN_FACING, 1)
     along, weights = [], []
     amid = torch.zeros_like(start)  # largest disagreement of depth and normals at a pixel
     for axis, slope in ((1, slopes.along_u), (0, slopes.along_v)):
@@ -124,8 +125,8 @@ def _energy(depth_map: DepthMap, log_depth: "Tensor", slopes: Slopes, trust: Bal
         both = known.narrow(axis, 1, count) & known.narrow(axis, 0, count)
         told = slope.isfinite()
         step = torch.where(told, slope, torch.where(both, own, torch.zeros_like(own)))
-        facing = (slopes.facing.narrow(axis, 1, count) * slopes.facing.narrow(axis, 0, count)).square()
-        weight = trust.smoothing**2 * facing * torch.where(told, 1.0, PRIOR_SLOPE_WEIGHT)
+        both_facing = (facing.narrow(axis, 1, count) * facing.narrow(axis, 0, count)).square()
+        weight = trust.smoothing**2 * both_facing * torch.where(told, 1.0, PRIOR_SLOPE_WEIGHT)
         weights.append(torch.where(both, weight, weight * UNKNOWN_PULL))
         along.append(step)
         off = torch.where(both, (own - step).abs(), torch.zeros_like(own))

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRAZING = -0.08  # n . r above which a normal says nothing of the slope
-MIN_FACING = 0.1  # of n . r when slopes are weighed; keeps a steep surface from having no slope at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ def slopes_from_normals(
         known = torch.minimum(torch.minimum(first, second), torch.minimum(ahead, behind)) > -grazing
         ratio = torch.where(known, first * behind / (ahead * second), torch.ones_like(first))
         along.append(torch.where(known, torch.log(ratio), torch.full_like(ratio, torch.nan)))
-    return Slopes(along[0], along[1], facing.clamp(MIN_FACING, 1))
+    return Slopes(along[0], along[1], facing)
 
 
 def _half_step(camera: Camera, step: Float64[np.ndarray, "2"]) -> Float32[np.ndarray, "3"]:

@@ -25,13 +25,14 @@ def plane(normal: tuple[float, float, float], distance: float) -> tuple[np.ndarr
     return -distance / (RAYS @ n), np.broadcast_to(n, RAYS.shape).copy()
 
 
-def sphere(directions: np.ndarray = RAYS) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and normals of a sphere of radius 1 at distance 3, 0 beside it."""
-    radius, distance = 1.0, 3.0
-    squared = (directions**2).sum(-1)
-    root = distance**2 - squared * (distance**2 - radius**2)
-    depth = np.where(root > 0, (distance - np.sqrt(np.maximum(root, 0))) / squared, 0)
-    normals = (directions * depth[..., None] - [0, 0, distance]) / radius
+def sphere(
+    directions: np.ndarray = RAYS, center: tuple[float, float, float] = (0, 0, 3), radius: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Depth and normals of a sphere, 0 beside it."""
+    squared, along = (directions**2).sum(-1), directions @ center
+    root = along**2 - squared * (np.dot(center, center) - radius**2)
+    depth = np.where(root > 0, (along - np.sqrt(np.maximum(root, 0))) / squared, 0)
+    normals = (directions * depth[..., None] - center) / radius
     return depth, np.where(depth[..., None] > 0, normals, 0)
 
 
@@ -221,13 +222,48 @@ def test_balance_tells_noise_of_depth_from_errors_of_normals() -> None:
     assert bad.smoothing < good.smoothing
 
 
+def spread(found: np.ndarray, depth: np.ndarray, where: np.ndarray) -> float:
+    """How far found depth is from the true one anywhere, after one scale."""
+    ratio = found[where] / depth[where]
+    return float(np.abs(ratio / np.median(ratio) - 1).max())
+
+
+def stairs() -> tuple[np.ndarray, np.ndarray]:
+    """Four risers 0.25 apart in depth, and the treads between them as seen from above."""
+    down = np.maximum(RAYS[..., 1], 1e-6)
+    depth, is_tread = np.full(down.shape, 1.5), np.zeros(down.shape, bool)
+    for step in range(3):
+        tread, riser = (0.55 - 0.15 * step) / down, 1.75 + 0.25 * step
+        is_past = tread > riser - 0.25  # the riser below
+        depth = np.where(is_past, np.minimum(tread, riser), depth)
+        is_tread = np.where(is_past, tread < riser, is_tread)
+    return depth, np.where(is_tread[..., None], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0])
+
+
 def test_normals_alone_give_a_sphere_up_to_scale() -> None:
     depth, normals = sphere()
     mask = normals[..., 2] < -0.6
     found = integrate(CAMERA, normals.astype(np.float32), mask)
-    ratio = found[mask] / depth[mask]
-    assert np.abs(ratio / np.median(ratio) - 1).max() < 2e-3
+    assert spread(found, depth, mask) < 2e-3
     assert not found[~mask].any()
+
+
+def test_normals_alone_keep_the_shape_of_a_ball_and_of_one_behind_it() -> None:
+    near, near_normals = sphere(center=(-0.3, 0.1, 2.2), radius=0.5)
+    far, far_normals = sphere(center=(0.4, 0, 4), radius=1.3)
+    before = near > 0
+    depth = np.where(before, near, far)
+    normals = np.where(before[..., None], near_normals, far_normals)
+    mask = -(normals * RAYS).sum(-1) > 0.15
+    found = integrate(CAMERA, normals.astype(np.float32), mask)
+    assert spread(found, depth, mask & ~before) < 1e-2
+    assert spread(found, depth, mask & before & (near_normals[..., 2] < -0.5)) < 1e-2
+
+
+def test_normals_alone_climb_stairs() -> None:
+    depth, normals = stairs()
+    found = integrate(CAMERA, normals.astype(np.float32))
+    assert spread(found, depth, depth > 0) < 0.06  # half a row at every fold; one torn step is 0.16
 
 
 def test_normals_alone_do_not_smear_over_a_jump() -> None:
