@@ -20,7 +20,6 @@ from pipelines.stages import (
     Rectify,
     Refine,
     SensorDepth,
-    embedded,
 )
 from recon.errors import InputError, PipelineError, ReconError, ViewError
 from recon.fusion import TSDFVolume
@@ -39,7 +38,7 @@ class Streaming:
     """
 
     sensor: SensorDepth = field(default_factory=SensorDepth)
-    predict: InterpolatePoints | FromFiles | Predict = field(default_factory=embedded)
+    predict: InterpolatePoints | FromFiles | Predict = field(default_factory=InterpolatePoints)
     rectify: Rectify = field(default_factory=Rectify)
     align: Align = field(default_factory=Align)
     refine: Refine = field(default_factory=Refine)

@@ -28,7 +28,8 @@ Unprefixed = Annotated[C, tyro.conf.arg(name="")]
 class PredictorFlags:
     """Where depth and normals come from; at most one of --predictions, --checkpoint, --predictor.
 
-    With none of them it is lotus-tiny, the small model that comes with the package.
+    With none of them it is lotus-tiny, the small model that comes with the package; for a stream,
+    whose frames are not compared with each other, depth interpolated between the sparse points.
     """
 
     predictions: Path | None = None
