@@ -129,7 +129,8 @@ def mean_map(options: Train, shards: int) -> np.ndarray:
 
 
 def run(options: Train, variant: Variant, kept: HeldOut) -> dict[str, Any]:
-    """Trains a variant and judges it; its checkpoint is removed."""
+    """Trains a variant and judges it; its checkpoint is removed, also that of an interrupted run."""
+    shutil.rmtree(options.out, ignore_errors=True)
     began = time.perf_counter()
     (last,) = deque(loop.run(unet_job(options, open_source(options), []), options), maxlen=1)
     trained = time.perf_counter() - began
