@@ -188,10 +188,10 @@ def score(maps: Sequence[np.ndarray], depths: np.ndarray) -> tuple[float, float]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The mean over seeds, and the deviation of one seed from it."""
+    """The mean over seeds and their standard deviation."""
     lines = [
-        "| Variant | Steps | AbsRel | delta 1 | Deviation over noise | AbsRel, mean of 4 noises |",
-        "|---|---|---|---|---|---|",
+        "| Variant | Steps | Seeds | AbsRel | delta 1 | Deviation over noise | AbsRel, mean of 4 noises |",
+        "|---|---|---|---|---|---|---|",
     ]
     for variant in VARIANTS:
         for steps in SAMPLING:
@@ -202,7 +202,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             ]
             if found:
                 cells = [spread(found, name) for name in ("abs_rel", "delta1", "noise", "abs_rel_of_mean")]
-                lines.append(f"| {variant.name} | {steps} | {' | '.join(cells)} |")
+                lines.append(f"| {variant.name} | {steps} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
