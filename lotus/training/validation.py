@@ -9,13 +9,12 @@ import torch
 from jaxtyping import UInt8
 
 from lotus.data import TrainingSample
-from lotus.network import TIMESTEPS
 from lotus.training import autoencoder
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, photo_pixels
 from lotus.training.networks import Networks
+from lotus.training.sampling import sample_latents
 from lotus.training.shards import read_arrays
-from lotus.training.step import clean_from, forward, signal_shares
 from lotus.training.targets import draw_depth
 from recon.errors import InputError
 from recon.evaluation.maps import align_depth, align_disparity, depth_metrics, normal_angles
@@ -57,19 +56,16 @@ def draw(networks: Networks, image: np.ndarray, options: Train, seed: int = 0) -
     pixels = torch.from_numpy(photo_pixels(image)).permute(2, 0, 1)[None].contiguous().to(device)
     scaling = networks.vae.config.scaling_factor
     photo = networks.vae.encode(pixels).latent_dist.mode() * scaling
-    sample = (
+    condition = (
         photo if networks.image_encoder is None else torch.cat([photo, networks.image_encoder(pixels)], 1)
     )
-    noise = None
+    count = len(networks.tasks)
+    condition, noise = condition.expand(count, -1, -1, -1), None
     if options.generative:
         noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(seed)).to(device)
-        sample = torch.cat([sample, noise], dim=1)
-    count = len(networks.tasks)
-    timesteps = torch.full((count,), TIMESTEPS - 1, device=device)
+        noise = noise.expand(count, -1, -1, -1)
     switch = torch.arange(count, device=device)
-    output = forward(networks, sample.expand(count, -1, -1, -1), switch, timesteps).float()
-    share = signal_shares()[TIMESTEPS - 1].to(device).expand(count, 1, 1, 1)
-    latents = clean_from(output, noise, share, options.loss.prediction)
+    latents = sample_latents(networks, condition, noise, switch, prediction=options.loss.prediction)
     drawn = networks.vae.decode(latents / scaling).sample.permute(0, 2, 3, 1).cpu().numpy()
     return dict(zip(networks.tasks, drawn, strict=True))
 
