@@ -14,7 +14,7 @@ from lotus.checkpoints.reading import (
     read_unet,
     read_vae,
 )
-from lotus.checkpoints.sources import VAE, find_checkpoint, fingerprint
+from lotus.checkpoints.sources import VAE, find_checkpoint, fingerprint, prediction_of
 from lotus.devices import resolve_device, resolve_dtype
 from recon.errors import InputError
 
@@ -51,7 +51,8 @@ def load(
 
     Raises:
         InputError: The source is not a Lotus checkpoint, a file is damaged, the hub cannot be reached, the
-            device does not exist, or several steps are wanted of a model without noise.
+            device does not exist, several steps are wanted of a model without noise, or it was trained to
+            give noise or velocity (for the paper's ablation).
     """
     place = resolve_device(device)
     if not 1 <= steps <= MAX_STEPS:
@@ -59,6 +60,10 @@ def load(
     if steps > 1 and not is_generative(source):
         raise InputError(f"{source}: {steps} steps want a generative checkpoint (lotus-...-g-...)")
     folder, options = find_checkpoint(source), _Options(place, resolve_dtype(dtype, place), compile)
+    if prediction_of(folder) != "x0":
+        raise InputError(
+            f"{source}: was trained to give {prediction_of(folder)}, wanted x0, the clean latent"
+        )
     return _load(folder, fingerprint(folder), options, steps)
 
 

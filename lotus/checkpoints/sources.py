@@ -119,6 +119,12 @@ def processing_res_of(source: str | Path) -> int | None:
     return size
 
 
+def prediction_of(source: str | Path) -> str:
+    """Returns what a checkpoint's network gives: x0, the clean latent, or the noise (eps) or velocity (v)."""
+    prediction: str = _said_by(source).get("prediction", "x0")
+    return prediction
+
+
 def _said_by(source: str | Path) -> dict[str, Any]:
     """Returns what a checkpoint that was trained here says of itself; empty for others."""
     folder = EMBEDDED / str(source) if is_embedded(source) else Path(source).expanduser()

@@ -54,7 +54,7 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
 
     def write(folder: Path) -> None:
         dtype = torch.float16 if options.half else torch.float32
-        write_networks(networks, folder, options.processing_res, dtype)
+        write_networks(networks, folder, options.processing_res, dtype, prediction=options.loss.prediction)
 
     def validate(step: int) -> loop.Numbers:
         return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")

@@ -205,7 +205,12 @@ def adapt_unet(
 
 
 def write_networks(
-    networks: Networks, folder: Path, processing_res: int, dtype: torch.dtype = torch.float32
+    networks: Networks,
+    folder: Path,
+    processing_res: int,
+    dtype: torch.dtype = torch.float32,
+    *,
+    prediction: str = "x0",
 ) -> None:
     """Writes a checkpoint in the published layout; frozen files of the origin are linked."""
     write_part(networks.unet, folder / UNET, dtype)
@@ -223,10 +228,10 @@ def write_networks(
         from safetensors.torch import save_file
 
         save_file({"prompt": networks.prompt.cpu().contiguous()}, folder / PROMPT)
-    _write_index(networks, folder, processing_res)
+    _write_index(networks, folder, {"processing_res": processing_res, "prediction": prediction})
 
 
-def _write_index(networks: Networks, folder: Path, processing_res: int) -> None:
+def _write_index(networks: Networks, folder: Path, said: dict[str, int | str]) -> None:
     """Writes model_index.json: diffusers' list of parts, and what the files do not say."""
     latent = int(networks.vae.config.latent_channels)
     features = networks.image_encoder.channels if networks.image_encoder else 0
@@ -235,7 +240,7 @@ def _write_index(networks: Networks, folder: Path, processing_res: int) -> None:
         "_class_name": "LotusGPipeline" if is_generative else "LotusDPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
-        "lotus": {"tasks": list(networks.tasks), "processing_res": processing_res},
+        "lotus": {"tasks": list(networks.tasks), **said},
     }
     if (folder / "text_encoder").is_dir():
         index["text_encoder"] = ["transformers", "CLIPTextModel"]

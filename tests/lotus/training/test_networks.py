@@ -56,6 +56,13 @@ def test_an_untrained_copy_of_a_published_checkpoint_draws_the_same(
     np.testing.assert_array_equal(first, second)
 
 
+def test_a_checkpoint_that_gives_noise_is_not_drawn_from(lotus_golden: Path, tmp_path: Path) -> None:
+    options = started_from(lotus_golden / "checkpoint_d")
+    write_networks(build(options, CPU), tmp_path / "noise", 64, prediction="eps")
+    with pytest.raises(InputError, match="was trained to give eps, wanted x0"):
+        lotus.load(tmp_path / "noise", "cpu")
+
+
 def test_a_linear_encoder_is_linear_and_keeps_principal_components() -> None:
     torch.manual_seed(0)
     noise = torch.rand(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
