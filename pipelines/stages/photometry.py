@@ -43,7 +43,7 @@ class Match:
 
     makes: ClassVar[str] = "measured"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __call__(
         self,

@@ -14,7 +14,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.jit import compiled
+from recon.jit import compiled, reordered
 
 RADIUS, STEP = 4, 2  # taps at every second pixel of 9x9: photos are smoothed, those between say little more
 SPATIAL_PX = 4.0  # standard deviation of the weights over distance
@@ -26,7 +26,9 @@ TAPS_V, TAPS_U = (
     offsets.ravel().astype(np.float32) for offsets in np.meshgrid(_ALONG, _ALONG, indexing="ij")
 )
 TAPS = len(TAPS_U)
-DISTANCE = (np.square(TAPS_U) + np.square(TAPS_V)) / np.float32(2 * SPATIAL_PX**2)
+ROWS, COLUMNS = TAPS_V.astype(np.int64), TAPS_U.astype(np.int64)
+NEARNESS = np.exp(-(np.square(TAPS_U) + np.square(TAPS_V)) / np.float32(2 * SPATIAL_PX**2))
+FALL = np.float32(1 / (256 * 2 * COLOR_LEVELS**2))  # (1 - x / 256)^256 for exp(-x): vectorised
 CORNERS = (0, len(_ALONG) - 1, TAPS - len(_ALONG), TAPS - 1)
 VALUES, WEIGHTS, AT_U, AT_V, PATCH, COSTS = range(6)  # rows of the working memory
 MEAN, SPREAD = range(2)  # of row PATCH
@@ -39,7 +41,7 @@ def make_work(views: int) -> Any:
     return np.empty((6, max(TAPS, views)), np.float32)
 
 
-@compiled
+@reordered
 @no_type_check
 def take_patch(grey: Any, colors: Any, row: int, column: int, work: Any) -> Any:
     """Writes the patch's weights, its grey levels less their mean times the weights, mean and spread.
@@ -49,18 +51,21 @@ def take_patch(grey: Any, colors: Any, row: int, column: int, work: Any) -> Any:
     """
     height, width = grey.shape
     red, green, blue = colors[row, column, 0], colors[row, column, 1], colors[row, column, 2]
-    total, mean, squares = np.float32(0), np.float32(0), np.float32(0)
-    scale = np.float32(1 / (2 * COLOR_LEVELS**2))
     for i in range(TAPS):
-        v = min(max(row + np.int32(TAPS_V[i]), 0), height - 1)
-        u = min(max(column + np.int32(TAPS_U[i]), 0), width - 1)
-        value = grey[v, u]
+        v = np.uint64(min(max(row + ROWS[i], 0), height - 1))
+        u = np.uint64(min(max(column + COLUMNS[i], 0), width - 1))
         r, g, b = colors[v, u, 0] - red, colors[v, u, 1] - green, colors[v, u, 2] - blue
-        weight = np.exp(-DISTANCE[i] - (r * r + g * g + b * b) * scale)
-        work[VALUES, i], work[WEIGHTS, i] = value, weight
+        work[VALUES, i], work[WEIGHTS, i] = grey[v, u], r * r + g * g + b * b
+    total, mean, squares = np.float32(0), np.float32(0), np.float32(0)
+    for i in range(TAPS):
+        fall = max(np.float32(1) - work[WEIGHTS, i] * FALL, np.float32(0))
+        for _ in range(8):
+            fall *= fall
+        weight = NEARNESS[i] * fall
+        work[WEIGHTS, i] = weight
         total += weight
         squares += weight * weight
-        mean += weight * value
+        mean += weight * work[VALUES, i]
     mean /= total
     variance = np.float32(0)
     for i in range(TAPS):
@@ -71,7 +76,7 @@ def take_patch(grey: Any, colors: Any, row: int, column: int, work: Any) -> Any:
     return total * total / squares
 
 
-@compiled
+@reordered
 @no_type_check
 def pair_cost(pixels: Any, views: Any, j: int, plane: Any, work: Any) -> Any:
     """Returns the cost of a plane in view j; INVALID where it does not see the patch.
@@ -84,36 +89,38 @@ def pair_cost(pixels: Any, views: Any, j: int, plane: Any, work: Any) -> Any:
         work: With the patch taken.
     """
     w, wu, wv, u, v = plane[0], plane[1], plane[2], plane[3], plane[4]
-    start, width, height = np.int64(views[j, 12]), np.int64(views[j, 13]), np.int64(views[j, 14])
-    half, one = np.float32(0.5), np.float32(1)
+    start, width = np.uint64(views[j, 12]), np.uint64(views[j, 13])  # unsigned: none counts from the end
+    half, one, step = np.float32(0.5), np.float32(1), np.uint64(1)
     x0 = np.float32(views[j, 0] * u + views[j, 1] * v + views[j, 2] + w * views[j, 9])
     y0 = np.float32(views[j, 3] * u + views[j, 4] * v + views[j, 5] + w * views[j, 10])
     z0 = np.float32(views[j, 6] * u + views[j, 7] * v + views[j, 8] + w * views[j, 11])
     xu, xv = np.float32(views[j, 0] + wu * views[j, 9]), np.float32(views[j, 1] + wv * views[j, 9])
     yu, yv = np.float32(views[j, 3] + wu * views[j, 10]), np.float32(views[j, 4] + wv * views[j, 10])
     zu, zv = np.float32(views[j, 6] + wu * views[j, 11]), np.float32(views[j, 7] + wv * views[j, 11])
-    right, bottom = np.float32(width - 1), np.float32(height - 1)
-    for corner in CORNERS:  # the patch is convex, so its corners tell
-        z = z0 + TAPS_U[corner] * zu + TAPS_V[corner] * zv
-        if not z > 0:
-            return INVALID
-        x = (x0 + TAPS_U[corner] * xu + TAPS_V[corner] * xv) / z - half
-        y = (y0 + TAPS_U[corner] * yu + TAPS_V[corner] * yv) / z - half
-        if not (x >= 0 and y >= 0 and x < right and y < bottom):
-            return INVALID
+    if not z0 - np.float32(RADIUS) * (abs(zu) + abs(zv)) > 0:
+        return INVALID
     for i in range(TAPS):  # apart from the samples, so that it is vectorised
         inverse = one / (z0 + TAPS_U[i] * zu + TAPS_V[i] * zv)
         work[AT_U, i] = (x0 + TAPS_U[i] * xu + TAPS_V[i] * xv) * inverse - half
         work[AT_V, i] = (y0 + TAPS_U[i] * yu + TAPS_V[i] * yv) * inverse - half
-    mean, square, product, middle = np.float32(0), np.float32(0), np.float32(0), work[PATCH, MEAN]
+    right, bottom = np.float32(views[j, 13] - 1), np.float32(views[j, 14] - 1)
+    for corner in CORNERS:  # the patch is convex, so its corners tell
+        x, y = work[AT_U, corner], work[AT_V, corner]
+        if not (x >= 0 and y >= 0 and x < right and y < bottom):
+            return INVALID
+    middle = work[PATCH, MEAN]
     for i in range(TAPS):
         x, y = work[AT_U, i], work[AT_V, i]
-        column, row = np.int64(x), np.int64(y)
+        column, row = np.int32(x), np.int32(y)
         x, y = x - np.float32(column), y - np.float32(row)
-        at = start + row * width + column
-        top = pixels[at] + x * (pixels[at + 1] - pixels[at])
-        low = pixels[at + width] + x * (pixels[at + width + 1] - pixels[at + width])
-        value = top + y * (low - top) - middle  # near 0, so that the squares keep their digits
+        at = start + np.uint64(row) * width + np.uint64(column)
+        below = at + width
+        top = pixels[at] + x * (pixels[at + step] - pixels[at])
+        low = pixels[below] + x * (pixels[below + step] - pixels[below])
+        work[AT_U, i] = top + y * (low - top) - middle  # near 0, so that the squares keep their digits
+    mean, square, product = np.float32(0), np.float32(0), np.float32(0)
+    for i in range(TAPS):
+        value = work[AT_U, i]
         weighted = work[WEIGHTS, i] * value
         mean += weighted
         square += weighted * value

@@ -23,7 +23,7 @@ def plain_patch(
     columns = np.clip(column + TAPS_U.astype(np.int64), 0, grey.shape[1] - 1)
     distance = (np.square(TAPS_U) + np.square(TAPS_V)) / (2 * SPATIAL_PX**2)
     difference = np.square(colors[rows, columns] - colors[row, column]).sum(axis=1) / (2 * COLOR_LEVELS**2)
-    weights = np.exp(-distance - difference)
+    weights = np.exp(-distance) * np.maximum(1 - difference / 256, 0) ** 256
     return grey[rows, columns], weights / weights.sum()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from recon.errors import InputError
 from recon.jit import run_pieces
@@ -23,6 +23,7 @@ FLOOR_PX = 0.06  # of any match, px of the view that moves most: measured where 
 MAX_RELATIVE_SIGMA = 0.2  # of depth: vaguer is no measurement
 FINER_BAND_PX = 1.6  # half width of the band around what a coarser level found
 GOOD_SCORE = 0.35  # of a coarser level's plane that the next one starts from
+ALONE = 2.0  # times the cost of a coarser level's best has its second: here is but one minimum
 ROUNDS = 2  # of propagation per level
 SAME_COLOR = 16.0  # levels of 255, all channels together: coarser pixels on a silhouette are farther off
 TINY = np.float32(1e-12)  # px per unit of inverse depth; its square still is a number
@@ -138,17 +139,18 @@ def _match(level: Level, photo: Any, sources: Any, coarser: _State | None, threa
 
 def _centres(
     level: Level, coarser: _State | None
-) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
-    """Returns the planes to sweep around, and half the widths of their bands."""
+) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Returns planes to sweep around, half the widths of their bands, and where these have one minimum."""
     half = np.float32(BAND_SIGMAS) * level.bands
     if coarser is None:
-        return level.planes, half
+        return level.planes, half, np.zeros(half.shape, np.bool_)
     at = parents(half.shape, coarser.scores.shape)
     found = enlarged(coarser.planes, half.shape)
     narrow = np.float32(FINER_BAND_PX) / np.maximum(2 * coarser.motions[at], TINY)
     good = (coarser.scores[at] < GOOD_SCORE) & (coarser.motions[at] > 0) & (found[..., 0] > 0)
     good &= (narrow < half) & (level.planes[..., 0] > 0)
-    return np.where(good[..., None], found, level.planes), np.where(good, narrow, half)
+    alone = good & (coarser.ratios[at] > ALONE)
+    return np.where(good[..., None], found, level.planes), np.where(good, narrow, half), alone
 
 
 def _measure(

@@ -6,8 +6,8 @@ better half of the views that see the plane, a plane scores
     S(w) = C(w) + p min(d^2, 3^2) / 2,   d = (w - w0) / s
 
 so the prior chooses between minima, and beyond three standard deviations it only asks for a clearly better
-match. The sweep takes argmin S over |w - w0| <= 3 s in steps of under a pixel, or over a pixel or two around
-what a coarser level found.
+match. The sweep takes argmin S over |w - w0| <= 3 s in steps of under a pixel, or descends from what a
+coarser level found, by a pixel or two at most.
 """
 
 from typing import Any, no_type_check
@@ -22,6 +22,7 @@ PRIOR_WEIGHT = 0.02  # p above: what three standard deviations may cost is a ten
 MAX_SIDE = 24  # samples to either side of the centre at most
 MAX_SHARE = 0.95  # of the centre that the band reaches down: inverse depth stays positive
 STEP_PX = 0.8  # between samples, in the view that moves most
+UNTRIED = np.float32(3.0)  # above all costs
 SECOND_AT_PX = 1.5  # another minimum must be so far away to be another one
 LEAST_COST = 1e-3  # of a best match against a second
 UNIQUE = np.float32(1e3)  # ratio where there is no second minimum
@@ -99,6 +100,18 @@ def second_ratio(curve: Any, last: int, best_at: int, apart: int) -> Any:
 
 @compiled
 @no_type_check
+def onward(curve: Any, first: int, last: int, end: int) -> Any:
+    """Returns the samples around the best of these, to be tried next; -1 where all have been."""
+    best = first
+    for k in range(first, last + 1):
+        if curve[k] < curve[best]:
+            best = k
+    first, last = max(best - 1, 0), min(best + 1, end)
+    return (first, last) if curve[first] >= UNTRIED or curve[last] >= UNTRIED else (-1, -1)
+
+
+@compiled
+@no_type_check
 def sweep_rows(start: int, stop: int, reference: Any, others: Any, centre: Any, state: Any) -> None:
     """Sweeps some rows.
 
@@ -108,12 +121,13 @@ def sweep_rows(start: int, stop: int, reference: Any, others: Any, centre: Any, 
         reference: Grey levels and colours, smoothed; the least spread of grey levels that is texture; the
             prior's planes (w, wu, wv) per pixel, w = 0 for none, and standard deviations of w.
         others: `pixels` and `views` as of `cost.pair_cost`.
-        centre: Planes to sweep around and half widths of their bands, w.
+        centre: Planes to sweep around, half widths of their bands, w, and whether these hold but one minimum,
+            to which a descent leads.
         state: Changed in place: best planes, their scores (INVALID and more: none), the score of the second
             minimum over the best, motion in px per unit of w (0: unseen, -1: blank).
     """
     grey, colors, least_spread, prior_planes, prior_bands = reference
-    centres, bands = centre
+    centres, bands, alone = centre
     planes, scores, ratios, motions = state
     pixels, views = others
     work, curve, plane = make_work(len(views)), np.empty(2 * MAX_SIDE + 1), np.empty(5)
@@ -135,10 +149,15 @@ def sweep_rows(start: int, stop: int, reference: Any, others: Any, centre: Any, 
             half = min(half, MAX_SHARE * w0)
             side = min(max(np.int64(np.ceil(half * motion / STEP_PX)), 1), MAX_SIDE)
             step = half / side
-            for k in range(2 * side + 1):
-                plane[0] = w0 + (k - side) * step
-                curve[k] = view_costs(pixels, views, plane, work)
-                curve[k] += prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
+            curve[: 2 * side + 1] = UNTRIED
+            first, last = (0, 2 * side) if not alone[row, column] else (side - 1, side + 1)
+            while first >= 0:
+                for k in range(first, last + 1):
+                    if curve[k] >= UNTRIED:
+                        plane[0] = w0 + (k - side) * step
+                        prior = prior_term(plane[0], prior_planes[row, column, 0], prior_bands[row, column])
+                        curve[k] = view_costs(pixels, views, plane, work) + prior
+                first, last = onward(curve, first, last, 2 * side)
             best_at = best_minimum(curve, 2 * side)
             apart = max(2, np.int64(np.ceil(SECOND_AT_PX / (step * motion))))
             planes[row, column, 0] = w0 + (best_at - side + vertex(curve, best_at, 2 * side)) * step

@@ -252,9 +252,8 @@ def test_the_sweep_finds_the_best_plane_of_the_reference(slanted):
         np.zeros(shape, np.float32),
         np.zeros(shape, np.float32),
     )
-    sweep_rows(
-        0, HEIGHT, level.reference(), level.sources(), (level.planes, np.float32(3) * level.bands), state
-    )
+    band = (level.planes, np.float32(3) * level.bands, np.zeros(shape, np.bool_))
+    sweep_rows(0, HEIGHT, level.reference(), level.sources(), band, state)
     for row, column in (
         np.random.default_rng(1).integers([10, 10], [HEIGHT - 10, WIDTH - 10], (10, 2)).tolist()
     ):
