@@ -7,13 +7,17 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from recon.errors import InputError
+from recon.errors import InputError, PipelineError
+from recon.jit import thread_count
 
+WORKER_BYTES = 1.5e9  # of memory at most, of photos of a megapixel
+WORKER_PIXELS = 1.5e6  # of all photos: the work that is worth starting a process, which takes seconds
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Executor = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -44,12 +48,29 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def worker_count(photos: int, pixels: float) -> int:
+    """Returns how many workers of this machine are worth starting: one per core, as memory and work allow.
+
+    Args:
+        photos: To work on.
+        pixels: Of each, at the size that they are worked on.
+    """
+    import torch
+
+    from lotus.model import free_bytes
+
+    free = free_bytes(torch.device("cpu"))
+    by_memory = thread_count(None) if free is None else int(free / WORKER_BYTES)
+    return max(1, min(thread_count(None), by_memory, photos // 2, int(photos * pixels / WORKER_PIXELS)))
+
+
 @contextmanager
 def local_executor(workers: int) -> Iterator[Executor]:
     """Gives an executor of this machine: 1 worker is the builtin map, more are processes of their own.
 
     Raises:
         InputError: Fewer than 1 worker.
+        PipelineError: A worker was ended from outside.
     """
     if workers < 1:
         raise InputError(f"{workers} workers, at least 1 wanted")
@@ -63,6 +84,11 @@ def local_executor(workers: int) -> Iterator[Executor]:
     try:
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             yield pool.map
+    except BrokenProcessPool:
+        raise PipelineError(
+            f"one of {workers} workers was ended, most likely for lack of memory; the same command goes on "
+            "where it was, with --workers 1 on the least memory"
+        ) from None
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -96,6 +122,7 @@ def ray_executor(address: str) -> Iterator[Executor]:
             pending = [remote.remote(item) for item in items]
             return (ray.get(reference) for reference in pending)
 
+        ray_map.many_machines = True  # type: ignore[attr-defined]
         yield ray_map
     finally:
         ray.shutdown()

@@ -114,7 +114,8 @@ def run(
         photos: What is reconstructed.
         store: Keeps the artifacts; a dict, or a DiskStore that survives the process.
         until: Last artifact wanted; None makes all.
-        executor: Called like the builtin map for the stages that run once per view.
+        executor: Called like the builtin map for the stages that run once per view; not for networks, which
+            take all of one machine anyway, unless it has an attribute `many_machines` that is true.
         progress: Called with (artifact or step, done, total).
 
     Raises:
@@ -223,7 +224,8 @@ def _run_tasks(stage: Stage, todo: Mapping[str, Recipe], total: int, state: _Sta
     batches = [recipes[start : start + size] for start in range(0, len(recipes), size)]
     done = total - len(recipes)
     state.progress(stage.makes, done, total)
-    for batch_length in state.executor(partial(_run_batch, store=state.store), batches):
+    here = getattr(stage, "whole_machine", False) and not getattr(state.executor, "many_machines", False)
+    for batch_length in (map if here else state.executor)(partial(_run_batch, store=state.store), batches):
         done += batch_length
         state.progress(stage.makes, done, total)
 

@@ -1,6 +1,7 @@
 """`recon multi` and `recon single`: photos to a mesh."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from pipelines.commands.flags import (
     parse,
 )
 from pipelines.console import Console
-from pipelines.executors import Executor, local_executor, one_blas_thread, ray_executor
+from pipelines.executors import Executor, local_executor, one_blas_thread, ray_executor, worker_count
 from pipelines.graph import build_graph, plan
 from pipelines.multi_view import MultiView, describe_predictor
 from pipelines.outputs import only_run, open_out, write_outcome, write_run
@@ -26,7 +27,7 @@ from pipelines.sources import Photos, file_digest, find_photos
 from pipelines.stages import GivenModel, InterpolatePoints
 from pipelines.store import DiskStore
 from recon.errors import InputError
-from recon.io.images import exif_focal_px
+from recon.io.images import exif_focal_px, photo_size
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Multi:
     config: Path | None = None
     """Options from a TOML file or an earlier run's run.json; flags override them."""
 
-    workers: int = 1
-    """Processes that work on views side by side."""
+    workers: int | None = None
+    """Processes that work on views side by side; by default one per core, as memory and the number of photos
+    allow. The result is the same with any number."""
 
     ray: str | None = None
     """Work on a Ray cluster at this address, or `local` for one started here; all its nodes must see OUT."""
@@ -90,9 +92,18 @@ def multi(words: Sequence[str]) -> None:
             max_frames=command.max_frames,
             progress=lambda done, total: console.progress("frames of the video", done, total),
         )
-        workers = local_executor(command.workers) if command.ray is None else ray_executor(command.ray)
-        with workers as executor:
+        with _executor(command, photos) as executor:
             reconstruct(command.options, photos, out, console, until=command.until, executor=executor)
+
+
+def _executor(command: Multi, photos: Photos) -> AbstractContextManager[Executor]:
+    if command.ray is not None:
+        return ray_executor(command.ray)
+    if command.workers is not None:
+        return local_executor(command.workers)
+    width, height = photo_size(next(iter(photos.files.values())))
+    shrunk = min(1.0, command.options.match.max_size / max(width, height))
+    return local_executor(worker_count(len(photos.files), width * height * shrunk**2))
 
 
 def reconstruct(

@@ -35,6 +35,7 @@ class Predict:
     makes: ClassVar[str] = "photo_prediction"
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 1
+    whole_machine: ClassVar[bool] = True
 
     def content(self, view: str | None) -> str:
         """Returns the digest of the network's weights, where the predictor tells it."""

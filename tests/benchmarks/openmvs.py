@@ -5,7 +5,7 @@
 OPENMVS is a folder of its programs InterfaceCOLMAP, DensifyPointCloud and ReconstructMesh, built without CUDA
 (AGPL: run as programs of their own, never part of this project). Without it nothing is measured. They run
 with their defaults but for `--resolution-level 0` (all pixels), two threads and ordinary priority; ours is
-`recon multi` with its defaults but for two workers, and its time includes everything that command writes.
+`recon multi` with its defaults, and its time includes everything that command writes.
 Neither time includes cameras and sparse points; ours does not include a network's, which writes the
 predictions. The first run after an installation compiles our kernels: its time counts for nothing.
 
@@ -135,7 +135,7 @@ def run_openmvs(programs: Path, dense: Path, work: Path) -> Made:
 def run_ours(inputs: Path, work: Path, options: Sequence[str]) -> Made:
     """`recon multi` on a folder with `images`, `sparse` and perhaps `predictions`."""
     words = [sys.executable, "-c", OURS, "multi", str(inputs / "images"), str(work)]
-    words += ["--sparse", str(inputs / "sparse"), "--workers", str(THREADS), *options]
+    words += ["--sparse", str(inputs / "sparse"), *options]
     seconds, cpu_s, peak_gb = run_measured(words, work.with_suffix(".txt"))
     report = json.loads((work / "report.json").read_text())
     steps = {step["artifact"]: step["seconds"] for step in report["steps"]}

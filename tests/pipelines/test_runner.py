@@ -1,5 +1,7 @@
 """Reuse, failures and executors, on stages that only count."""
 
+import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from pipelines.executors import local_executor, worker_count
 from pipelines.graph import ByView
 from pipelines.runner import Outcome, run
 from pipelines.sources import Photo, Photos
@@ -184,3 +187,50 @@ def test_steps_record_what_was_computed_and_what_reused(folder: Path) -> None:
     (folder / "4.jpg").write_bytes(b"x")
     steps = {step.artifact: step for step in run_on(folder, Pipeline(), store).steps}
     assert (steps["measured"].computed, steps["measured"].reused) == (1, 4)
+
+
+@dataclass(frozen=True)
+class WholeMachine(Measure):
+    whole_machine: ClassVar[bool] = True
+
+
+def test_a_stage_that_takes_the_whole_machine_stays_in_this_process_but_on_a_cluster(folder: Path) -> None:
+    asked: list[int] = []
+
+    def cluster(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        items = list(items)
+        asked.append(len(items))
+        return map(function, items)
+
+    run_on(folder, Pipeline(measure=WholeMachine()), until="measured", executor=cluster)
+    assert asked == []
+    run_on(folder, Pipeline(measure=Measure()), until="measured", executor=cluster)
+    assert asked == [4]
+    cluster.many_machines = True  # type: ignore[attr-defined]
+    run_on(folder, Pipeline(measure=WholeMachine()), until="measured", executor=cluster)
+    assert asked == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("photos", "pixels", "cores", "free", "wanted"),
+    [
+        (100, 8e5, 8, 64e9, 8),
+        (100, 8e5, 8, 5e9, 3),  # memory
+        (5, 8e5, 8, 64e9, 2),  # a photo or two each are not worth it
+        (12, 96.0 * 72, 8, 64e9, 1),  # little work
+        (100, 8e5, 8, None, 8),
+        (100, 8e5, 8, 1e8, 1),
+    ],
+)
+def test_as_many_workers_as_cores_memory_and_work_allow(
+    photos, pixels, cores, free, wanted, monkeypatch
+) -> None:
+    monkeypatch.setattr("pipelines.executors.thread_count", lambda threads: cores)
+    monkeypatch.setattr("lotus.model.free_bytes", lambda device: free)
+    assert worker_count(photos, pixels) == wanted
+
+
+def test_a_worker_that_is_ended_is_told_in_one_line() -> None:
+    with pytest.raises(PipelineError, match=r"one of 2 workers was ended.*--workers 1"):  # noqa: SIM117
+        with local_executor(2) as executor:
+            list(executor(os._exit, [1]))
