@@ -117,11 +117,14 @@ def _photo(view: View, image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> pho
 
 @dataclass(frozen=True)
 class Settle:
-    """Brings refined and measured depth together: what views confirm is averaged in and spread by normals."""
+    """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
+
+    These are the predicted ones as far as the measured ones bear them out, else those of what was measured.
+    """
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __call__(
         self,
@@ -143,8 +146,9 @@ class Settle:
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
         merged = photometric.merge(_enlarged(refined.depth_map, own.depth_map.camera), checked.depth_map)
-        if not aligned.has_own_normals:
-            return refinement.unrefined(merged)
+        merged = photometric.with_measured_normals(
+            merged, checked.depth_map, use_predicted=aligned.has_own_normals
+        )
         with one_torch_thread():
             return refinement.refine(merged, points.resized(view.camera, merged.camera))
 

@@ -7,12 +7,14 @@ fine, and planes spread from pixel to pixel; so a depth range alone can be the p
 In the order of the method: `views` chooses the neighbours; `pictures` and `planes` bring photos and prior
 into the kernels' form, `levels` at several sizes; at each size `sweep` tries inverse depths (on `cost`),
 `propagation` lets neighbouring pixels try each other's planes, `fitting` finds the vertex, its standard
-deviation, and what to reject; `refinement` holds them together. `consistency` compares views afterwards.
+deviation, and what to reject; `refinement` holds them together. `consistency` compares views
+afterwards, `normals` makes normals of what they confirm.
 """
 
 from recon.photometric.consistency import count_witnesses, cross_check
 from recon.photometric.flat import depth_range, flat_prior
 from recon.photometric.merging import merge
+from recon.photometric.normals import fit_normals, with_measured_normals
 from recon.photometric.pictures import Photo
 from recon.photometric.refinement import Measurement, refine
 from recon.photometric.views import choose_neighbours
@@ -24,7 +26,9 @@ __all__ = [
     "count_witnesses",
     "cross_check",
     "depth_range",
+    "fit_normals",
     "flat_prior",
     "merge",
     "refine",
+    "with_measured_normals",
 ]

@@ -1,0 +1,105 @@
+"""Normals of measured depth: of planes, beside creases and steps, and mixed with predicted ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recon.geometry import rays
+from recon.photometric import fit_normals, with_measured_normals
+from recon.scene import Camera, DepthMap
+
+WIDTH, HEIGHT = 64, 48
+CAMERA = Camera(np.array([[200.0, 0, 30], [0, 220, 26], [0, 0, 1]]), WIDTH, HEIGHT)
+LEFT, RIGHT = (np.array(n) / np.linalg.norm(n) for n in ([0.6, 0.1, -0.8], [-0.5, 0.2, -0.9]))
+
+
+def plane(normal: np.ndarray, distance: float = 2.0) -> np.ndarray:
+    """Depth of the plane that meets the optical axis at a distance."""
+    return distance * normal[2] / (rays(CAMERA.K, WIDTH, HEIGHT) @ normal)
+
+
+def noisy(depth: np.ndarray, normals: np.ndarray, relative: float = 1e-3) -> DepthMap:
+    """Depth with noise, and normals 11 degrees off, as planes that match have."""
+    rng = np.random.default_rng(0)
+    found = depth * (1 + relative * rng.standard_normal(depth.shape))
+    off = normals + [0, 0.2, 0] * np.ones((*depth.shape, 1))
+    off /= np.linalg.norm(off, axis=-1, keepdims=True)
+    sigma = (relative * depth).astype(np.float32)
+    return DepthMap(CAMERA, found.astype(np.float32), off.astype(np.float32), sigma)
+
+
+def degrees_off(normals: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return np.degrees(np.arccos(np.clip((normals * true).sum(axis=-1), -1, 1)))
+
+
+def test_a_plane_has_one_normal_and_noise_its_sigma() -> None:
+    normals, angle = fit_normals(noisy(plane(LEFT), LEFT))
+    off = degrees_off(normals, LEFT)
+    assert off.max() < 5
+    assert (off < 3 * np.degrees(angle)).mean() > 0.97
+    assert np.degrees(np.median(angle)) < 1.5
+
+
+def test_more_noise_gives_more_sigma() -> None:
+    angles = [
+        np.median(fit_normals(noisy(plane(LEFT), LEFT, relative))[1]) for relative in (5e-4, 1e-3, 2e-3)
+    ]
+    assert np.allclose(np.divide(angles[1:], angles[:-1]), 2, rtol=0.1)
+
+
+@pytest.mark.parametrize("step", [1.0, 1.1])
+def test_each_side_of_a_crease_or_a_step_keeps_its_normal(step: float) -> None:
+    is_left = np.arange(WIDTH)[None] < 30  # both meet the axis at column 30
+    depth = np.where(is_left, plane(LEFT), plane(RIGHT, 2.0 * step))
+    true = np.where(is_left[..., None], LEFT, RIGHT) * np.ones((HEIGHT, 1, 1))
+    off = degrees_off(fit_normals(noisy(depth, true, 3e-4))[0], true)
+    assert np.median(off) < 0.5
+    assert off[:, 20:27].max() < 2
+    assert off[:, 34:40].max() < 2
+
+
+def test_nothing_measured_has_no_normal() -> None:
+    measured = noisy(plane(LEFT), LEFT)
+    known = np.zeros((HEIGHT, WIDTH), bool)
+    known[:, :20] = True
+    known[5, 40:] = True  # a line has no plane
+    measured = replace(measured, depth=np.where(known, measured.depth, 0).astype(np.float32))
+    normals, angle = fit_normals(measured)
+    assert normals[:, 2:18].any(axis=-1).all()
+    assert not normals[:, 20:].any()
+    assert not angle[:, 20:].any()
+
+
+def mixed(predicted: np.ndarray, **options: bool) -> np.ndarray:
+    """Normals where the left half was measured, all of one plane, of a prediction."""
+    measured = noisy(plane(LEFT), LEFT)
+    measured.depth[:, WIDTH // 2 :] = 0
+    given = replace(measured, depth=plane(LEFT).astype(np.float32), normals=predicted.astype(np.float32))
+    return with_measured_normals(given, measured, **options).normals
+
+
+def tilted(degrees: float) -> np.ndarray:
+    """The plane's normal, turned another way at each pixel."""
+    rng = np.random.default_rng(1)
+    turn = np.tan(np.radians(degrees)) * rng.standard_normal((HEIGHT, WIDTH, 3)) / np.sqrt(2)
+    normals = LEFT + turn - (turn @ LEFT)[..., None] * LEFT
+    return normals / np.linalg.norm(normals, axis=-1, keepdims=True)
+
+
+def test_predicted_normals_are_mended_where_measured_and_kept_elsewhere() -> None:
+    predicted = tilted(4)
+    normals = mixed(predicted)
+    left, right = np.s_[4:-4, 4:24], np.s_[:, 40:]
+    assert degrees_off(normals, LEFT)[left].mean() < 0.5 * degrees_off(predicted, LEFT)[left].mean()
+    assert np.allclose(normals[right], predicted[right], atol=1e-6)
+
+
+def test_predicted_normals_far_from_measured_ones_are_dropped() -> None:
+    assert not mixed(tilted(30))[:, 40:].any()
+    assert not mixed(tilted(1), use_predicted=False)[:, 40:].any()
+
+
+def test_threads_change_nothing() -> None:
+    first, second = (fit_normals(noisy(plane(LEFT), LEFT), threads=threads) for threads in (1, 3))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
