@@ -119,12 +119,12 @@ def _photo(view: View, image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> pho
 class Settle:
     """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
 
-    These are the predicted ones as far as the measured ones bear them out, else those of what was measured.
+    These are the predicted ones, or those of what was measured where the predicted ones are far from them.
     """
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def __call__(
         self,
@@ -146,9 +146,7 @@ class Settle:
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
         merged = photometric.merge(_enlarged(refined.depth_map, own.depth_map.camera), checked.depth_map)
-        merged = photometric.with_measured_normals(
-            merged, checked.depth_map, use_predicted=aligned.has_own_normals
-        )
+        merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
         with one_torch_thread():
             return refinement.refine(merged, points.resized(view.camera, merged.camera))
 

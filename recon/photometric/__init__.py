@@ -8,13 +8,13 @@ In the order of the method: `views` chooses the neighbours; `pictures` and `plan
 into the kernels' form, `levels` at several sizes; at each size `sweep` tries inverse depths (on `cost`),
 `propagation` lets neighbouring pixels try each other's planes, `fitting` finds the vertex, its standard
 deviation, and what to reject; `refinement` holds them together. `consistency` compares views
-afterwards, `normals` makes normals of what they confirm.
+afterwards, `normals` judges the predicted ones by what they confirm.
 """
 
 from recon.photometric.consistency import count_witnesses, cross_check
 from recon.photometric.flat import depth_range, flat_prior
 from recon.photometric.merging import merge
-from recon.photometric.normals import fit_normals, with_measured_normals
+from recon.photometric.normals import better_normals, fit_normals
 from recon.photometric.pictures import Photo
 from recon.photometric.refinement import Measurement, refine
 from recon.photometric.views import choose_neighbours
@@ -22,6 +22,7 @@ from recon.photometric.views import choose_neighbours
 __all__ = [
     "Measurement",
     "Photo",
+    "better_normals",
     "choose_neighbours",
     "count_witnesses",
     "cross_check",
@@ -30,5 +31,4 @@ __all__ = [
     "flat_prior",
     "merge",
     "refine",
-    "with_measured_normals",
 ]
