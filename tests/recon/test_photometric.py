@@ -242,7 +242,8 @@ def test_kernels_equal_the_reference(slanted):
         )  # float32 squares of grey levels
 
 
-def test_the_sweep_finds_the_best_plane_of_the_reference(slanted):
+@pytest.mark.parametrize("descends", [False, True])
+def test_the_sweep_finds_the_best_plane_of_the_reference(slanted, descends):
     photos, exact = slanted
     level = make_levels(photos[0], prior_from(exact[0], 1.01), photos[1:])[0]
     shape = level.grey.shape
@@ -252,7 +253,7 @@ def test_the_sweep_finds_the_best_plane_of_the_reference(slanted):
         np.zeros(shape, np.float32),
         np.zeros(shape, np.float32),
     )
-    band = (level.planes, np.float32(3) * level.bands, np.zeros(shape, np.bool_))
+    band = (level.planes, np.float32(3) * level.bands, np.full(shape, descends))
     sweep_rows(0, HEIGHT, level.reference(), level.sources(), band, state)
     for row, column in (
         np.random.default_rng(1).integers([10, 10], [HEIGHT - 10, WIDTH - 10], (10, 2)).tolist()
