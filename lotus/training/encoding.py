@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,16 +33,17 @@ RAW = ("image", "disparity", "normals")
 Arrays = Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Pictures:
+class Pictures(NamedTuple):
     """The part of some rows that is compared as pictures: their true maps, drawn in [-1, 1]."""
 
-    top: int
-    left: int
-    """Corner of the part, latent cells."""
+    rows: Int64[torch.Tensor, "r"]
+    columns: Int64[torch.Tensor, "c"]
+    """Which latent cells the part has."""
 
     drawn: Float32[torch.Tensor, "p 3 h w"]
     known: Bool[torch.Tensor, "p 1 h w"]
+    turned: Bool[torch.Tensor, "p"]
+    """Which rows draw normals."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,19 @@ def make_batch(
         _tensor(choose[""], device),
         torch.from_numpy(choose["_valid"].astype(bool)[:, None]).to(device),
         torch.from_numpy(tasks).to(device),
-        _draw_pictures(arrays, encoded["limits"], tasks, options, rng) if options.loss.pixel_rows else None,
+        _draw_pictures(arrays, encoded["limits"], tasks, options, rng, device)
+        if options.loss.pixel_rows
+        else None,
     )
 
 
 def _draw_pictures(
-    arrays: Arrays, limits: np.ndarray, tasks: np.ndarray, options: Train, rng: np.random.Generator
+    arrays: Arrays,
+    limits: np.ndarray,
+    tasks: np.ndarray,
+    options: Train,
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> Pictures:
     """Returns a random part of the true maps of the first rows."""
     height, width = (side // LATENT_FACTOR for side in arrays["disparity"].shape[1:3])
@@ -196,7 +204,10 @@ def _draw_pictures(
                 arrays["counts"][row][window] if "counts" in arrays else np.ones(picture.shape, bool)
             )
     pixels = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous()
-    return Pictures(top, left, pixels, torch.from_numpy(np.stack(known))[:, None])
+    turned = np.array([options.tasks[task] == NORMAL for task in tasks[: len(drawn)]])
+    parts = (pixels, torch.from_numpy(np.stack(known))[:, None], torch.from_numpy(turned))
+    cells = torch.arange(top, top + rows), torch.arange(left, left + columns)
+    return Pictures(*(part.to(device) for part in (*cells, *parts)))
 
 
 def depth_values(disparity: np.ndarray, norm_type: str) -> Float32[np.ndarray, "n h w"]:

@@ -13,12 +13,13 @@ from lotus.devices import resolve_device
 from lotus.training import autoencoder, loop
 from lotus.training.batches import ShardBatches, Source, StreamBatches, render_scene
 from lotus.training.config import Train
-from lotus.training.encoding import encode_shard, encoder_digest
+from lotus.training.encoding import Batch, encode_shard, encoder_digest
+from lotus.training.graphs import GraphedLoss
 from lotus.training.linear_encoder import make_linear
 from lotus.training.networks import build, build_vae, write_networks, write_part
 from lotus.training.pool import PooledScenes
 from lotus.training.shards import write_shard
-from lotus.training.step import batch_loss
+from lotus.training.step import Feed, feed_of, loss_parts
 from lotus.training.validation import check, check_autoencoder
 from recon.errors import InputError
 
@@ -45,12 +46,27 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
     elif options.data.shards:
         batches = ShardBatches(networks, options, encoder_digest(networks, options))
 
+    ahead: dict[int, Batch] = {}
+    told = 0.0  # seconds of waiting, so far
+
+    def eager(feed: Feed) -> tuple[tuple[str, ...], torch.Tensor]:
+        parts = loss_parts(networks, feed, options)
+        return tuple(parts), torch.stack(list(parts.values()))
+
+    losses = GraphedLoss(networks, options) if options.graphs and device.type == "cuda" else eager
+
     def loss(number: int) -> tuple[torch.Tensor, loop.Numbers]:
-        before = batches.waited
-        batch = batches(number)
+        nonlocal told
+        batch = ahead.pop(number) if number in ahead else batches(number)
         generator = torch.Generator().manual_seed(options.seed * SEED_STRIDE + number)
-        total, parts = batch_loss(networks, batch, options, generator)
-        return total, parts | {"waiting": batches.waited - before}
+        names, parts = losses(feed_of(networks, batch, options, generator))
+        values = dict(zip(names, parts.tolist(), strict=True))
+        waiting, told = batches.waited - told, batches.waited
+        return parts.sum(), values | {"waiting": waiting}
+
+    def prepare(number: int) -> None:
+        if device.type == "cuda":
+            ahead[number] = batches(number)
 
     def write(folder: Path) -> None:
         dtype = torch.float16 if options.half else torch.float32
@@ -60,7 +76,7 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
         return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")
 
     shares = {"trunk": options.networks.trunk_rate, "decoder": options.networks.decoder_rate}
-    return loop.Job(networks.trainable(), loss, write, validate, shares)
+    return loop.Job(networks.trainable(), loss, write, validate, shares, prepare)
 
 
 def own_device(name: str) -> torch.device:

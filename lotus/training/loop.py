@@ -51,6 +51,9 @@ class Job:
     shares: Mapping[str, float] = field(default_factory=dict)
     """Of the learning rate, by the first part of a parameter's name; 1 where it is not named."""
 
+    prepare: Callable[[int], None] = lambda _: None
+    """Queues the making of a batch, called while the device still works on the one before it."""
+
 
 def run(job: Job, options: Train) -> Iterator[Numbers]:
     """Trains to the last step, from the newest checkpoint in `options.out` if there is one.
@@ -108,10 +111,13 @@ class Training:
             spent: Share of the training's time that is over, if it has a limit.
         """
         total: Numbers = {}
-        count, first = self.options.accumulate, (step * processes() + rank()) * self.options.accumulate
-        for number in range(first, first + count):
+        count = self.options.accumulate
+        numbers = [(step * processes() + rank()) * count + turn for turn in range(count)]
+        following = [*numbers[1:], ((step + 1) * processes() + rank()) * count]
+        for number, later in zip(numbers, following, strict=True):
             loss, parts = self.job.loss(number)
             self.scaler.scale(loss / count).backward()
+            self.job.prepare(later)
             for name, value in parts.items():
                 total[name] = total.get(name, 0.0) + value / count
         self._share_gradients()

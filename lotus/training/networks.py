@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def build(options: config.Train, device: torch.device) -> Networks:
     """
     torch.manual_seed(options.seed)
     found = _from_scratch(options) if not options.networks.init else _from_checkpoint(options)
+    found = replace(found, prompt=found.prompt.to(device))
     for part in (found.vae, found.image_encoder):
         if part is not None:
             part.requires_grad_(False).eval().to(device)

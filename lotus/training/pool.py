@@ -160,18 +160,25 @@ class PooledScenes:
             _latents(networks, target),
             _whole_cells(counts)[:, None],
             _tensor(tasks, device),
-            self._part(target, counts, rng) if self.options.loss.pixel_rows else None,
+            self._part(target, counts, turned, rng) if self.options.loss.pixel_rows else None,
             photos if is_live else None,
         )
 
-    def _part(self, target: torch.Tensor, counts: torch.Tensor, rng: np.random.Generator) -> Pictures:
+    def _part(
+        self, target: torch.Tensor, counts: torch.Tensor, turned: torch.Tensor, rng: np.random.Generator
+    ) -> Pictures:
         """Returns a random part of the first rows."""
         weights = self.options.loss
         cells = [side // LATENT_FACTOR for side in target.shape[2:]]
         sizes = [min(weights.pixel_crop, side) for side in cells]
         corner = [int(rng.integers(side - size + 1)) for side, size in zip(cells, sizes, strict=True)]
         part = (slice(0, min(weights.pixel_rows, len(target))), *_window(corner, sizes))
-        return Pictures(corner[0], corner[1], target[part[0], :, *part[1:]], counts[part][:, None])
+        rows, columns = (
+            torch.arange(start, start + size, device=target.device)
+            for start, size in zip(corner, sizes, strict=True)
+        )
+        drawn, known = target[part[0], :, *part[1:]], counts[part][:, None]
+        return Pictures(rows, columns, drawn.contiguous(), known.contiguous(), turned[part[0]])
 
 
 def value_ranges(

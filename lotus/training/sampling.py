@@ -7,7 +7,7 @@ train the noise and the velocity, and over all timesteps.
 import torch
 from jaxtyping import Float32, Int64
 
-from lotus.network import sampling_timesteps
+from lotus.network import sampling_timesteps, task_vectors
 from lotus.training.networks import Networks
 from lotus.training.step import clean_from, forward, signal_shares
 
@@ -36,12 +36,13 @@ def sample_latents(
         steps: Timesteps that are visited.
     """
     rows = torch.ones_like(switch)
+    vectors = task_vectors(len(networks.tasks) + 1).to(switch.device)[switch]
     if noise is None:
-        return forward(networks, condition, switch, rows * sampling_timesteps(1)[0]).float()
+        return forward(networks, condition, vectors, rows * sampling_timesteps(1)[0]).float()
     timesteps, noisy = sampling_timesteps(steps), noise
     shares = [signal_shares().to(noise.device)[rows * each][:, None, None, None] for each in timesteps]  # a
     for step, share in enumerate(shares):
-        output = forward(networks, torch.cat([condition, noisy], dim=1), switch, rows * timesteps[step])
+        output = forward(networks, torch.cat([condition, noisy], dim=1), vectors, rows * timesteps[step])
         clean = clean_from(output.float(), noisy, share, prediction)
         if step + 1 < steps:
             error = (noisy - share.sqrt() * clean) / (1 - share).sqrt()

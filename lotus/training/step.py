@@ -12,15 +12,16 @@ and the timestep drawn. For a small model whose decoder is cheap, the decoded ma
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float32, Int64
 
-from lotus.model import LATENT_FACTOR, signal_share
+from lotus.model import signal_share
 from lotus.network import TIMESTEPS, sampling_timesteps, task_vectors
 from lotus.training.config import Loss, Train
-from lotus.training.encoding import NORMAL, Batch
+from lotus.training.encoding import NORMAL, Batch, Pictures
 from lotus.training.networks import Networks
 
 Numbers = dict[str, float]
@@ -65,10 +66,25 @@ def clean_from(
     return share.sqrt() * noisy - (1 - share).sqrt() * output
 
 
-def batch_loss(
-    networks: Networks, batch: Batch, options: Train, generator: torch.Generator
-) -> tuple[torch.Tensor, Numbers]:
-    """Returns the loss of a batch and its parts.
+class Feed(NamedTuple):
+    """What the loss of a batch reads: tensors on one device, of the same shapes in every batch of a size."""
+
+    photo: Float32[torch.Tensor, "b z h w"]
+    targets: Float32[torch.Tensor, "b z h w"]
+    valid: Bool[torch.Tensor, "b 1 h w"]
+    switch: Float32[torch.Tensor, "r s"]
+    """Class vector of each row; rows after the first b reconstruct the first photos."""
+
+    timesteps: Int64[torch.Tensor, "r"]
+    share: Float32[torch.Tensor, "r 1 1 1"]
+    noise: Float32[torch.Tensor, "r z h w"] | None
+    features: tuple[torch.Tensor, ...]
+    pixels: Float32[torch.Tensor, "b 3 h8 w8"] | None
+    pictures: Pictures | None
+
+
+def feed_of(networks: Networks, batch: Batch, options: Train, generator: torch.Generator) -> Feed:
+    """Returns what the loss of a batch reads, with noise and timesteps drawn.
 
     Args:
         networks: Which are trained.
@@ -76,34 +92,61 @@ def batch_loss(
         options: The training.
         generator: On the CPU, so that every device draws the same noise and timesteps.
     """
-    weights, count = options.loss, len(batch.photo)
+    weights, count, device = options.loss, len(batch.photo), batch.photo.device
     again = min(count, round(count * weights.reconstruction_rows)) if weights.reconstruction else 0
-    clean = torch.cat([batch.targets, batch.photo[:again]])
     switch = torch.cat([batch.tasks, batch.tasks.new_full((again,), len(networks.tasks))])
-    timesteps = draw_timesteps(len(clean), weights.timesteps, generator).to(clean.device)
-    share = signal_shares().to(clean.device)[timesteps][:, None, None, None]
-    noise = torch.randn(clean.shape, generator=generator).to(clean) if options.generative else None
-    noised = Noised(clean, noise, share)
-    with torch.autocast(clean.device.type, _dtype(options), enabled=options.precision != "float32"):
-        condition = condition_of(networks, batch)
-        condition = torch.cat([condition, condition[:again]])
-        sample = torch.cat([condition, noised.noisy()], dim=1) if options.generative else condition
-        output = forward(networks, sample, switch, timesteps)
-    output = output.float()
-    error = (output - noised.target(weights.prediction)).square()
-    parts = {"annotation": weights.latent * masked_mean(error[:count], batch.valid)}
-    if again:
-        parts["reconstruction"] = weights.reconstruction * error[count:].mean()
-    if batch.pictures is not None:
-        rows = slice(0, len(batch.pictures.drawn))
-        noisy = noised.noisy()[rows] if options.generative else None
-        found = clean_from(output[rows], noisy, share[rows], weights.prediction)
-        parts |= pixel_losses(networks, batch, found, weights)
+    timesteps = draw_timesteps(len(switch), weights.timesteps, generator)
+    shape = (len(switch), *batch.targets.shape[1:])
+    return Feed(
+        batch.photo,
+        batch.targets,
+        batch.valid,
+        task_vectors(len(networks.tasks) + 1).to(device)[switch],
+        timesteps.to(device),
+        signal_shares()[timesteps][:, None, None, None].to(device),
+        torch.randn(shape, generator=generator).to(device) if options.generative else None,
+        batch.features,
+        batch.pixels,
+        batch.pictures,
+    )
+
+
+def batch_loss(
+    networks: Networks, batch: Batch, options: Train, generator: torch.Generator
+) -> tuple[torch.Tensor, Numbers]:
+    """Returns the loss of a batch and its parts; arguments as of `feed_of`."""
+    parts = loss_parts(networks, feed_of(networks, batch, options, generator), options)
     total = torch.stack(list(parts.values())).sum()
     return total, {name: part.item() for name, part in parts.items()}
 
 
-def condition_of(networks: Networks, batch: Batch) -> Float32[torch.Tensor, "b c h w"]:
+def loss_parts(networks: Networks, feed: Feed, options: Train) -> dict[str, torch.Tensor]:
+    """Returns the parts of a batch's loss, which is their sum; never waits for the device."""
+    weights, count = options.loss, len(feed.photo)
+    again = len(feed.switch) - count
+    noised = Noised(torch.cat([feed.targets, feed.photo[:again]]), feed.noise, feed.share)
+    kind = feed.photo.device.type
+    with torch.autocast(
+        kind, _dtype(options), enabled=options.precision != "float32", cache_enabled=kind != "cuda"
+    ):
+        condition = condition_of(networks, feed)
+        condition = torch.cat([condition, condition[:again]])
+        sample = torch.cat([condition, noised.noisy()], dim=1) if options.generative else condition
+        output = forward(networks, sample, feed.switch, feed.timesteps)
+    output = output.float()
+    error = (output - noised.target(weights.prediction)).square()
+    parts = {"annotation": weights.latent * masked_mean(error[:count], feed.valid)}
+    if again:
+        parts["reconstruction"] = weights.reconstruction * error[count:].mean()
+    if feed.pictures is not None:
+        rows = slice(0, len(feed.pictures.drawn))
+        noisy = noised.noisy()[rows] if options.generative else None
+        found = clean_from(output[rows], noisy, feed.share[rows], weights.prediction)
+        parts |= pixel_losses(networks, feed.pictures, found, weights)
+    return parts
+
+
+def condition_of(networks: Networks, batch: Batch | Feed) -> Float32[torch.Tensor, "b c h w"]:
     """Returns what the UNet sees of the photos: latents, and projected features if there are any."""
     if networks.image_encoder is None:
         return batch.photo
@@ -116,14 +159,13 @@ def condition_of(networks: Networks, batch: Batch) -> Float32[torch.Tensor, "b c
 def forward(
     networks: Networks,
     sample: Float32[torch.Tensor, "b c h w"],
-    switch: Int64[torch.Tensor, "b"],
+    switch: Float32[torch.Tensor, "b s"],
     timesteps: Int64[torch.Tensor, "b"],
 ) -> Float32[torch.Tensor, "b z h w"]:
     """Returns the UNet's output, behind the switch of each row, with the empty prompt."""
-    vectors = task_vectors(len(networks.tasks) + 1).to(sample.device)[switch]
-    prompt = networks.prompt.to(sample.device)[None].expand(len(sample), -1, -1)
+    prompt = networks.prompt[None].expand(len(sample), -1, -1)
     output: torch.Tensor = networks.unet(
-        sample, timesteps, encoder_hidden_states=prompt, class_labels=vectors
+        sample, timesteps, encoder_hidden_states=prompt, class_labels=switch
     ).sample
     return output
 
@@ -137,30 +179,25 @@ def masked_mean(
 
 
 def pixel_losses(
-    networks: Networks, batch: Batch, latents: Float32[torch.Tensor, "p z h w"], weights: Loss
+    networks: Networks, pictures: Pictures, latents: Float32[torch.Tensor, "p z h w"], weights: Loss
 ) -> dict[str, torch.Tensor]:
     """Returns errors of the decoded maps: L1 and L1 of slopes of depth, 1 - cosine of normals."""
-    assert batch.pictures is not None
-    drawn, known = batch.pictures.drawn.to(latents.device), batch.pictures.known.to(latents.device)
-    size = [side // LATENT_FACTOR for side in drawn.shape[2:]]
-    top, left = batch.pictures.top, batch.pictures.left
-    part = latents[:, :, top : top + size[0], left : left + size[1]]
+    drawn, known, turned = pictures.drawn, pictures.known, pictures.turned[:, None, None, None]
+    part = latents.index_select(2, pictures.rows).index_select(3, pictures.columns)
     found = networks.vae.decode(part / networks.vae.config.scaling_factor).sample
-    normal = networks.tasks.index(NORMAL) if NORMAL in networks.tasks else -1
-    turned = batch.tasks[: len(drawn)] == normal
     parts = {}
-    if not turned.all():
-        true = drawn[~turned].mean(dim=1, keepdim=True)
-        error, counts = found[~turned].mean(dim=1, keepdim=True) - true, known[~turned]
+    if networks.tasks != (NORMAL,):
+        true, counts = drawn.mean(dim=1, keepdim=True), known & ~turned
+        error = found.mean(dim=1, keepdim=True) - true
         parts["pixel"] = weights.pixel * masked_mean(
             error.abs() * relative_weight(true, weights.pixel_floor), counts
         )
         down = masked_mean((error[:, :, 1:] - error[:, :, :-1]).abs(), counts[:, :, 1:] & counts[:, :, :-1])
         right = masked_mean((error[..., 1:] - error[..., :-1]).abs(), counts[..., 1:] & counts[..., :-1])
         parts["slope"] = weights.pixel_gradient * (down + right)
-    if turned.any():
-        cosine = F.cosine_similarity(found[turned], drawn[turned], dim=1)[:, None]
-        parts["normal"] = weights.pixel * masked_mean(1 - cosine, known[turned])
+    if NORMAL in networks.tasks:
+        cosine = F.cosine_similarity(found, drawn, dim=1)[:, None]
+        parts["normal"] = weights.pixel * masked_mean(1 - cosine, known & turned)
     return parts
 
 

@@ -32,24 +32,33 @@ TINY = {"block_out_channels": (32, 32, 64, 64)}  # --tiny: whether the script ru
 Once = Callable[[int], None]
 
 
+def on_device(build: Callable[[], Any]) -> Any:
+    """Returns a network with random weights, drawn on the GPU if there is one: in a moment."""
+    from lotus.devices import resolve_device
+
+    with resolve_device("auto"):
+        return build().cpu().eval().requires_grad_(False)
+
+
 def unet(seed: int, tiny: bool) -> Any:
     import torch
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(seed)
     cross = ("CrossAttnDownBlock2D",) * 3, ("CrossAttnUpBlock2D",) * 3
-    network = UNet2DConditionModel(
-        in_channels=4,
-        down_block_types=(*cross[0], "DownBlock2D"),
-        up_block_types=("UpBlock2D", *cross[1]),
-        cross_attention_dim=1024,
-        attention_head_dim=2 if tiny else (5, 10, 20, 20),
-        use_linear_projection=True,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=4,
-        **(TINY if tiny else {}),
+    return on_device(
+        lambda: UNet2DConditionModel(
+            in_channels=4,
+            down_block_types=(*cross[0], "DownBlock2D"),
+            up_block_types=("UpBlock2D", *cross[1]),
+            cross_attention_dim=1024,
+            attention_head_dim=2 if tiny else (5, 10, 20, 20),
+            use_linear_projection=True,
+            class_embed_type="projection",
+            projection_class_embeddings_input_dim=4,
+            **(TINY if tiny else {}),
+        )
     )
-    return network.eval().requires_grad_(False)
 
 
 def autoencoder(tiny: bool) -> Any:
@@ -57,13 +66,14 @@ def autoencoder(tiny: bool) -> Any:
     from diffusers import AutoencoderKL
 
     torch.manual_seed(9)
-    network = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        **(TINY if tiny else {"block_out_channels": (128, 256, 512, 512)}),
+    return on_device(
+        lambda: AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            **(TINY if tiny else {"block_out_channels": (128, 256, 512, 512)}),
+        )
     )
-    return network.eval().requires_grad_(False)
 
 
 def reference_way(options: argparse.Namespace) -> Once:

@@ -81,13 +81,13 @@ def test_pixel_losses_vanish_on_what_the_decoder_draws(small: Train) -> None:
     options = replace(small, loss=Loss(pixel_rows=4, pixel_crop=2))
     networks, batch = batch_of(options)
     assert batch.pictures is not None
-    top, left = batch.pictures.top, batch.pictures.left
-    part = batch.targets[:, :, top : top + 2, left : left + 2]
+    assert len(batch.pictures.rows) == len(batch.pictures.columns) == 2
+    part = batch.targets[:, :, batch.pictures.rows][..., batch.pictures.columns]
     with torch.no_grad():
         drawn = networks.vae.decode(part).sample
-    same = replace(batch, pictures=replace(batch.pictures, drawn=drawn))
     from lotus.training.step import pixel_losses
 
+    same = batch.pictures._replace(drawn=drawn)
     parts = pixel_losses(networks, same, batch.targets, options.loss)
     assert {name: pytest.approx(0, abs=1e-5) for name in ("pixel", "slope", "normal")} == parts
 
