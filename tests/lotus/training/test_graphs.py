@@ -1,4 +1,4 @@
-"""The recorded loss against the one worked out anew: same parts, same gradients, for every shape of batches."""
+"""The recorded loss against the one worked out anew: same parts, same gradients, for each shape of batches."""
 
 from collections.abc import Callable
 from dataclasses import replace
