@@ -226,6 +226,11 @@ class Train:
             raise InputError("networks.trunk_rate wants data.pool: shards hold what a frozen trunk sees")
         if self.networks.decoder_rate and not self.loss.pixel_rows:
             raise InputError("networks.decoder_rate wants loss.pixel_rows, which the decoder learns from")
+        if self.data.pool and self.batch_size % len(self.tasks):
+            raise InputError(
+                f"batch_size {self.batch_size}, wanted a multiple of the {len(self.tasks)} tasks, "
+                "all of which a photo of data.pool draws"
+            )
         if self.data.pool and (self.data.sources != ("scenes",) or self.data.shards):
             raise InputError("data.pool is for scenes alone, rendered as they are needed")
 

@@ -54,13 +54,13 @@ class Batch:
     features: tuple[torch.Tensor, ...]
     """The image encoder's maps; none without one, or if its trunk is trained."""
 
-    targets: Float32[torch.Tensor, "b z h w"]
-    """Latents of the annotation that a row draws."""
+    targets: Float32[torch.Tensor, "a z h w"]
+    """Latents of the annotation that a row draws: one row per photo, or as many for each, photo by photo."""
 
-    valid: Bool[torch.Tensor, "b 1 h w"]
+    valid: Bool[torch.Tensor, "a 1 h w"]
     """Cells that count."""
 
-    tasks: Int64[torch.Tensor, "b"]
+    tasks: Int64[torch.Tensor, "a"]
     """Index of the row's task."""
 
     pictures: Pictures | None

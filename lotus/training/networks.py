@@ -24,6 +24,7 @@ from lotus.checkpoints import (
 )
 from lotus.image_encoder import CLASS_NAME, ImageEncoder
 from lotus.training import config
+from lotus.training.linear_encoder import skip_silent
 from recon.errors import InputError
 
 FEATURE_SCALES = (7.0, 4.0, 1.75)  # standard deviation of the trunk's maps on photos
@@ -67,6 +68,7 @@ def build(options: config.Train, device: torch.device) -> Networks:
     if found.image_encoder is not None:
         found.image_encoder.trunk().requires_grad_(options.networks.trunk_rate > 0)
         found.image_encoder.projections.requires_grad_(True)
+    skip_silent(found.vae.encoder)
     decoder_of(found.vae).requires_grad_(options.networks.decoder_rate > 0)
     found.unet.float().requires_grad_(True).train().to(device)
     if options.gradient_checkpointing:

@@ -72,7 +72,7 @@ class PooledScenes:
 
     def __call__(self, number: int) -> Batch:
         """Returns the batch of a number."""
-        data, count = self.options.data, self.options.batch_size
+        data, count = self.options.data, self._photos()
         newest = number // data.reuse
         for index in range(max(self._rendered, newest - data.pool + 1), newest + 1):
             self._render(index)
@@ -88,12 +88,16 @@ class PooledScenes:
         """Returns how many rendered batches of each size are kept."""
         return max(1, self.options.data.pool // len(self.options.data.sizes))
 
+    def _photos(self) -> int:
+        """Returns how many photos a batch has: each of them draws all tasks."""
+        return self.options.batch_size // len(self.options.tasks)
+
     @torch.no_grad()
     def _render(self, index: int) -> None:
         """Renders the batch of scenes of an index, in the place of the oldest of its size."""
         from lotus import scenes
 
-        data, count, device = self.options.data, self.options.batch_size, self.networks.vae.device
+        data, count, device = self.options.data, self._photos(), self.networks.vae.device
         turn = index % len(data.sizes)
         width, height = data.sizes[turn]
         start = (index // len(data.sizes)) % self._slots() * count
@@ -117,41 +121,47 @@ class PooledScenes:
             start += len(photos)
 
     def _layouts(self, index: int) -> list[Layout]:
-        data, count = self.options.data, self.options.batch_size
+        data, count = self.options.data, self._photos()
 
         def seeds(each: int) -> range:
             return range(data.first + each * count, data.first + (each + 1) * count)
 
         if not data.workers:
             return lay_out(seeds(index))
-        began = time.perf_counter()
+        began, is_first = time.perf_counter(), self._processes is None
         self._processes = self._processes or ProcessPoolExecutor(data.workers, get_context("spawn"))
         for ahead in range(index, index + 2 * data.workers):
             if ahead not in self._ahead:
                 self._ahead[ahead] = self._processes.submit(lay_out, seeds(ahead))
+        if is_first:
+            self._compile()  # while the workers start
         found = self._ahead.pop(index).result()
         self.waited += time.perf_counter() - began
         return found
 
+    def _compile(self) -> None:
+        """Has the kernels that render compiled."""
+        from lotus import scenes
+
+        scenes.radiance_batch(scenes.pack_scenes([scenes.sample(0)]), 16, 16, self.networks.vae.device)
+
     @torch.no_grad()
     def _draw(self, pool: dict[str, torch.Tensor], rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Returns the batch of some rows of a pool: photos taken, maps drawn, both encoded."""
+        """Returns the batch of some rows of a pool: photos taken, all tasks' maps drawn, both encoded."""
         from lotus import scenes
 
         networks, names, device = self.networks, self.options.tasks, self.networks.vae.device
-        tasks = (np.arange(len(rows)) + rng.integers(len(names))) % len(names)
         chosen = {name: part[_tensor(rows, device)] for name, part in pool.items()}
         every = torch.arange(len(rows), device=device)
         table = chosen["photos"][every, _tensor(rng.integers(PHOTOS, size=len(rows)), device)]
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         images = scenes.develop_batch(chosen["light"].float(), table, generator)
         flips = _tensor(rng.random(len(rows)) < 0.5, device)
-        photos = _mirror(images, flips).permute(0, 3, 1, 2).float() / 127.5 - 1
-        drawn, known = _pictures(chosen, flips, self.options.loss.norm_type)
-        turned = _tensor(tasks == (names.index(NORMAL) if NORMAL in names else -1), device)
-        target = torch.where(turned[:, None, None, None], drawn[1], drawn[0])
-        counts = torch.where(turned[:, None, None], known, True)
-        photos, target = photos.contiguous(), target.contiguous()
+        photos = (_mirror(images, flips).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
+        (depths, normals), known = _pictures(chosen, flips, self.options.loss.norm_type)
+        drawn = [(normals, known) if name == NORMAL else (depths, torch.ones_like(known)) for name in names]
+        target, counts = (torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*drawn, strict=True))
+        tasks = torch.arange(len(names), device=device).repeat(len(rows))
         encoder = networks.image_encoder
         is_live = encoder is not None and self.options.networks.trunk_rate > 0
         return Batch(
@@ -159,13 +169,13 @@ class PooledScenes:
             encoder.features(photos) if encoder is not None and not is_live else (),
             _latents(networks, target),
             _whole_cells(counts)[:, None],
-            _tensor(tasks, device),
-            self._part(target, counts, turned, rng) if self.options.loss.pixel_rows else None,
+            tasks,
+            self._part(target, counts, tasks, rng) if self.options.loss.pixel_rows else None,
             photos if is_live else None,
         )
 
     def _part(
-        self, target: torch.Tensor, counts: torch.Tensor, turned: torch.Tensor, rng: np.random.Generator
+        self, target: torch.Tensor, counts: torch.Tensor, tasks: torch.Tensor, rng: np.random.Generator
     ) -> Pictures:
         """Returns a random part of the first rows."""
         weights = self.options.loss
@@ -178,7 +188,9 @@ class PooledScenes:
             for start, size in zip(corner, sizes, strict=True)
         )
         drawn, known = target[part[0], :, *part[1:]], counts[part][:, None]
-        return Pictures(rows, columns, drawn.contiguous(), known.contiguous(), turned[part[0]])
+        names = self.options.tasks
+        turned = tasks[part[0]] == (names.index(NORMAL) if NORMAL in names else -1)
+        return Pictures(rows, columns, drawn.contiguous(), known.contiguous(), turned)
 
 
 def value_ranges(

@@ -70,10 +70,12 @@ class Feed(NamedTuple):
     """What the loss of a batch reads: tensors on one device, of the same shapes in every batch of a size."""
 
     photo: Float32[torch.Tensor, "b z h w"]
-    targets: Float32[torch.Tensor, "b z h w"]
-    valid: Bool[torch.Tensor, "b 1 h w"]
+    targets: Float32[torch.Tensor, "a z h w"]
+    """Of rows that annotate: one per photo, or the same number for each, one photo after the other."""
+
+    valid: Bool[torch.Tensor, "a 1 h w"]
     switch: Float32[torch.Tensor, "r s"]
-    """Class vector of each row; rows after the first b reconstruct the first photos."""
+    """Class vector of each row; rows after the first a reconstruct the first photos."""
 
     timesteps: Int64[torch.Tensor, "r"]
     share: Float32[torch.Tensor, "r 1 1 1"]
@@ -92,8 +94,8 @@ def feed_of(networks: Networks, batch: Batch, options: Train, generator: torch.G
         options: The training.
         generator: On the CPU, so that every device draws the same noise and timesteps.
     """
-    weights, count, device = options.loss, len(batch.photo), batch.photo.device
-    again = min(count, round(count * weights.reconstruction_rows)) if weights.reconstruction else 0
+    weights, count, device = options.loss, len(batch.targets), batch.photo.device
+    again = min(len(batch.photo), round(count * weights.reconstruction_rows)) if weights.reconstruction else 0
     switch = torch.cat([batch.tasks, batch.tasks.new_full((again,), len(networks.tasks))])
     timesteps = draw_timesteps(len(switch), weights.timesteps, generator)
     shape = (len(switch), *batch.targets.shape[1:])
@@ -122,7 +124,7 @@ def batch_loss(
 
 def loss_parts(networks: Networks, feed: Feed, options: Train) -> dict[str, torch.Tensor]:
     """Returns the parts of a batch's loss, which is their sum; never waits for the device."""
-    weights, count = options.loss, len(feed.photo)
+    weights, count = options.loss, len(feed.targets)
     again = len(feed.switch) - count
     noised = Noised(torch.cat([feed.targets, feed.photo[:again]]), feed.noise, feed.share)
     kind = feed.photo.device.type
@@ -130,7 +132,8 @@ def loss_parts(networks: Networks, feed: Feed, options: Train) -> dict[str, torc
         kind, _dtype(options), enabled=options.precision != "float32", cache_enabled=kind != "cuda"
     ):
         condition = condition_of(networks, feed)
-        condition = torch.cat([condition, condition[:again]])
+        rows = condition.repeat_interleave(count // len(condition), dim=0)
+        condition = torch.cat([rows, condition[:again]])
         sample = torch.cat([condition, noised.noisy()], dim=1) if options.generative else condition
         output = forward(networks, sample, feed.switch, feed.timesteps)
     output = output.float()
@@ -139,9 +142,9 @@ def loss_parts(networks: Networks, feed: Feed, options: Train) -> dict[str, torc
     if again:
         parts["reconstruction"] = weights.reconstruction * error[count:].mean()
     if feed.pictures is not None:
-        rows = slice(0, len(feed.pictures.drawn))
-        noisy = noised.noisy()[rows] if options.generative else None
-        found = clean_from(output[rows], noisy, feed.share[rows], weights.prediction)
+        first = slice(0, len(feed.pictures.drawn))
+        noisy = noised.noisy()[first] if options.generative else None
+        found = clean_from(output[first], noisy, feed.share[first], weights.prediction)
         parts |= pixel_losses(networks, feed.pictures, found, weights)
     return parts
 

@@ -1,7 +1,8 @@
-"""The recorded loss against the one worked out anew: same parts, same gradients, for each shape of batches."""
+"""The recorded loss against the one worked out anew: same parts and gradients, for each shape of batches."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,20 +37,22 @@ def compare(
     networks = build(options, device)
     weights = [part for part in networks.trainable().parameters() if part.requires_grad]
     graphed = GraphedLoss(networks, options)
+
+    def plain(feed: Feed) -> tuple[tuple[str, ...], torch.Tensor]:
+        parts = loss_parts(networks, feed, options)
+        return tuple(parts), torch.stack(list(parts.values()))
+
+    def values_and_gradient(losses: Callable[..., tuple[tuple[str, ...], torch.Tensor]], feed: Feed) -> Any:
+        """Leaves no graph of autograd behind, beside which none can be recorded."""
+        names, parts = losses(feed)
+        found = torch.autograd.grad(parts.sum(), weights, allow_unused=True)
+        return names, [parts.detach().cpu(), *(torch.zeros(1) if g is None else g.cpu() for g in found)]
+
     for feed in feeds(networks, options, device):
-        expected = loss_parts(networks, feed, options)
-        names, parts = graphed(feed)
-        assert names == tuple(expected)
-        check(parts.detach(), torch.stack(list(expected.values())).detach())
-        both = [
-            torch.autograd.grad(total, weights, allow_unused=True)
-            for total in (parts.sum(), torch.stack(list(expected.values())).sum())
-        ]
-        for mine, plain in zip(*both, strict=True):
-            check(
-                torch.zeros(1) if mine is None else mine.cpu(),
-                torch.zeros(1) if plain is None else plain.cpu(),
-            )
+        mine, expected = (values_and_gradient(losses, feed) for losses in (graphed, plain))
+        assert mine[0] == expected[0]
+        for pair in zip(mine[1], expected[1], strict=True):
+            check(*pair)
 
 
 def test_what_is_recorded_is_the_loss(small: Train, monkeypatch: pytest.MonkeyPatch) -> None:
