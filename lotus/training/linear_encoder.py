@@ -143,7 +143,7 @@ def _start_decoder(vae: Any, pictures: Float32[torch.Tensor, "b 3 h w"]) -> None
 
 
 def skip_silent(encoder: Any) -> None:
-    """Makes an encoder's residual blocks that add nothing cost nothing, in place; its weights stay as they are.
+    """Makes an encoder's residual blocks that add nothing cost nothing; in place, its weights stay.
 
     Args:
         encoder: Of a frozen `AutoencoderKL`.
