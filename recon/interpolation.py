@@ -58,21 +58,29 @@ def interpolate_points(anchors: SparseDepth, camera: Camera) -> Prediction:
     Raises:
         ViewError: Fewer than 3 points inside the picture.
     """
+    return _interpolated(anchors, camera, np.zeros((0, 2)))[0]
+
+
+def _interpolated(
+    anchors: SparseDepth, camera: Camera, at: Float64[np.ndarray, "m 2"]
+) -> tuple[Prediction, Float64[np.ndarray, "m"]]:
+    """Returns `interpolate_points`, and the field's own depth at some pixels, which no map has rounded."""
     points = _inside(anchors, camera)
     unit = float(np.median(points.depth))  # so that no constant meets the scene's unit
     disparity, sigma = unit / points.depth, unit / points.depth * (points.sigma / points.depth)
     sigma = np.hypot(sigma, POINT_ERROR * disparity)
     if len(points) < MIN_FIELD_POINTS:
-        field, good = _plane(points.uv, disparity, sigma, camera)
+        field, own, good = _plane(points.uv, disparity, sigma, camera, at)
     else:
         good = _agrees_with_neighbours(points.uv, disparity)
-        field, through = _spline(points.uv[good], disparity[good], sigma[good], camera)
+        field, own, through = _spline(points.uv[good], disparity[good], sigma[good], camera, at)
         good[good] = through
     low, high = disparity[good].min() / EXTRAPOLATION, disparity[good].max() * EXTRAPOLATION
     depth = (unit / np.clip(field, low, high)).astype(np.float32)
     normals = normals_from_depth(camera.K, depth)
     confidence = _nearness(points.uv[good], camera) * _openness(normals, camera)
-    return Prediction(depth, "scale", normals, confidence.astype(np.float32))
+    prediction = Prediction(depth, "scale", normals, confidence.astype(np.float32))
+    return prediction, unit / np.clip(own, low, high)
 
 
 def predict_held_out(
@@ -97,11 +105,12 @@ def predict_held_out(
     for one in np.unique(fold):
         held_out, given = fold == one, fold != one
         part = SparseDepth(anchors.uv[given], anchors.depth[given], anchors.sigma[given])
-        field = interpolate_points(part, camera)
+        field, depth = _interpolated(part, camera, anchors.uv[held_out])
         assert field.confidence is not None
-        known = np.where(field.confidence > 0, field.values, np.float32(0))
-        depth = sample_depth(known, anchors.uv[held_out])
-        predicted[held_out] = np.where(depth > 0, depth, np.nan)
+        known = sample_depth(
+            np.where(field.confidence > 0, field.values, np.float32(0)), anchors.uv[held_out]
+        )
+        predicted[held_out] = np.where(known > 0, depth, np.nan)
     return predicted
 
 
@@ -151,8 +160,9 @@ def _plane(
     disparity: Float64[np.ndarray, "n"],
     sigma: Float64[np.ndarray, "n"],
     camera: Camera,
-) -> tuple[Float64[np.ndarray, "h w"], Bool[np.ndarray, "n"]]:
-    """Returns the disparity of a plane (of one depth, where the points do not show a plane), and its inliers.
+    at: Float64[np.ndarray, "m 2"],
+) -> tuple[Float64[np.ndarray, "h w"], Float64[np.ndarray, "m"], Bool[np.ndarray, "n"]]:
+    """Returns a plane's disparity (one depth's, if the points show none), also at some pixels, and inliers.
 
     Every plane through three of the points is tried; the one of the smallest median residual is refitted to
     its inliers by least squares.
@@ -169,15 +179,18 @@ def _plane(
         good = np.abs(disparity - middle) <= np.maximum(
             OUTLIER_WIDTH * sigma, 2 * np.median(np.abs(disparity - middle))
         )
-        return np.full((camera.height, camera.width), middle), good
+        return np.full((camera.height, camera.width), middle), np.full(len(at), middle), good
     planes = np.linalg.solve(offsets[triples[wide]], disparity[triples[wide]][..., None])[..., 0]
     residuals = np.abs(disparity - planes @ offsets.T) / sigma  # (planes, n)
     ranked = np.sort(residuals, axis=1)[:, len(uv) * 3 // 5]
     best = residuals[ranked.argmin()]
     good = best <= OUTLIER_WIDTH * max(1.0, ranked.min())
     plane = np.linalg.lstsq(offsets[good] / sigma[good, None], disparity[good] / sigma[good], rcond=None)[0]
-    grid = (pixel_centers(camera.width, camera.height) - uv.mean(axis=0)) / max(camera.width, camera.height)
-    return grid @ plane[:2] + plane[2], good
+    grid, places = (
+        (pixels - uv.mean(axis=0)) / max(camera.width, camera.height)
+        for pixels in (pixel_centers(camera.width, camera.height), at)
+    )
+    return grid @ plane[:2] + plane[2], places @ plane[:2] + plane[2], good
 
 
 def _agrees_with_neighbours(
@@ -218,8 +231,9 @@ def _spline(
     disparity: Float64[np.ndarray, "n"],
     sigma: Float64[np.ndarray, "n"],
     camera: Camera,
-) -> tuple[Float64[np.ndarray, "h w"], Bool[np.ndarray, "n"]]:
-    """Returns the disparity of the P-spline at every pixel, and which points it goes through."""
+    at: Float64[np.ndarray, "m 2"],
+) -> tuple[Float64[np.ndarray, "h w"], Float64[np.ndarray, "m"], Bool[np.ndarray, "n"]]:
+    """Returns the P-spline's disparity at every pixel and at some, and which points it goes through."""
     cell = max(camera.width, camera.height) / GRID
     columns, rows = int(np.ceil(camera.width / cell)) + 3, int(np.ceil(camera.height / cell)) + 3
     basis = _point_basis(uv / cell, columns, rows)
@@ -238,7 +252,9 @@ def _spline(
     grid = coefficients.reshape(columns, rows)
     across = _cubic_basis((np.arange(camera.width) + 0.5) / cell, columns)
     down = _cubic_basis((np.arange(camera.height) + 0.5) / cell, rows)
-    return down @ grid.T @ across.T, residual <= 3 * width
+    inside = np.clip(at, 0, [camera.width, camera.height])
+    own = _point_basis(inside / cell, columns, rows) @ coefficients
+    return down @ grid.T @ across.T, own, residual <= 3 * width
 
 
 def _cubic_basis(position: Float64[np.ndarray, "n"], count: int) -> Float64[np.ndarray, "n count"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
 from pipelines.runner import Progress
-from pipelines.stages.maps import MAD_TO_SIGMA, masked, resized_mask
+from pipelines.stages.maps import MAD_TO_SIGMA, enlarged, masked, resized_mask
 from pipelines.stages.predictions import InterpolatePoints
 from recon import (
     alignment,
@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 10
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -46,9 +46,13 @@ class Align:
     asked_size: ClassVar[int] = 160  # px, of the field that answers
     clearly_wrong: ClassVar[float] = 0.04  # held-out, from which the prediction may not be used at all
     clearly_better: ClassVar[float] = 0.9  # share of an error that a less predicted depth has to leave
+    about_equal: ClassVar[float] = (
+        1.05  # ratio of errors by which the points alone may be worse than bent depth
+    )
     asked_beside: ClassVar[int] = 4  # anchors
     asked_limit: ClassVar[float] = 0.1  # held-out errors beyond count as this
     clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
+    between: ClassVar[float] = 0.5  # confidence of a field, from which it is all that counts
 
     def __call__(
         self,
@@ -69,14 +73,23 @@ class Align:
             aligned = replace(aligned, note=note)
         else:
             try:
-                aligned = self._gated(prediction, points.resized(view.camera, camera), camera)
+                fine = view.camera.fitted(max(width, height, InterpolatePoints.size))
+                aligned = self._gated(prediction, points.resized(view.camera, camera), camera, fine)
             except ViewError as error:
                 field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=mask)
                 return replace(field, note=f"prediction not used: {error}")
-        return replace(aligned, depth_map=masked(aligned.depth_map, resized_mask(mask, camera)))
+        return replace(
+            aligned, depth_map=masked(aligned.depth_map, resized_mask(mask, aligned.depth_map.camera))
+        )
 
-    def _gated(self, prediction: Prediction, anchors: SparseDepth, camera: Camera) -> Alignment:
+    def _gated(self, prediction: Prediction, anchors: SparseDepth, camera: Camera, fine: Camera) -> Alignment:
         """Returns the aligned prediction, or depth between the anchors where these tell more than it does.
+
+        Args:
+            prediction: Of the view.
+            anchors: Pixels of `camera`.
+            camera: Of the prediction's size.
+            fine: As large as depth between anchors is wanted.
 
         Raises:
             ViewError: The prediction is of no use.
@@ -90,9 +103,12 @@ class Align:
                 raise ViewError(f"{off:.1%} off, the points alone {alone:.1%}")
         if off > self._asked_from(len(anchors)):
             errors = self._errors_without(fit, anchors, camera)
-            if np.isfinite(errors).any() and off > np.nanmedian(errors):
-                return self._filling(aligned, anchors, errors, (off, float(np.nanmedian(errors))))
-        return self._near_points(aligned, anchors) if len(anchors) >= self.asked_points else aligned
+            alone = float(np.nanmedian(errors)) if np.isfinite(errors).any() else np.inf
+            if off > alone:
+                vague = MAD_TO_SIGMA * max(off, fit.plain_held_out_error)
+                note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
+                return self._between(aligned, anchors, fine, errors=errors, vague=vague, note=note)
+        return self._near_points(aligned, anchors, fine) if len(anchors) >= self.asked_points else aligned
 
     def _asked_from(self, count: int) -> float:
         """Returns the held-out error from which `count` points are asked what they would tell alone."""
@@ -100,12 +116,12 @@ class Align:
             return np.inf
         return self.suspect_error if count < self.dense_points else self.asked_error
 
-    def _near_points(self, aligned: Alignment, anchors: SparseDepth) -> Alignment:
+    def _near_points(self, aligned: Alignment, anchors: SparseDepth, fine: Camera) -> Alignment:
         """Returns depth that does near the anchors what tells held-out ones best.
 
-        That is the prediction as it is, or bent through them: what the smooth correction leaves there is
-        interpolated as depth is, as a factor, and fades with their distance, so that the prediction keeps its
-        relief between them and stays far from them.
+        That is the prediction as it is, or bent through them, or what they alone tell. Bent: what the smooth
+        correction leaves there is interpolated as depth is, as a factor, and fades with their distance, so
+        that the prediction keeps its relief between them. Either way it stays far from them.
         """
         depth_map = aligned.depth_map
         camera, small = depth_map.camera, depth_map.camera.fitted(self.asked_size)
@@ -117,9 +133,19 @@ class Align:
         left = SparseDepth(used.uv, ratio, ratio * used.sigma / used.depth)
         plain = np.abs(np.log(ratio))
         bent = _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio)
-        score_plain, score_bent = (float(np.minimum(off, self.asked_limit).mean()) for off in (plain, bent))
+        alone = _log_errors(interpolation.predict_held_out(used.resized(camera, small), small), used.depth)
+        of_plain, of_bent, of_alone = (
+            float(np.minimum(off, self.asked_limit).mean()) for off in (plain, bent, alone)
+        )
+        told = f"{np.median(plain):.2%} off before, {{:.2%}} after"
+        is_asked = aligned.fit.held_out_error > self._asked_from(len(anchors))
+        if is_asked and of_alone < min(of_plain, self.about_equal * of_bent):  # the plain one saw all anchors
+            errors = np.full(len(anchors), np.nan)
+            errors[found > 0] = alone
+            note = "the points alone near them: " + told.format(np.median(alone))
+            return self._between(aligned, anchors, fine, errors=errors, vague=0.0, note=note)
         asked = 1.0 if aligned.fit.held_out_error > self.suspect_error else self.clearly_better
-        if score_bent >= asked * score_plain:  # the plain one saw all the anchors
+        if of_bent >= asked * of_plain:
             return aligned
         field, error = interpolation.interpolate_points(left, camera), float(np.median(bent))
         assert field.confidence is not None
@@ -128,7 +154,7 @@ class Align:
         known = np.where(depth > 0, depth_map.depth, 1)
         relative = np.hypot(np.sqrt(1 - near) * depth_map.sigma / known, np.sqrt(near) * MAD_TO_SIGMA * error)
         sigma = np.minimum(depth * relative, depth_map.sigma).astype(np.float32)
-        note = f"bent through the points: {np.median(plain):.2%} off before, {error:.2%} after"
+        note = "bent through the points: " + told.format(error)
         return replace(aligned, depth_map=replace(depth_map, depth=depth, sigma=sigma), note=note)
 
     def _tell_each_other(self, uv: Float64[np.ndarray, "n 2"], left: Float64[np.ndarray, "n"]) -> bool:
@@ -153,34 +179,48 @@ class Align:
         errors = np.where(np.isfinite(errors), np.minimum(errors, 1), 1)  # no depth is as bad as it gets
         return np.where(np.isfinite(fit.held_out_errors), errors, np.nan)
 
-    def _filling(
+    def _between(
         self,
         aligned: Alignment,
         anchors: SparseDepth,
+        fine: Camera,
+        *,
         errors: Float64[np.ndarray, "n"],
-        judged: tuple[float, float],
+        vague: float,
+        note: str,
     ) -> Alignment:
-        """Returns depth between the points, the prediction in the gaps they leave, as vague as it is far off.
+        """Returns depth between the points, and the prediction in the gaps they leave.
 
-        Normals that go with such a prediction are not refined by. `errors` go into the fit, `judged` are the
-        errors with and without prediction that decided.
+        Normals that go with such a prediction are not refined by.
+
+        Args:
+            aligned: The prediction's.
+            anchors: The points, pixels of its camera.
+            fine: Camera of the wanted size.
+            errors: Of held-out anchors, without the prediction.
+            vague: Relative sigma that the prediction has at least.
+            note: For the report.
         """
-        fit, made = aligned.fit, aligned.depth_map
-        off, alone = judged
-        field = interpolation.interpolate_points(anchors, made.camera)
-        between = interpolation.to_depth_map(field, made.camera, MAD_TO_SIGMA * alone)
-        known = between.depth > 0
-        uncorrected = MAD_TO_SIGMA * max(off, fit.plain_held_out_error)
+        made = enlarged(aligned.depth_map, fine)
+        field = interpolation.interpolate_points(
+            anchors.resized(aligned.depth_map.camera, made.camera), made.camera
+        )
+        assert field.confidence is not None
+        alone = MAD_TO_SIGMA * float(np.nanmedian(errors))
+        between = interpolation.to_depth_map(field, made.camera, alone)
+        near = np.where(made.depth > 0, np.minimum(field.confidence / self.between, 1), field.confidence > 0)
+        logs = (np.log(np.where(depth > 0, depth, 1)) for depth in (between.depth, made.depth))
+        depth = np.exp(sum(w * log for w, log in zip((near, 1 - near), logs, strict=True)))
+        sigma = near * between.sigma + (1 - near) * np.maximum(made.sigma, np.float32(vague) * made.depth)
+        known = (between.depth > 0) | (made.depth > 0)
         depth_map = DepthMap(
             camera=made.camera,
-            depth=np.where(known, between.depth, made.depth),
-            normals=np.where(known[..., None], between.normals, made.normals),
-            sigma=np.where(
-                known, between.sigma, np.maximum(made.sigma, np.float32(uncorrected) * made.depth)
-            ),
+            depth=np.where(known, depth, 0).astype(np.float32),
+            normals=np.where((near > self.between)[..., None], between.normals, made.normals),
+            sigma=np.where(known, sigma, 0).astype(np.float32),
         )
-        note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
-        return Alignment(depth_map, replace(fit, held_out_errors=errors, corrected=False), None, False, note)
+        fit = replace(aligned.fit, held_out_errors=errors, corrected=False)
+        return Alignment(depth_map, fit, None, False, note)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from recon.errors import InputError
+from recon.geometry import pixel_centers, sample_depth
 from recon.io import images
 from recon.scene import Camera, DepthMap
 
@@ -29,4 +30,24 @@ def masked(depth_map: DepthMap, kept: Bool[np.ndarray, "h w"]) -> DepthMap:
         depth=np.where(kept, depth_map.depth, 0).astype(np.float32),
         normals=np.where(kept[..., None], depth_map.normals, 0).astype(np.float32),
         sigma=np.where(kept, depth_map.sigma, 0).astype(np.float32),
+    )
+
+
+def enlarged(depth_map: DepthMap, camera: Camera) -> DepthMap:
+    """Returns the map at the size of a larger camera, nothing mixed over depth edges; no smaller one."""
+    made = depth_map.camera
+    if camera.width <= made.width or camera.height <= made.height:
+        return depth_map
+    centers = pixel_centers(camera.width, camera.height) * [
+        made.width / camera.width,
+        made.height / camera.height,
+    ]
+    rows, columns = np.moveaxis(centers, -1, 0)[::-1].astype(np.int64)
+    depth = sample_depth(depth_map.depth, centers.reshape(-1, 2)).reshape(rows.shape)
+    known = depth > 0
+    return DepthMap(
+        camera=camera,
+        depth=depth.astype(np.float32),
+        normals=np.where(known[..., None], depth_map.normals[rows, columns], 0),
+        sigma=np.where(known, depth_map.sigma[rows, columns], 0),
     )

@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
-from pipelines.stages.maps import masked, resized_mask
+from pipelines.stages.maps import enlarged, masked, resized_mask
 from recon import (
     consistency,
     photometric,
@@ -18,7 +18,6 @@ from recon import (
 from recon.alignment import Alignment
 from recon.consistency import Agreement
 from recon.errors import ViewError
-from recon.geometry import pixel_centers, sample_depth
 from recon.io import images
 from recon.photometric import Measurement
 from recon.refinement import Refinement
@@ -60,7 +59,7 @@ class Match:
         if not aligned.has_own_normals:
             prior = masked(self._wide(view, scene, prior), resized_mask(mask, prior.camera))
         if self.neighbours:
-            prior = _enlarged(prior, view.camera.fitted(self.max_size))
+            prior = enlarged(prior, view.camera.fitted(self.max_size))
         chosen = []
         if self.neighbours and scene.cloud is not None:
             chosen = photometric.choose_neighbours(scene, view, count=self.neighbours)
@@ -87,26 +86,6 @@ class Match:
             normals=np.where(known[..., None], depth_map.normals, flat.normals),
             sigma=np.where(known, depth_map.sigma, flat.sigma),
         )
-
-
-def _enlarged(depth_map: DepthMap, camera: Camera) -> DepthMap:
-    """Returns the map at the size of a larger camera, nothing mixed over depth edges; no smaller one."""
-    made = depth_map.camera
-    if camera.width <= made.width or camera.height <= made.height:
-        return depth_map
-    centers = pixel_centers(camera.width, camera.height) * [
-        made.width / camera.width,
-        made.height / camera.height,
-    ]
-    rows, columns = np.moveaxis(centers, -1, 0)[::-1].astype(np.int64)
-    depth = sample_depth(depth_map.depth, centers.reshape(-1, 2)).reshape(rows.shape)
-    known = depth > 0
-    return DepthMap(
-        camera=camera,
-        depth=depth.astype(np.float32),
-        normals=np.where(known[..., None], depth_map.normals[rows, columns], 0),
-        sigma=np.where(known, depth_map.sigma[rows, columns], 0),
-    )
 
 
 def _photo(view: View, image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> photometric.Photo:
@@ -145,7 +124,7 @@ class Settle:
             (measured[other.name].depth_map, other.cam_from_world) for other in near if other.name in measured
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
-        merged = photometric.merge(_enlarged(refined.depth_map, own.depth_map.camera), checked.depth_map)
+        merged = photometric.merge(enlarged(refined.depth_map, own.depth_map.camera), checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
         with one_torch_thread():
             return refinement.refine(merged, points.resized(view.camera, merged.camera))
