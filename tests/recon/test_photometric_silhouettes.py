@@ -58,6 +58,22 @@ def test_a_vague_prior_is_kept_only_where_something_was_measured():
     assert merged.sigma[0, 1] == 0
 
 
+@pytest.mark.parametrize(
+    ("relative_sigma", "kept"),
+    [
+        ([0.004, 0.004, 0.004, 0.05], [True, True, True, False]),  # one guess beside what is known
+        ([0.04, 0.04, 0.05, 0.06], [True, True, True, True]),  # all as unsure as the rest
+        ([0.001, 0.001, 0.001, 0.02], [True, True, True, True]),  # sure enough
+    ],
+)
+def test_a_guess_beside_a_prior_that_is_sure_elsewhere_is_no_surface(
+    relative_sigma: list[float], kept: list[bool]
+) -> None:
+    prior = row_of(np.full((1, 4), 2.0), 2 * np.array([relative_sigma], np.float32))
+    nothing = row_of(np.zeros((1, 4)), np.zeros((1, 4)))
+    np.testing.assert_array_equal(merge(prior, nothing).depth[0] > 0, kept)
+
+
 def row_of(depth: np.ndarray, sigma: np.ndarray) -> DepthMap:
     normals = np.broadcast_to(np.array([0, 0, -1], np.float32), (*depth.shape, 3)).copy()
     return DepthMap(Camera.from_fov(4, 1, 60.0), depth.astype(np.float32), normals, sigma.astype(np.float32))
