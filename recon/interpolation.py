@@ -91,18 +91,16 @@ def predict_held_out(
     Args:
         anchors: As for `interpolate_points`.
         camera: Pinhole camera of the map.
-        fold: Of each anchor, from 0; every second anchor in reading order if not given. Then the errors are
-            those of a field with half as many points: an honest upper bound for the whole one between them.
+        fold: Of each anchor, from 0, or -1 for one that is never held out; every second anchor in reading
+            order if not given. Then the errors are those of a field with half as many points: an honest upper
+            bound for the whole one between them.
 
     Raises:
         ViewError: Too few points for the fields.
     """
-    if fold is None:
-        u, v = anchors.uv.T
-        fold = np.zeros(len(anchors), np.int64)
-        fold[np.lexsort((anchors.depth, u, v))[1::2]] = 1
+    fold = every_second(anchors) if fold is None else fold
     predicted = np.full(len(anchors), np.nan)
-    for one in np.unique(fold):
+    for one in np.unique(fold[fold >= 0]):
         held_out, given = fold == one, fold != one
         part = SparseDepth(anchors.uv[given], anchors.depth[given], anchors.sigma[given])
         field, depth = _interpolated(part, camera, anchors.uv[held_out])
@@ -112,6 +110,14 @@ def predict_held_out(
         )
         predicted[held_out] = np.where(known > 0, depth, np.nan)
     return predicted
+
+
+def every_second(anchors: SparseDepth) -> Int64[np.ndarray, "n"]:
+    """Returns two folds: 1 for every second anchor in reading order, 0 for the others."""
+    u, v = anchors.uv.T
+    fold = np.zeros(len(anchors), np.int64)
+    fold[np.lexsort((anchors.depth, u, v))[1::2]] = 1
+    return fold
 
 
 def held_out_error(anchors: SparseDepth, camera: Camera) -> float:

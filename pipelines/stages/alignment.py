@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 13
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -108,7 +108,9 @@ class Align:
                 vague = MAD_TO_SIGMA * max(off, fit.plain_held_out_error)
                 note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
                 return self._between(aligned, anchors, fine, errors=errors, vague=vague, note=note)
-        return self._near_points(aligned, anchors, fine) if len(anchors) >= self.asked_points else aligned
+        if len(anchors) < self.asked_points:
+            return aligned
+        return self._near_points(prediction, aligned, anchors, fine)
 
     def _asked_from(self, count: int) -> float:
         """Returns the held-out error from which `count` points are asked what they would tell alone."""
@@ -116,36 +118,44 @@ class Align:
             return np.inf
         return self.suspect_error if count < self.dense_points else self.asked_error
 
-    def _near_points(self, aligned: Alignment, anchors: SparseDepth, fine: Camera) -> Alignment:
+    def _near_points(
+        self, prediction: Prediction, aligned: Alignment, anchors: SparseDepth, fine: Camera
+    ) -> Alignment:
         """Returns depth that does near the anchors what tells held-out ones best.
 
-        That is the prediction as it is, or bent through them, or what they alone tell. Bent: what the smooth
-        correction leaves there is interpolated as depth is, as a factor, and fades with their distance, so
-        that the prediction keeps its relief between them. Either way it stays far from them.
+        That is the prediction as it is, or bent through them, or, where it is suspect, what they alone tell.
+        Bent: what the smooth correction leaves there is interpolated as depth is, as a factor, and fades with
+        their distance, so that the prediction keeps its relief between them. Either way it stays far from
+        them.
         """
         depth_map = aligned.depth_map
         camera, small = depth_map.camera, depth_map.camera.fitted(self.asked_size)
         found = sample_depth(depth_map.depth, anchors.uv)
         used = SparseDepth(anchors.uv[found > 0], anchors.depth[found > 0], anchors.sigma[found > 0])
         ratio = used.depth / found[found > 0]
-        if not self._tell_each_other(used.uv, np.log(ratio)):
-            return aligned
         left = SparseDepth(used.uv, ratio, ratio * used.sigma / used.depth)
-        plain = np.abs(np.log(ratio))
-        bent = _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio)
-        alone = _log_errors(interpolation.predict_held_out(used.resized(camera, small), small), used.depth)
-        of_plain, of_bent, of_alone = (
-            float(np.minimum(off, self.asked_limit).mean()) for off in (plain, bent, alone)
-        )
+        is_suspect = aligned.fit.held_out_error > self._asked_from(len(anchors))
+        if is_suspect:
+            plain, bent = self._held_out(prediction, used, camera)
+        elif self._tell_each_other(used.uv, np.log(ratio)):
+            plain = np.abs(np.log(ratio))
+            bent = _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio)
+        else:
+            return aligned
+        of_plain, of_bent = self._score(plain), self._score(bent)
         told = f"{np.median(plain):.2%} off before, {{:.2%}} after"
-        is_asked = aligned.fit.held_out_error > self._asked_from(len(anchors))
-        if is_asked and of_alone < min(of_plain, self.about_equal * of_bent):  # the plain one saw all anchors
+        alone, of_alone = bent, np.inf
+        if is_suspect:
+            alone = _log_errors(
+                interpolation.predict_held_out(used.resized(camera, small), small), used.depth
+            )
+            of_alone = self._score(alone)
+        if of_alone < min(of_plain, self.about_equal * of_bent):
             errors = np.full(len(anchors), np.nan)
             errors[found > 0] = alone
             note = "the points alone near them: " + told.format(np.median(alone))
             return self._between(aligned, anchors, fine, errors=errors, vague=0.0, note=note)
-        asked = 1.0 if aligned.fit.held_out_error > self.suspect_error else self.clearly_better
-        if of_bent >= asked * of_plain:
+        if of_bent >= (1.0 if is_suspect else self.clearly_better) * of_plain:  # which saw all anchors if not
             return aligned
         field, error = interpolation.interpolate_points(left, camera), float(np.median(bent))
         assert field.confidence is not None
@@ -156,6 +166,36 @@ class Align:
         sigma = np.minimum(depth * relative, depth_map.sigma).astype(np.float32)
         note = "bent through the points: " + told.format(error)
         return replace(aligned, depth_map=replace(depth_map, depth=depth, sigma=sigma), note=note)
+
+    def _score(self, errors: Float64[np.ndarray, "n"]) -> float:
+        return float(np.minimum(errors, self.asked_limit).mean())
+
+    def _held_out(
+        self, prediction: Prediction, anchors: SparseDepth, camera: Camera
+    ) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+        """Returns errors at each anchor of depth aligned by the half that it is not in, plain and bent."""
+        fold, small = interpolation.every_second(anchors), camera.fitted(self.asked_size)
+        plain, bent = (np.full(len(anchors), np.nan) for _ in range(2))
+        for one in (0, 1):
+            half = fold != one
+            part = SparseDepth(anchors.uv[half], anchors.depth[half], anchors.sigma[half])
+            try:
+                aligned = alignment.align(prediction, part, camera, min_points=self.min_points)
+                found = sample_depth(aligned.depth_map.depth, anchors.uv)
+                known = found > 0
+                ratio = anchors.depth[known] / found[known]
+                left = SparseDepth(
+                    anchors.uv[known], ratio, ratio * anchors.sigma[known] / anchors.depth[known]
+                )
+                factor = interpolation.predict_held_out(
+                    left.resized(camera, small), small, np.where(half[known], -1, 0)
+                )
+            except ViewError:
+                continue
+            asked = known & ~half
+            plain[asked] = found[asked]
+            bent[asked] = found[asked] * np.nan_to_num(factor[~half[known]], nan=1.0)
+        return _log_errors(plain, anchors.depth), _log_errors(bent, anchors.depth)
 
     def _tell_each_other(self, uv: Float64[np.ndarray, "n 2"], left: Float64[np.ndarray, "n"]) -> bool:
         """Returns whether what is left at an anchor is nearer to what is left beside it than to nothing.

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.stages import Align
+from pipelines.stages import Align, InterpolatePoints
 from recon import interpolation, synthetic
-from recon.alignment import Alignment, fold_of
+from recon.alignment import Alignment, Fit, fold_of
 from recon.errors import ViewError
-from recon.scene import DepthMap, Prediction, Scene, SparseDepth, View
+from recon.scene import Camera, DepthMap, Prediction, Scene, SparseDepth, View
 from recon.synthetic import Capture, PointSampling
 from recon.synthetic.distortion import smooth_field
 
@@ -145,6 +145,32 @@ def test_beside_many_points_a_prediction_that_tells_less_than_they_do_only_fills
     errors = np.abs(np.log(result.depth_map.depth / exact.depth))
     assert np.median(errors[:, column < 0.55]) < 0.3 * np.median(errors[:, column > 0.7])
     assert np.mean((errors < relative)[:, column > 0.7]) > 0.6
+
+
+class BestInGaps(Align):
+    """Takes the prediction for the better one where there are no points."""
+
+    def _errors_without(self, fit: Fit, anchors: SparseDepth, camera: Camera) -> np.ndarray:
+        return np.full(len(anchors), np.nan)
+
+
+def test_points_alone_count_near_them_where_the_prediction_is_better_in_the_gaps_only() -> None:
+    dense = dense_capture(6000)
+    view = dense.scene.views[0]
+    exact, points = dense.depth_maps[view.name], dense.scene.anchors(view)
+    mask = np.ones(SIZE[::-1], bool)
+    result = BestInGaps()(
+        view=view, scene=dense.scene, points=points, prediction=wavy(exact, 0.06), mask=mask
+    )
+    assert result.note.startswith("the points alone near them")
+    assert not result.has_own_normals
+    field = InterpolatePoints()(view=view, points=points, mask=mask)
+    known = field.depth_map.depth > 0
+    relative = field.depth_map.sigma / np.where(known, field.depth_map.depth, 1)
+    near = known & (relative < 1.3 * relative[known].min())
+    assert near.mean() > 0.2
+    np.testing.assert_allclose(result.depth_map.depth[near], field.depth_map.depth[near], rtol=1e-4)
+    assert (result.depth_map.depth > 0).all()
 
 
 @pytest.mark.parametrize("count", [60, 200])
