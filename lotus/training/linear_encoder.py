@@ -150,8 +150,9 @@ def skip_silent(encoder: Any) -> None:
     """
     from diffusers.models.resnet import ResnetBlock2D
 
-    for block in encoder.modules():
-        if isinstance(block, ResnetBlock2D) and not block.conv2.weight.any() and not block.conv2.bias.any():
+    blocks: list[Any] = [part for part in encoder.modules() if isinstance(part, ResnetBlock2D)]
+    for block in blocks:
+        if not block.conv2.weight.any() and not block.conv2.bias.any():
             assert block.output_scale_factor == 1
             block.forward = partial(_shortcut, block)
 

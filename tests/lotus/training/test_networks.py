@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 
 import lotus
 from lotus.checkpoints import read_unet
 from lotus.training.autoencoder import NOISE
 from lotus.training.config import Networks, Train, read_config
-from lotus.training.linear_encoder import make_linear
+from lotus.training.linear_encoder import make_linear, skip_silent
 from lotus.training.networks import build, build_vae, write_networks
 from recon.errors import InputError
 
@@ -91,6 +92,26 @@ def test_the_start_of_a_decoder_is_each_patch_s_mean_colour() -> None:
     with torch.no_grad():
         drawn = vae.decode(vae.encode(pictures).latent_dist.mode()).sample
     assert (drawn - pictures).abs().mean() < 0.05
+
+
+def test_blocks_that_add_nothing_are_skipped_and_others_are_not() -> None:
+    torch.manual_seed(0)
+    vae = build_vae(Networks(vae_channels=(8, 8, 8, 16), latent_channels=4, vae_groups=4)).eval()
+    blocks = [part for part in vae.encoder.modules() if isinstance(part, ResnetBlock2D)]
+    for block in blocks[:-1]:
+        torch.nn.init.zeros_(block.conv2.weight)
+        torch.nn.init.zeros_(block.conv2.bias)
+    picture = torch.rand(1, 3, 16, 24)
+    worked: list[int] = []
+    for index, block in enumerate(blocks):
+        block.conv1.register_forward_hook(lambda *_, index=index: worked.append(index))
+    with torch.no_grad():
+        expected = vae.encode(picture).latent_dist.mode()
+        worked.clear()
+        skip_silent(vae.encoder)
+        found = vae.encode(picture).latent_dist.mode()
+    assert torch.equal(found, expected)
+    assert worked == [len(blocks) - 1]
 
 
 def test_a_misspelt_option_names_the_nearest(tmp_path: Path) -> None:
