@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -123,7 +123,8 @@ class Align:
     ) -> Alignment:
         """Returns depth that does near the anchors what tells held-out ones best.
 
-        That is the prediction as it is, or bent through them, or, where it is suspect, what they alone tell.
+        That is the prediction as it is, or bent through them, or, where it is suspect or bends through many,
+        what they alone tell.
         Bent: what the smooth correction leaves there is interpolated as depth is, as a factor, and fades with
         their distance, so that the prediction keeps its relief between them. Either way it stays far from
         them.
@@ -135,27 +136,29 @@ class Align:
         ratio = used.depth / found[found > 0]
         left = SparseDepth(used.uv, ratio, ratio * used.sigma / used.depth)
         is_suspect = aligned.fit.held_out_error > self._asked_from(len(anchors))
+        if not is_suspect:
+            plain = np.abs(np.log(ratio))
+            if not self._tell_each_other(used.uv, np.log(ratio)):
+                return aligned
+            bent = _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio)
+            if self._score(bent) >= self.clearly_better * self._score(plain):  # which saw all the anchors
+                return aligned
+            is_suspect = len(anchors) >= self.dense_points
+        alone, of_alone = np.full(len(used), np.nan), np.inf
         if is_suspect:
             plain, bent = self._held_out(prediction, used, camera)
-        elif self._tell_each_other(used.uv, np.log(ratio)):
-            plain = np.abs(np.log(ratio))
-            bent = _log_errors(interpolation.predict_held_out(left.resized(camera, small), small), ratio)
-        else:
-            return aligned
-        of_plain, of_bent = self._score(plain), self._score(bent)
-        told = f"{np.median(plain):.2%} off before, {{:.2%}} after"
-        alone, of_alone = bent, np.inf
-        if is_suspect:
             alone = _log_errors(
                 interpolation.predict_held_out(used.resized(camera, small), small), used.depth
             )
             of_alone = self._score(alone)
+        of_plain, of_bent = self._score(plain), self._score(bent)
+        told = f"{np.median(plain):.2%} off before, {{:.2%}} after"
         if of_alone < min(of_plain, self.about_equal * of_bent):
             errors = np.full(len(anchors), np.nan)
             errors[found > 0] = alone
             note = "the points alone near them: " + told.format(np.median(alone))
             return self._between(aligned, anchors, fine, errors=errors, vague=0.0, note=note)
-        if of_bent >= (1.0 if is_suspect else self.clearly_better) * of_plain:  # which saw all anchors if not
+        if of_bent >= of_plain:
             return aligned
         field, error = interpolation.interpolate_points(left, camera), float(np.median(bent))
         assert field.confidence is not None
