@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -249,8 +249,9 @@ class Align:
             anchors.resized(aligned.depth_map.camera, made.camera), made.camera
         )
         assert field.confidence is not None
-        alone = MAD_TO_SIGMA * float(np.nanmedian(errors))
-        between = interpolation.to_depth_map(field, made.camera, alone)
+        small = made.camera.fitted(self.asked_size)
+        alone = interpolation.held_out_error(anchors.resized(aligned.depth_map.camera, small), small)
+        between = interpolation.to_depth_map(field, made.camera, MAD_TO_SIGMA * alone)
         near = np.where(made.depth > 0, np.minimum(field.confidence / self.between, 1), field.confidence > 0)
         logs = (np.log(np.where(depth > 0, depth, 1)) for depth in (between.depth, made.depth))
         depth = np.exp(sum(w * log for w, log in zip((near, 1 - near), logs, strict=True)))
