@@ -1,7 +1,7 @@
 """The loss and its gradient as CUDA graphs: recorded once for each shape of batches, then replayed.
 
-A small network's step is thousands of small kernels, and starting them one by one takes a GPU's host longer
-than the GPU needs to run them. A replayed graph starts them all at once.
+A small network's step is thousands of small kernels, and starting them one by one can take the host longer
+than the GPU needs for the work. A replayed graph starts them all at once.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from lotus.training.config import Train
 from lotus.training.networks import Networks
-from lotus.training.step import Feed, loss_parts
+from lotus.training.step import Feed, stacked_parts
 
 Losses = Float32[torch.Tensor, "parts"]
 
@@ -63,6 +63,5 @@ class _Parts(nn.Module):
         """Returns the loss's parts."""
         rest = iter(tensors)
         feed = tree_unflatten([next(rest) if there else None for there in self.is_there], self.tree)
-        parts = loss_parts(self.networks, feed, self.options)
-        self.names = tuple(parts)
-        return torch.stack(list(parts.values()))
+        self.names, losses = stacked_parts(self.networks, feed, self.options)
+        return losses

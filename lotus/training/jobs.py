@@ -2,7 +2,8 @@
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from lotus.training.linear_encoder import make_linear
 from lotus.training.networks import build, build_vae, write_networks, write_part
 from lotus.training.pool import PooledScenes
 from lotus.training.shards import write_shard
-from lotus.training.step import Feed, feed_of, loss_parts
+from lotus.training.step import Feed, feed_of, stacked_parts
 from lotus.training.validation import check, check_autoencoder
 from recon.errors import InputError
 
@@ -48,12 +49,10 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
 
     ahead: dict[int, Batch] = {}
     told = 0.0  # seconds of waiting, so far
-
-    def eager(feed: Feed) -> tuple[tuple[str, ...], torch.Tensor]:
-        parts = loss_parts(networks, feed, options)
-        return tuple(parts), torch.stack(list(parts.values()))
-
-    losses = GraphedLoss(networks, options) if options.graphs and device.type == "cuda" else eager
+    losses: Callable[[Feed], tuple[tuple[str, ...], torch.Tensor]]
+    losses = partial(stacked_parts, networks, options=options)
+    if options.graphs and device.type == "cuda":
+        losses = GraphedLoss(networks, options)
 
     def loss(number: int) -> tuple[torch.Tensor, loop.Numbers]:
         nonlocal told

@@ -117,9 +117,16 @@ def batch_loss(
     networks: Networks, batch: Batch, options: Train, generator: torch.Generator
 ) -> tuple[torch.Tensor, Numbers]:
     """Returns the loss of a batch and its parts; arguments as of `feed_of`."""
-    parts = loss_parts(networks, feed_of(networks, batch, options, generator), options)
-    total = torch.stack(list(parts.values())).sum()
-    return total, {name: part.item() for name, part in parts.items()}
+    names, parts = stacked_parts(networks, feed_of(networks, batch, options, generator), options)
+    return parts.sum(), dict(zip(names, parts.tolist(), strict=True))
+
+
+def stacked_parts(
+    networks: Networks, feed: Feed, options: Train
+) -> tuple[tuple[str, ...], Float32[torch.Tensor, "k"]]:
+    """Returns the names of `loss_parts` and their values."""
+    parts = loss_parts(networks, feed, options)
+    return tuple(parts), torch.stack(list(parts.values()))
 
 
 def loss_parts(networks: Networks, feed: Feed, options: Train) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from lotus.training.encoding import Batch, encode, make_batch
 from lotus.training.graphs import GraphedLoss
 from lotus.training.networks import Networks, build
 from lotus.training.shards import pack
-from lotus.training.step import Feed, feed_of, loss_parts
+from lotus.training.step import Feed, feed_of, stacked_parts
 from recon.errors import InputError
 from tests.lotus.training.conftest import picture_of_a_plane
 
@@ -39,8 +39,7 @@ def compare(
     graphed = GraphedLoss(networks, options)
 
     def plain(feed: Feed) -> tuple[tuple[str, ...], torch.Tensor]:
-        parts = loss_parts(networks, feed, options)
-        return tuple(parts), torch.stack(list(parts.values()))
+        return stacked_parts(networks, feed, options)
 
     def values_and_gradient(losses: Callable[..., tuple[tuple[str, ...], torch.Tensor]], feed: Feed) -> Any:
         """Leaves no graph of autograd behind, beside which none can be recorded."""
