@@ -121,7 +121,7 @@ def fit_field(
         coefficients=posterior.mean,
         root=noise.tau * _calibration(stretch) * posterior.root,
         noise=noise,
-        amplitude=noise.tau * np.sqrt(prior.sum()),
+        amplitude=noise.tau * np.sqrt(prior @ waves.mean_squares()),
         residuals=residuals,
         inliers=np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * spread,
         held_out=held_out,

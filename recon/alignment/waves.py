@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-MOST_ALONG_PICTURE = 12  # half waves along the longer side; networks' bends have 1 to 4
+MOST_ALONG_PICTURE = 10  # half waves in a longer side; networks' bends have 1 to 4
 MOST_ALONG_DEPTH = 3
+MARGIN = 0.1  # of the waves' domain beyond the picture, in longer sides
 TAIL = 1.0  # percent of the pixels beyond either end of the range of log depth; clamped to it
 MIN_RANGE = 1e-3  # of log depth, below which it is no coordinate
 NODES_ALONG_PICTURE, NODES_ALONG_DEPTH = 24, 6  # between them, variances are linear
@@ -14,7 +15,10 @@ NODES_ALONG_PICTURE, NODES_ALONG_DEPTH = 24, 6  # between them, variances are li
 
 @dataclass(frozen=True, eq=False)
 class Waves:
-    """Products of cosines with 0, 1, 2 ... half waves along u, v and log depth, of mean square 1 each."""
+    """Products of cosines with 0, 1, 2 ... half waves along u, v and log depth, of mean square 1 each.
+
+    They reach beyond the picture: at the border of what they fill all of them are level.
+    """
 
     size: tuple[int, int]
     """Width and height of the picture, px."""
@@ -31,7 +35,7 @@ class Waves:
         """Returns the waves of a picture whose pixels have these log depths."""
         low, high = np.percentile(log_depth, [TAIL, 100 - TAIL])
         along_depth = MOST_ALONG_DEPTH if high - low > MIN_RANGE else 0
-        most = np.array([width, height]) / max(width, height) * MOST_ALONG_PICTURE
+        most = (np.array([width, height]) / max(width, height) + 2 * MARGIN) * MOST_ALONG_PICTURE
         most = np.append(most, along_depth)
         orders = np.indices(tuple(int(limit) + 1 for limit in most)).reshape(3, -1).T
         short = np.square(orders / np.maximum(most, 1)).sum(axis=1) <= 1
@@ -41,14 +45,14 @@ class Waves:
         self, uv: Float64[np.ndarray, "n 2"], log_depth: Float64[np.ndarray, "n"]
     ) -> Float64[np.ndarray, "n m"]:
         """Returns the value of every wave at points."""
-        position = (*(uv / self.size).T, self._position(log_depth))
+        position = (*self._place(uv).T, self._position(log_depth))
         values = np.ones((len(uv), len(self.orders)))
         for along, order in zip(position, self.orders.T, strict=True):
             values *= _cosines(along, int(order.max()) + 1)[:, order]
         return values
 
     def shares(self, length: float, depth_length: float, nu: float) -> Float64[np.ndarray, "m"]:
-        """Returns each wave's share in the variance of a process with a Matern covariance.
+        """Returns each wave's share in the variance, over the picture 1, of a process with a Matern covariance.
 
         Proportional to the spectral density (Rasmussen and Williams 2006, equation 4.15) at the wave's
         frequency.
@@ -58,11 +62,10 @@ class Waves:
             depth_length: Length scale over log depth.
             nu: Smoothness.
         """
-        extent = np.array([*self.size, max(self.high - self.low, MIN_RANGE)])
-        extent[:2] /= max(self.size)
+        extent = np.array([*self._domain / max(self.size), max(self.high - self.low, MIN_RANGE)])
         squared = np.square(np.pi * self.orders / extent * [length, length, depth_length]).sum(axis=1)
         density = (1 + squared / (2 * nu)) ** -(nu + 1.5)
-        return density / density.sum()
+        return density / (density @ self.mean_squares())
 
     def total(
         self, coefficients: Float64[np.ndarray, "m"], log_depth: Float64[np.ndarray, "h w"]
@@ -71,8 +74,8 @@ class Waves:
         grid = np.zeros(self.orders.max(axis=0) + 1)
         grid[tuple(self.orders.T)] = coefficients
         across, down = (
-            _cosines((np.arange(side) + 0.5) / side, count)
-            for side, count in zip(self.size, grid.shape, strict=False)
+            _cosines((np.arange(side) + 0.5 + MARGIN * max(self.size)) / domain, count)
+            for side, domain, count in zip(self.size, self._domain, grid.shape, strict=False)
         )
         cosine = np.cos(np.pi * self._position(log_depth))
         before, wave = cosine, np.ones(log_depth.shape)  # of order -1 and 0
@@ -115,6 +118,22 @@ class Waves:
         place[1] = ((np.arange(height) + 0.5) / height * (counts[1] - 1))[:, None]
         place[2] = self._position(log_depth) * (counts[2] - 1)
         return map_coordinates(nodes, place, order=1, mode="nearest")
+
+    def mean_squares(self) -> Float64[np.ndarray, "m"]:
+        """Returns the mean square of every wave over the picture, where the domain's borders are not."""
+        means = np.ones(len(self.orders))
+        for side, domain, order in zip(self.size, self._domain, self.orders.T, strict=False):
+            share = side / domain
+            means *= 1 + (order > 0) * np.sinc(order * share) * (-1.0) ** order
+        return means
+
+    @property
+    def _domain(self) -> Float64[np.ndarray, "2"]:
+        """Width and height of what the waves fill, px."""
+        return np.array(self.size) + 2 * MARGIN * max(self.size)
+
+    def _place(self, uv: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+        return (uv + MARGIN * max(self.size)) / self._domain
 
     def _position(self, log_depth: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
         return np.clip((log_depth - self.low) / max(self.high - self.low, MIN_RANGE), 0, 1)

@@ -62,7 +62,7 @@ def balance(log_depth: "Tensor", slopes: "Slopes") -> Balance:
     """
     from scipy.optimize import nnls
 
-    variances = _variances(log_depth.double(), slopes)
+    variances, typical = _variances(log_depth.double(), slopes)
     known = np.isfinite(variances)
     known[:FITTED] = False
     step_noise = float(np.sqrt(np.nan_to_num(variances[0]))) + MIN_NOISE
@@ -78,7 +78,7 @@ def balance(log_depth: "Tensor", slopes: "Slopes") -> Balance:
     turn = TURN * max(log_depth.shape) / (2 * np.pi)
     length = (noise * area / (8 * np.pi * slope_variance) * turn**2) ** (1 / 6)
     return Balance(
-        depth_noise=float(np.sqrt(noise)),
+        depth_noise=float(np.sqrt(noise)) / typical,
         correlated=area,
         slope_error=float(np.sqrt(slope_variance)),
         step_noise=step_noise,
@@ -86,8 +86,11 @@ def balance(log_depth: "Tensor", slopes: "Slopes") -> Balance:
     )
 
 
-def _variances(log_depth: "Tensor", slopes: "Slopes") -> Float64[np.ndarray, "steps"]:
-    """Returns V of each step, robustly; NaN where no step has both ends known."""
+def _variances(log_depth: "Tensor", slopes: "Slopes") -> tuple[Float64[np.ndarray, "steps"], float]:
+    """Returns V of each step, robustly, NaN where no step has both ends known, and the typical weight.
+
+    Each difference counts by facing^2, which makes the errors of slopes alike; those of depth get smaller.
+    """
     import torch
 
     variances = []
@@ -104,7 +107,8 @@ def _variances(log_depth: "Tensor", slopes: "Slopes") -> Float64[np.ndarray, "st
             found.append(gap[gap.isfinite() & (_difference(unknown, axis, step) == 0)].abs())
         values = torch.cat(found) if found else log_depth.new_empty(0)
         variances.append(float(values.median() / NORMAL_MEDIAN) ** 2 if len(values) else np.nan)
-    return np.array(variances)
+    known = weight[log_depth.isfinite()]
+    return np.array(variances), float(known.median()) if len(known) else 1.0
 
 
 def _running(along: "Tensor", axis: int) -> "tuple[Tensor, Tensor]":

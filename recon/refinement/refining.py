@@ -28,6 +28,9 @@ PRIOR_SLOPE_WEIGHT = 0.1  # of the depth's own slope where no normal is known
 ANCHOR_WIDTH = 3.0  # standard deviations, beyond which an anchor is wrong
 WORSE = 1.05  # factor on the anchors' median error that shows the normals to be wrong
 MIN_ANCHORS = 10  # that may object
+SUREST = 10  # percent of the pixels; their sigma is noise, if it is not far from what normals show
+NOISE_ERROR = 1.5  # factor by which it may be more than that
+LEAST_COMMON = 0.1  # of noise: the error that even the surest pixels share with those around
 SIGMA_ITERATIONS = 5  # of the solves for sigma
 JUMP_SIGMA = 0.25  # of a jump's size: a pixel amid it may end on the wrong side
 AGREEING_DEG = 20.0  # refined depth and normal within this angle make one normal
@@ -86,7 +89,8 @@ def refine(depth_map: DepthMap, anchors: SparseDepth | None = None, *, device: s
     if anchors is not None and len(anchors):
         energy = _anchored(energy, anchors, after, depth_map, trust)
         refined, _, multigrid = descend(energy, rounds=1, start=refined)
-    sigma = _sigma(depth_map, energy, multigrid, trust)
+    facing = slopes.facing.clamp(MIN_FACING, 1).square().cpu().numpy()
+    sigma = _sigma(depth_map, energy, multigrid, trust, facing)
     refined = torch.where((refined - energy.start).abs() < MAX_CHANGE, refined, energy.start)
     return Refinement(
         _updated(depth_map, refined.cpu().numpy(), sigma),
@@ -209,20 +213,33 @@ def _anchored(
 
 
 def _sigma(
-    depth_map: DepthMap, energy: Energy, multigrid: Multigrid, trust: Balance
+    depth_map: DepthMap,
+    energy: Energy,
+    multigrid: Multigrid,
+    trust: Balance,
+    facing: Float32[np.ndarray, "h w"],
 ) -> Float[np.ndarray, "h w"]:
     """Returns the standard deviation of refined log depth.
 
     Each pixel is a mean of others' depth, with weights (row of A^-1) * pi. What depth has in common with
     its surroundings, sigma^2 beyond pixel noise, stays: its mean under these weights. Pixel noise falls by
     the area of the mean. Normals add their lasting error times the distance to what they lean on, whose
-    square is smoothing^2 * A^-1 1: less where that distance is short beside the length of such errors.
+    square is smoothing^2 * A^-1 1, times facing^4 as the weights of the slopes: less where that distance is
+    short beside the length of such errors.
+
+    Args:
+        depth_map: Before refinement.
+        energy: Of the refinement.
+        multigrid: Of its last round.
+        trust: Noise of depth and errors of slopes.
+        facing: As in `Slopes`, squared.
     """
     import torch
 
     known = depth_map.depth > 0
     relative = np.where(known, depth_map.sigma / np.where(known, depth_map.depth, 1), 0)
-    common = np.sqrt(np.maximum(relative**2 - trust.depth_noise**2, 0)).astype(np.float32)
+    noise = min(np.percentile(relative[known], SUREST), NOISE_ERROR * trust.depth_noise)
+    common = np.sqrt(np.maximum(relative**2 - noise**2, (LEAST_COMMON * noise) ** 2)).astype(np.float32)
     pull = energy.pull
     shared, _ = solve(
         multigrid,
@@ -232,10 +249,10 @@ def _sigma(
     )
     lever, _ = solve(multigrid, torch.ones_like(pull), 1 / pull.clamp(min=0.01), most=SIGMA_ITERATIONS)
     of_depth = shared.clamp(min=0).cpu().numpy()
-    distance = trust.smoothing * np.sqrt(lever.clamp(min=0).cpu().numpy())
+    distance = trust.smoothing * facing * np.sqrt(lever.clamp(min=0).cpu().numpy())
     area = np.maximum(4 * np.pi * distance**2 / trust.correlated, 1)
     turn = TURN * max(known.shape) / (2 * np.pi)
-    of_normals = trust.slope_error * distance * np.minimum(distance / turn, 1)
+    of_normals = trust.slope_error / facing * distance * np.minimum(distance / turn, 1)
     amid = energy.amid.cpu().numpy()
     of_jumps = JUMP_SIGMA * np.where(amid > energy.jump, amid, 0)
     return np.sqrt(of_depth**2 + trust.depth_noise**2 / area + of_normals**2 + of_jumps**2)

@@ -83,9 +83,8 @@ def test_sigma_of_corrected_depth_holds_what_it_says() -> None:
     results = [bent(seed, count, 0.2, 0.01) for seed in range(6) for count in (100, 300)]
     stretch = np.stack([np.abs(one.depth_map.depth - DEPTH) / one.depth_map.sigma for one in results])
     assert all(one.fit.corrected for one in results)
-    # at 100 anchors the hyper-parameters themselves are uncertain, which sigma does not know: hence 7 points
-    assert np.mean(stretch <= 1) == pytest.approx(0.683, abs=0.07)
-    assert np.mean(stretch <= 1.96) == pytest.approx(0.95, abs=0.07)
+    assert np.mean(stretch <= 1) == pytest.approx(0.683, abs=0.05)
+    assert np.mean(stretch <= 1.96) == pytest.approx(0.95, abs=0.05)
 
 
 def test_sigma_grows_away_from_anchors_and_depth_there_is_no_worse_than_plain() -> None:
@@ -129,7 +128,8 @@ def test_correction_does_no_harm_where_there_is_nothing_to_correct(count: int) -
         anchors = anchors_of(DEPTH, count, 0.2, seed)[0]
         plain, result = (align(prediction, anchors, CAMERA, min_points=10, correct=c) for c in (False, True))
         ratios.append(error_of(result).mean() / error_of(plain).mean())
-    assert max(ratios) < 1.1
+    assert max(ratios) < 1.15  # with 20 anchors it is taken for a gain by chance once in six times
+    assert np.mean(ratios) < 1.03
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -169,7 +169,7 @@ def test_variance_of_waves_before_any_anchor_is_that_of_the_process() -> None:
     waves = Waves.filling(64, 48, np.log(DEPTH).ravel())
     root = np.diag(np.sqrt(waves.shares(0.12, 0.5, 2.5)))
     log_depth = np.random.default_rng(0).uniform(waves.low, waves.high, DEPTH.shape)
-    # the mean over the box is 1; 24 nodes along the picture overstate its doubled border a little
+    # the mean over the box is 1; nodes along log depth overstate the doubled borders there a little
     assert waves.variance(root, log_depth).mean() == pytest.approx(1, abs=0.1)
 
 
