@@ -83,6 +83,15 @@ def project(
     return (points / z) @ K[:2].T
 
 
+def projection_jacobian(
+    K: Float64[np.ndarray, "3 3"], points_cam: Float64[np.ndarray, "n 3"]
+) -> Float64[np.ndarray, "n 2 3"]:
+    """Returns how pixels change with points, px per unit of the camera frame; NaN as in `project`."""
+    z = points_cam[:, 2, None, None]
+    uv = project(K, points_cam)
+    return (K[:2] - np.concatenate([np.zeros((len(z), 2, 2)), uv[..., None]], axis=2)) / z
+
+
 def unproject(
     K: Float64[np.ndarray, "3 3"], uv: Float[np.ndarray, "*batch 2"], depth: Float[np.ndarray, "*batch"]
 ) -> Float64[np.ndarray, "*batch 3"]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from recon.errors import InputError, ViewError
-from recon.geometry import invert, project, transform
+from recon.geometry import invert, project, projection_jacobian, transform
 
 PREDICTION_KINDS = ("metric", "scale", "affine", "affine_disparity")
 KEYPOINT_SIGMA_PX = 0.7  # standard deviation of a SIFT keypoint, px (0.5 to 1 in the literature)
@@ -18,6 +18,7 @@ MIN_TRACK_LENGTH = 3  # points seen twice only are wrong too often to anchor a d
 MAX_REPROJECTION_ERROR_PX = 2.0
 HIDING_NEIGHBOURS, HIDING_POINTS = 12, 2  # of its nearest in the picture, so many nearer ones hide a point
 HIDING_SHARE = 0.85  # of its depth, below which they are nearer
+LEAST_INFORMATION = 1e-12  # of a point's information: what one view alone sees is nowhere, not at NaN
 MIN_TRIANGULATION_ANGLE_DEG = 1.5  # below this triangulated depth is noise
 
 
@@ -208,8 +209,8 @@ class Scene:
         """Returns the trustworthy points that a view sees, with the standard deviation of their depth.
 
         Only observed points count, so each is visible for sure. Gates: track length, reprojection error,
-        largest triangulation angle theta. sigma = z * sigma_px / (f * sin(theta)), the depth error of a
-        two-view triangulation with that angle.
+        largest triangulation angle. sigma is from the covariance of the point in a bundle adjustment of fixed
+        cameras: what is wrong with these is common to many points.
 
         Raises:
             ViewError: The scene has no sparse points.
@@ -223,9 +224,7 @@ class Scene:
         depth = transform(view.cam_from_world, cloud.points[points])[:, 2]
         uv = project(view.camera.K, transform(view.cam_from_world, cloud.points[points]))
         angle = self._widest_angles[points]
-        focal = np.sqrt(view.camera.K[0, 0] * view.camera.K[1, 1])
-        inflation = np.sqrt(np.maximum(1, cloud.errors[points] / KEYPOINT_SIGMA_PX))
-        sigma = np.abs(depth) * KEYPOINT_SIGMA_PX * inflation / (focal * np.maximum(np.sin(angle), 1e-3))
+        sigma = self._sigma_in(view, points)
         tracks = self._track_lengths[points]
         residual = np.linalg.norm(uv - cloud.uv[rows], axis=1)
         good = (
@@ -257,13 +256,12 @@ class Scene:
         good = (self._track_lengths >= MIN_TRACK_LENGTH) & (depth > 0)
         good &= self._widest_angles >= np.radians(MIN_TRIANGULATION_ANGLE_DEG)
         good &= (uv > 0).all(axis=1) & (uv < [view.camera.width, view.camera.height]).all(axis=1)
-        uv, depth, angle = uv[good], depth[good], self._widest_angles[good]
+        uv, depth = uv[good], depth[good]
         if not len(uv):
             return SparseDepth(uv, depth, depth)
         near = cKDTree(uv).query(uv, min(HIDING_NEIGHBOURS, len(uv)))[1].reshape(len(uv), -1)
         hidden = (depth[near] < HIDING_SHARE * depth[:, None]).sum(axis=1) >= HIDING_POINTS
-        focal = np.sqrt(view.camera.K[0, 0] * view.camera.K[1, 1])
-        sigma = depth * KEYPOINT_SIGMA_PX / (focal * np.maximum(np.sin(angle), 1e-3))
+        sigma = self._sigma_in(view, np.flatnonzero(good))
         return SparseDepth(uv[~hidden], depth[~hidden], sigma[~hidden])
 
     def neighbours(self, view: View, count: int) -> tuple[View, ...]:
@@ -294,6 +292,34 @@ class Scene:
     def _track_lengths(self) -> Int64[np.ndarray, "n"]:
         assert self.cloud is not None
         return np.bincount(self.cloud.seen[:, 0], minlength=len(self.cloud.points))
+
+    def _sigma_in(self, view: View, points: Int64[np.ndarray, "k"]) -> Float64[np.ndarray, "k"]:
+        """Returns the standard deviation between points and the surface's depth at their pixels.
+
+        How far off they are along the view's axis, and across it as that matters at a surface of 45 degrees.
+        """
+        rotation = view.cam_from_world[:3, :3]
+        variances = np.einsum("ai,nij,aj->na", rotation, self._covariances[points], rotation)
+        return np.sqrt(variances @ [0.5, 0.5, 1.0])
+
+    @cached_property
+    def _covariances(self) -> Float64[np.ndarray, "n 3 3"]:
+        """Covariance of each point under fixed cameras: sigma_px^2 (sum J^T J)^-1 over what sees it.
+
+        sigma_px grows with the reprojection error beyond that of a good keypoint.
+        """
+        assert self.cloud is not None
+        cloud, (order, starts) = self.cloud, self._rows_by_view
+        information = np.zeros((len(cloud.points), 3, 3))
+        for view, start, stop in zip(self.views, starts, starts[1:], strict=False):
+            seen = cloud.seen[order[start:stop], 0]
+            jacobian = projection_jacobian(view.camera.K, transform(view.cam_from_world, cloud.points[seen]))
+            jacobian = np.nan_to_num(jacobian) @ view.cam_from_world[:3, :3]
+            np.add.at(information, seen, np.einsum("nai,naj->nij", jacobian, jacobian))
+        least = LEAST_INFORMATION * np.trace(information, axis1=1, axis2=2)
+        information += np.maximum(least, np.finfo(float).tiny)[:, None, None] * np.eye(3)
+        variance = KEYPOINT_SIGMA_PX * np.maximum(KEYPOINT_SIGMA_PX, cloud.errors)
+        return variance[:, None, None] * np.linalg.inv(information)
 
     @cached_property
     def _widest_angles(self) -> Float64[np.ndarray, "n"]:

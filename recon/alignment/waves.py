@@ -52,7 +52,7 @@ class Waves:
         return values
 
     def shares(self, length: float, depth_length: float, nu: float) -> Float64[np.ndarray, "m"]:
-        """Returns each wave's share in the variance, over the picture 1, of a process with a Matern covariance.
+        """Returns the variance of each wave in a process with a Matern covariance, mean variance 1.
 
         Proportional to the spectral density (Rasmussen and Williams 2006, equation 4.15) at the wave's
         frequency.

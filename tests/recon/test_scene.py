@@ -18,7 +18,7 @@ from recon import (
     ViewError,
     synthetic,
 )
-from recon.geometry import look_at, project, transform
+from recon.geometry import look_at, project, sample_depth, transform
 
 CAMERA = Camera.from_fov(32, 24, 60.0)
 
@@ -91,12 +91,29 @@ def test_anchors_are_the_points_at_their_depth() -> None:
     assert np.allclose(anchors.uv, project(CAMERA.K, points))
 
 
-def test_sigma_is_that_of_a_two_view_triangulation() -> None:
-    views = [looking((x, 0.0, 0), f"{x}") for x in (-1.0, 0.0, 1.0)]
+def test_sigma_between_two_views_is_that_of_their_angle() -> None:
+    views = [looking((x, 0.0, 0), f"{x}") for x in (-1.0, 1.0)]
     scene = Scene(tuple(views), cloud_of(np.array([[0.0, 0, 4]]), views))
-    angle = 2 * np.arctan2(1, 4)
-    wanted = 4 * 0.7 / (CAMERA.K[0, 0] * np.sin(angle))
+    cosine, sine = np.cos(2 * np.arctan2(1, 4)), np.sin(2 * np.arctan2(1, 4))
+    along, across, up = (1 + cosine**2) / sine**2, 1, 0.5  # variances: of rays of one view by the other's
+    wanted = np.sqrt(17) * 0.7 / CAMERA.K[0, 0] * np.sqrt(along + across / 2 + up / 2)
     assert np.isclose(scene.anchors(scene.views[1]).sigma[0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [0.4, 1.0])
+def test_sigma_is_the_spread_of_points_triangulated_from_noisy_keypoints(keep: float) -> None:
+    world = synthetic.box_room()
+    noisy = synthetic.PointSampling(count=3000, noise_px=0.7, keep=keep)
+    seen = synthetic.capture(
+        world, synthetic.room_cameras(world, 160, 120, 8), seed=0, supersample=1, points=noisy
+    )
+    off = []
+    for view in seen.scene.views:
+        anchors = seen.scene.anchors(view)
+        truth = sample_depth(seen.depth_maps[view.name].depth, anchors.uv)
+        off.append((np.abs(anchors.depth - truth) / anchors.sigma)[truth > 0])
+    assert (np.concatenate(off) < 1).mean() == pytest.approx(0.683, abs=0.04)
+    assert (np.concatenate(off) < 1.96).mean() == pytest.approx(0.95, abs=0.03)
 
 
 @pytest.mark.parametrize("gate", ["track", "error", "angle", "behind"])
