@@ -10,7 +10,7 @@ the plane, K' (R + t n^T / delta) K^-1.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64
 
 from recon.geometry import rays
 from recon.scene import Camera
@@ -53,9 +53,10 @@ def planes_of(
 def normals_of(planes: Float32[np.ndarray, "h w 3"], camera: Camera) -> Float32[np.ndarray, "h w 3"]:
     """Returns the unit normals of planes, facing the camera; zeros where w is not positive."""
     w, wu, wv = np.moveaxis(planes.astype(np.float64), -1, 0)
-    v, u = np.mgrid[: camera.height, : camera.width] + 0.5
-    gradient = np.stack([wu, wv, w - wu * u - wv * v], axis=-1)  # w = gradient . x
-    normals = -gradient @ camera.K  # K^T gradient as rows; w > 0 means it points away from the camera
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    known: Bool[np.ndarray, "h w 1"] = (w > 0)[..., None] & (length > 0)
-    return np.where(known, normals / np.where(known, length, 1), 0).astype(np.float32)
+    u, v = np.arange(camera.width) + 0.5, np.arange(camera.height)[:, None] + 0.5
+    gradient = (wu, wv, w - wu * u - wv * v)  # w = gradient . x
+    # K^T gradient, component by component; w > 0 means it points away from the camera
+    away = [sum(g * k for g, k in zip(gradient, column, strict=True) if k) for column in camera.K.T]
+    length = np.sqrt(sum(np.square(one) for one in away))
+    scale = np.where((w > 0) & (length > 0), -1 / np.where(length > 0, length, 1), 0)
+    return np.stack([(one * scale).astype(np.float32) for one in away], axis=-1)
