@@ -78,7 +78,7 @@ def _interpolated(
     low, high = disparity[good].min() / EXTRAPOLATION, disparity[good].max() * EXTRAPOLATION
     depth = (unit / np.clip(field, low, high)).astype(np.float32)
     normals = normals_from_depth(camera.K, depth)
-    confidence = _nearness(points.uv[good], camera) * _openness(normals, camera)
+    confidence = _nearness(points.uv[good], camera) * openness(normals, camera)
     prediction = Prediction(depth, "scale", normals, confidence.astype(np.float32))
     return prediction, unit / np.clip(own, low, high)
 
@@ -341,7 +341,7 @@ def _nearness(uv: Float64[np.ndarray, "n 2"], camera: Camera) -> Float64[np.ndar
     )
 
 
-def _openness(normals: Float32[np.ndarray, "h w 3"], camera: Camera) -> Float64[np.ndarray, "h w"]:
+def openness(normals: Float32[np.ndarray, "h w 3"], camera: Camera) -> Float64[np.ndarray, "h w"]:
     """Returns 1 for surfaces that face the camera down to 0 for grazing ones."""
     directions = rays(camera.K, camera.width, camera.height)
     cosine = -np.einsum("hwc,hwc->hw", normals, directions) / np.linalg.norm(directions, axis=-1)

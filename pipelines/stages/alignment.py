@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 17
+    version: ClassVar[int] = 18
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -105,9 +105,8 @@ class Align:
             errors = self._errors_without(fit, anchors, camera)
             alone = float(np.nanmedian(errors)) if np.isfinite(errors).any() else np.inf
             if off > alone:
-                vague = MAD_TO_SIGMA * max(off, fit.plain_held_out_error)
                 note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
-                return self._between(aligned, anchors, fine, errors=errors, vague=vague, note=note)
+                return self._between(aligned, anchors, fine, errors=errors, vague=self._vague(fit), note=note)
         if len(anchors) < self.asked_points:
             return aligned
         return self._near_points(prediction, aligned, anchors, fine)
@@ -165,10 +164,15 @@ class Align:
         near = field.confidence
         depth = (depth_map.depth * np.exp(near * np.log(field.values))).astype(np.float32)
         known = np.where(depth > 0, depth_map.depth, 1)
-        relative = np.hypot(np.sqrt(1 - near) * depth_map.sigma / known, np.sqrt(near) * MAD_TO_SIGMA * error)
-        sigma = np.minimum(depth * relative, depth_map.sigma).astype(np.float32)
+        away = np.maximum(depth_map.sigma / known, self._vague(aligned.fit))
+        relative = np.hypot(np.sqrt(1 - near) * away, np.sqrt(near) * MAD_TO_SIGMA * error)
+        sigma = (depth * relative).astype(np.float32)
         note = "bent through the points: " + told.format(error)
         return replace(aligned, depth_map=replace(depth_map, depth=depth, sigma=sigma), note=note)
+
+    def _vague(self, fit: Fit) -> float:
+        """Returns the relative sigma of a suspect prediction between the points: as it is uncorrected."""
+        return MAD_TO_SIGMA * max(fit.held_out_error, fit.plain_held_out_error)
 
     def _score(self, errors: Float64[np.ndarray, "n"]) -> float:
         return float(np.minimum(errors, self.asked_limit).mean())

@@ -99,11 +99,13 @@ class Settle:
     """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
 
     These are the predicted ones, or those of what was measured where the predicted ones are far from them.
+    What nobody measured is what was refined; if that does not fit, it is depth between measured pixels where
+    that is surer, and left out where other views look through it.
     """
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 11
 
     def __call__(
         self,
@@ -124,7 +126,9 @@ class Settle:
             (measured[other.name].depth_map, other.cam_from_world) for other in near if other.name in measured
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
-        merged = photometric.merge(enlarged(refined.depth_map, own.depth_map.camera), checked.depth_map)
+        prior = enlarged(refined.depth_map, own.depth_map.camera)
+        prior = photometric.fill_gaps(prior, checked.depth_map, view.cam_from_world, others)
+        merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
         with one_torch_thread():
             return refinement.refine(merged, points.resized(view.camera, merged.camera))

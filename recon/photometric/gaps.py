@@ -1,0 +1,119 @@
+"""Depth where the photos say nothing: between measured pixels, and not where others look through it.
+
+Blank walls, and ground between its joints: a smooth field through the surest pixel of each cell
+(`recon.interpolation`). How far it may be trusted is tried on blocks of measured pixels that are held out:
+their errors grow with the distance to what is left, and sigma is that growth times the distance to the
+nearest measured pixel. It knows nothing of what is blank and stands before something else; a prediction that
+fits the scene does, and shows it at the same pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from recon.geometry import sample_depth
+from recon.interpolation import (
+    MIN_FIELD_POINTS,
+    interpolate_points,
+    openness,
+    predict_held_out,
+    to_depth_map,
+)
+from recon.photometric.consistency import Posed, count_witnesses
+from recon.scene import Camera, DepthMap, SparseDepth
+
+CELL = 8  # px, of which the surest measured pixel speaks
+BLOCK = 32  # px, side of what is held out
+HELD_OUT = 3  # one of so many blocks along either side
+TRIED_SIZE = 320  # px, longer side of the map that is tried
+MIN_TRIED = 30  # pixels that are held out
+MOST_ERROR = 0.1  # worse is as bad
+CLEARLY_BETTER = 0.7  # share of the field's error
+WITHIN_SIGMA = 80  # percent of the held-out errors: what is blank has more edges than what was measured
+LEAST_GROWTH = 1e-5  # of relative sigma, per px
+
+
+def fill_gaps(
+    prior: DepthMap,
+    measured: DepthMap,
+    cam_from_world: Float64[np.ndarray, "4 4"],
+    others: Sequence[Posed],
+) -> DepthMap:
+    """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
+
+    Refuted is what more of the others' measurements look through than confirm. A prior that tells the
+    held-out pixels clearly better than those around them do is left alone: it knows what stands in a gap.
+
+    Args:
+        prior: What was known, predicted or interpolated, without the measurements.
+        measured: Of the same size, checked against other views; depth 0 where nothing was measured. Too few
+            pixels change nothing.
+        cam_from_world: Pose of the view.
+        others: As of `cross_check`.
+    """
+    from scipy.ndimage import distance_transform_edt
+    from scipy.spatial import cKDTree
+
+    points = _surest(measured)
+    held_out = (points.uv // BLOCK % HELD_OUT == 0).all(axis=1)
+    if held_out.sum() < MIN_TRIED or (~held_out).sum() < MIN_FIELD_POINTS:
+        return prior
+    between = _predicted(points, held_out, measured.camera)
+    own = sample_depth(prior.depth, points.uv[held_out])
+    errors, own_errors = (_log_errors(found, points.depth[held_out]) for found in (between, own))
+    if own_errors[between > 0].mean() < CLEARLY_BETTER * errors[between > 0].mean():
+        return prior
+    distance = cKDTree(points.uv[~held_out]).query(points.uv[held_out])[0]
+    growth = float(np.percentile(errors / distance, WITHIN_SIGMA))
+    field = interpolate_points(points, prior.camera)
+    assert field.normals is not None
+    distance = np.maximum(distance_transform_edt(measured.depth <= 0), 1)
+    confidence = openness(field.normals, prior.camera) / np.square(distance)
+    field = replace(field, confidence=confidence.astype(np.float32))
+    between = to_depth_map(field, prior.camera, max(growth, LEAST_GROWTH))
+    surer = (between.depth > 0) & ((prior.depth <= 0) | (between.sigma < prior.sigma))
+    found = _chosen(surer, between, prior)
+    agree, against = count_witnesses(found, cam_from_world, others)
+    nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
+    return _chosen(against > agree, nothing, found)
+
+
+def _chosen(first: Bool[np.ndarray, "h w"], one: DepthMap, other: DepthMap) -> DepthMap:
+    """Returns one map's pixels where `first`, else the other's."""
+    maps = (
+        np.where(first[..., None] if a.ndim == 3 else first, a, b)
+        for a, b in zip(_maps(one), _maps(other), strict=True)
+    )
+    return DepthMap(other.camera, *maps)
+
+
+def _maps(depth_map: DepthMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return depth_map.depth, depth_map.normals, depth_map.sigma
+
+
+def _surest(measured: DepthMap) -> SparseDepth:
+    """Returns the pixel of least relative sigma of every cell."""
+    v, u = np.nonzero(measured.depth > 0)
+    relative = measured.sigma[v, u] / measured.depth[v, u]
+    cells = (v // CELL) * (measured.camera.width // CELL + 1) + u // CELL
+    order = np.lexsort((relative, cells))
+    first = order[np.unique(cells[order], return_index=True)[1]]
+    v, u = v[first], u[first]
+    uv = np.stack([u + 0.5, v + 0.5], axis=1)
+    return SparseDepth(uv, measured.depth[v, u].astype(np.float64), measured.sigma[v, u].astype(np.float64))
+
+
+def _predicted(
+    points: SparseDepth, held_out: Bool[np.ndarray, "n"], camera: Camera
+) -> Float64[np.ndarray, "m"]:
+    """Returns depth of the field through the other points at those held out; 0 where it does not reach."""
+    small = camera.fitted(TRIED_SIZE)
+    predicted = predict_held_out(points.resized(camera, small), small, np.where(held_out, 0, -1))
+    return np.nan_to_num(predicted[held_out])
+
+
+def _log_errors(depth: Float64[np.ndarray, "m"], true: Float64[np.ndarray, "m"]) -> Float64[np.ndarray, "m"]:
+    """Returns |log depth - log true|, at most MOST_ERROR, which also is that of no depth."""
+    return np.minimum(np.abs(np.log(np.where(depth > 0, depth, 1e-9) / true)), MOST_ERROR)
