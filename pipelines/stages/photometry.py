@@ -105,7 +105,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
 
     def __call__(
         self,

@@ -31,6 +31,7 @@ TRIED_SIZE = 320  # px, longer side of the map that is tried
 MIN_TRIED = 30  # pixels that are held out
 MOST_ERROR = 0.1  # worse is as bad
 CLEARLY_BETTER = 0.7  # share of the field's error
+NO_ERROR = 1.5  # times the measured pixels' own sigma: less is none
 WITHIN_SIGMA = 80  # percent of the held-out errors: what is blank has more edges than what was measured
 LEAST_GROWTH = 1e-5  # of relative sigma, per px
 
@@ -44,7 +45,8 @@ def fill_gaps(
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
     Refuted is what more of the others' measurements look through than confirm. A prior that tells the
-    held-out pixels clearly better than those around them do is left alone: it knows what stands in a gap.
+    held-out pixels clearly better than those around them do, or as well as these are known, is left alone: it
+    knows what stands in a gap.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
@@ -60,10 +62,12 @@ def fill_gaps(
     held_out = (points.uv // BLOCK % HELD_OUT == 0).all(axis=1)
     if held_out.sum() < MIN_TRIED or (~held_out).sum() < MIN_FIELD_POINTS:
         return prior
-    between = _predicted(points, held_out, measured.camera)
+    told = _predicted(points, held_out, measured.camera)
     own = sample_depth(prior.depth, points.uv[held_out])
-    errors, own_errors = (_log_errors(found, points.depth[held_out]) for found in (between, own))
-    if own_errors[between > 0].mean() < CLEARLY_BETTER * errors[between > 0].mean():
+    errors, own_errors = (_log_errors(depth, points.depth[held_out]) for depth in (told, own))
+    noise = (points.sigma / points.depth)[held_out][told > 0].mean()
+    clearly_better = max(CLEARLY_BETTER * errors[told > 0].mean(), NO_ERROR * noise)
+    if not (own_errors[told > 0].mean() > clearly_better):  # of none told, the mean is NaN
         return prior
     distance = cKDTree(points.uv[~held_out]).query(points.uv[held_out])[0]
     growth = float(np.percentile(errors / distance, WITHIN_SIGMA))

@@ -1,0 +1,85 @@
+"""What nobody measured: filled from around it, unless the prior knows better or others look through it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recon.geometry import rays
+from recon.photometric import fill_gaps
+from recon.scene import Camera, DepthMap
+
+WIDTH, HEIGHT = 240, 180
+CAMERA = Camera(np.array([[200.0, 0, 120], [0, 200, 90], [0, 0, 1]]), WIDTH, HEIGHT)
+NORMAL = np.array([0.3, 0.2, -0.9]) / np.linalg.norm([0.3, 0.2, -0.9])
+TRUE = (2.0 * NORMAL[2] / (rays(CAMERA.K, WIDTH, HEIGHT) @ NORMAL)).astype(np.float32)
+HERE = np.eye(4)
+GAP = (slice(60, 100), slice(90, 130))
+
+
+def map_of(depth: np.ndarray, relative_sigma: float) -> DepthMap:
+    known = depth > 0
+    normals = np.where(known[..., None], NORMAL, 0).astype(np.float32)
+    return DepthMap(CAMERA, depth.astype(np.float32), normals, (relative_sigma * depth).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def measured() -> DepthMap:
+    """A slanted wall, measured to 0.1 % but for a hole in it."""
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(TRUE.shape)
+    depth = TRUE * (1 + noise)
+    depth[GAP] = 0
+    return map_of(depth, 1e-3)
+
+
+def relative_error(depth_map: DepthMap) -> np.ndarray:
+    return np.abs(depth_map.depth / TRUE - 1)
+
+
+def test_a_hole_in_a_wall_is_closed_with_the_wall(measured: DepthMap) -> None:
+    filled = fill_gaps(map_of(1.05 * TRUE, 0.03), measured, HERE, [])
+    assert relative_error(filled)[GAP].max() < 0.01
+    sigma = filled.sigma[GAP] / filled.depth[GAP]
+    assert sigma[20, 20] > 5 * sigma[0].mean()  # farther from what was measured
+    assert (relative_error(filled)[GAP] < 2 * sigma).mean() > 0.9
+
+
+def test_no_prior_is_filled_too(measured: DepthMap) -> None:
+    filled = fill_gaps(map_of(np.zeros_like(TRUE), 0.0), measured, HERE, [])
+    assert relative_error(filled)[GAP].max() < 0.01
+
+
+def test_a_prior_that_fits_keeps_what_stands_in_the_gap(measured: DepthMap) -> None:
+    known = TRUE.copy()
+    known[70:90, 100:120] = 1.5
+    prior = map_of(known, 2e-3)
+    assert fill_gaps(prior, measured, HERE, []) is prior
+
+
+def test_surer_pixels_of_the_prior_stay(measured: DepthMap) -> None:
+    prior = map_of(1.05 * TRUE, 0.03)
+    prior.sigma[80, 110] = 1e-6
+    assert fill_gaps(prior, measured, HERE, []).depth[80, 110] == prior.depth[80, 110]
+
+
+def test_what_another_view_looks_through_is_left_out(measured: DepthMap) -> None:
+    behind = map_of(1.2 * TRUE, 1e-3)
+    behind.depth[:70] = 0
+    filled = fill_gaps(map_of(1.05 * TRUE, 0.03), measured, HERE, [(behind, HERE)])
+    assert not filled.depth[72:100, 90:130].any()
+    assert filled.depth[60:68, 90:130].all()
+
+
+def test_next_to_nothing_measured_changes_nothing(measured: DepthMap) -> None:
+    few = measured.depth.copy()
+    few[20:] = 0
+    few[:, 30:] = 0
+    prior = map_of(1.05 * TRUE, 0.03)
+    assert fill_gaps(prior, map_of(few, 1e-3), HERE, []) is prior
+
+
+def test_sizes_and_units_do_not_matter(measured: DepthMap) -> None:
+    prior = map_of(1.05 * TRUE, 0.03)
+    larger = [replace(m, depth=64 * m.depth, sigma=64 * m.sigma) for m in (prior, measured)]
+    once, scaled = fill_gaps(prior, measured, HERE, []), fill_gaps(*larger, HERE, [])
+    assert np.allclose(scaled.depth, 64 * once.depth, rtol=1e-4)
