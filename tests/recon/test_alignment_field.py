@@ -57,6 +57,12 @@ def test_smooth_bend_is_removed(outliers: float) -> None:
         assert np.median(error_of(result)) < min(0.006, plain / 4)
 
 
+def test_bend_is_removed_at_the_border_as_in_the_middle() -> None:
+    beside = np.minimum(np.minimum(U, 64 - U), np.minimum(V, 48 - V)) < 4
+    errors = np.mean([error_of(bent(seed, 600, noise=0.001)) for seed in range(4)], axis=0)
+    assert errors[beside].mean() < 1.4 * errors[~beside].mean()
+
+
 def test_anchors_are_judged_after_the_correction() -> None:
     result = bent(0, 400, 0.3)
     wrong = anchors_of(DEPTH, 400, 0.3, 0)[1]

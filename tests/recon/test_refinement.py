@@ -201,6 +201,21 @@ def test_anchors_pull_depth_between_noise() -> None:
     assert np.median(error(with_anchors, depth)) < 0.9 * np.median(error(refine(off).depth_map, depth))
 
 
+def test_sigma_falls_with_the_noise_that_normals_remove() -> None:
+    depth, normals = plane((0.2, 0.1, -1), 2.0)
+    tilted = normals + 0.02 * np.random.default_rng(1).standard_normal(normals.shape)
+    tilted /= np.linalg.norm(tilted, axis=-1, keepdims=True)
+    result = refine(depth_map(noisy(depth), tilted)).depth_map
+    assert np.median(result.sigma / depth) < 0.5 * NOISE
+    assert (error(result, depth) < (result.sigma / depth).ravel()).mean() > 0.65
+
+
+def test_sigma_that_all_pixels_share_stays() -> None:
+    depth, normals = plane((0.2, 0.1, -1), 2.0)
+    result = refine(depth_map(1.02 * noisy(depth), normals, np.hypot(NOISE, 0.02)))
+    assert np.median(result.depth_map.sigma / depth) > 0.015
+
+
 def test_sigma_holds_most_errors() -> None:
     depth, normals = sphere()
     tilted = normals + 0.05 * np.random.default_rng(3).standard_normal(normals.shape)
