@@ -19,6 +19,7 @@ MAX_REPROJECTION_ERROR_PX = 2.0
 HIDING_NEIGHBOURS, HIDING_POINTS = 12, 2  # of its nearest in the picture, so many nearer ones hide a point
 HIDING_SHARE = 0.85  # of its depth, below which they are nearer
 LEAST_INFORMATION = 1e-12  # of a point's information: what one view alone sees is nowhere, not at NaN
+NO_INFORMATION = 1e-200  # of points that no view of the scene sees
 MIN_TRIANGULATION_ANGLE_DEG = 1.5  # below this triangulated depth is noise
 
 
@@ -317,7 +318,7 @@ class Scene:
             jacobian = np.nan_to_num(jacobian) @ view.cam_from_world[:3, :3]
             np.add.at(information, seen, np.einsum("nai,naj->nij", jacobian, jacobian))
         least = LEAST_INFORMATION * np.trace(information, axis1=1, axis2=2)
-        information += np.maximum(least, np.finfo(float).tiny)[:, None, None] * np.eye(3)
+        information += np.maximum(least, NO_INFORMATION)[:, None, None] * np.eye(3)
         variance = KEYPOINT_SIGMA_PX * np.maximum(KEYPOINT_SIGMA_PX, cloud.errors)
         return variance[:, None, None] * np.linalg.inv(information)
 
