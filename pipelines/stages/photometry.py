@@ -9,6 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
+from pipelines.stages.gaps import fill_gaps
 from pipelines.stages.maps import enlarged, masked, resized_mask
 from recon import (
     consistency,
@@ -127,7 +128,7 @@ class Settle:
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
         prior = enlarged(refined.depth_map, own.depth_map.camera)
-        prior = photometric.fill_gaps(prior, checked.depth_map, view.cam_from_world, others)
+        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
         with one_torch_thread():

@@ -8,12 +8,11 @@ In the order of the method: `views` chooses the neighbours; `pictures` and `plan
 into the kernels' form, `levels` at several sizes; at each size `sweep` tries inverse depths (on `cost`),
 `propagation` lets neighbouring pixels try each other's planes, `fitting` finds the vertex, its standard
 deviation, and what to reject; `refinement` holds them together. `consistency` compares views
-afterwards, `normals` judges the predicted ones by what they confirm, `gaps` looks after what nobody measured.
+afterwards, `normals` judges the predicted ones by what they confirm.
 """
 
 from recon.photometric.consistency import count_witnesses, cross_check
 from recon.photometric.flat import depth_range, flat_prior
-from recon.photometric.gaps import fill_gaps
 from recon.photometric.merging import merge
 from recon.photometric.normals import better_normals, fit_normals
 from recon.photometric.pictures import Photo
@@ -28,7 +27,6 @@ __all__ = [
     "count_witnesses",
     "cross_check",
     "depth_range",
-    "fill_gaps",
     "fit_normals",
     "flat_prior",
     "merge",

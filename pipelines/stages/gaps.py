@@ -21,7 +21,7 @@ from recon.interpolation import (
     predict_held_out,
     to_depth_map,
 )
-from recon.photometric.consistency import Posed, count_witnesses
+from recon.photometric import count_witnesses
 from recon.scene import Camera, DepthMap, SparseDepth
 
 CELL = 8  # px, of which the surest measured pixel speaks
@@ -40,7 +40,7 @@ def fill_gaps(
     prior: DepthMap,
     measured: DepthMap,
     cam_from_world: Float64[np.ndarray, "4 4"],
-    others: Sequence[Posed],
+    others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
 ) -> DepthMap:
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
@@ -53,7 +53,7 @@ def fill_gaps(
         measured: Of the same size, checked against other views; depth 0 where nothing was measured. Too few
             pixels change nothing.
         cam_from_world: Pose of the view.
-        others: As of `cross_check`.
+        others: What other views measured, and their poses.
     """
     from scipy.ndimage import distance_transform_edt
     from scipy.spatial import cKDTree
@@ -65,9 +65,11 @@ def fill_gaps(
     told = _predicted(points, held_out, measured.camera)
     own = sample_depth(prior.depth, points.uv[held_out])
     errors, own_errors = (_log_errors(depth, points.depth[held_out]) for depth in (told, own))
-    noise = (points.sigma / points.depth)[held_out][told > 0].mean()
-    clearly_better = max(CLEARLY_BETTER * errors[told > 0].mean(), NO_ERROR * noise)
-    if not (own_errors[told > 0].mean() > clearly_better):  # of none told, the mean is NaN
+    known = told > 0
+    if known.sum() < MIN_TRIED:
+        return prior
+    noise = (points.sigma / points.depth)[held_out][known].mean()
+    if own_errors[known].mean() <= max(CLEARLY_BETTER * errors[known].mean(), NO_ERROR * noise):
         return prior
     distance = cKDTree(points.uv[~held_out]).query(points.uv[held_out])[0]
     growth = float(np.percentile(errors / distance, WITHIN_SIGMA))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipelines.stages.gaps import fill_gaps
 from recon.geometry import rays
-from recon.photometric import fill_gaps
 from recon.scene import Camera, DepthMap
 
 WIDTH, HEIGHT = 240, 180
