@@ -144,7 +144,7 @@ def test_beside_many_points_a_prediction_that_tells_less_than_they_do_only_fills
     relative = result.depth_map.sigma / result.depth_map.depth
     errors = np.abs(np.log(result.depth_map.depth / exact.depth))
     assert np.median(errors[:, column < 0.55]) < 0.3 * np.median(errors[:, column > 0.7])
-    assert np.mean((errors < relative)[:, column > 0.7]) > 0.6
+    assert np.mean((errors < relative)[:, column > 0.7]) > 0.5  # one wave of one view
 
 
 class BestInGaps(Align):
