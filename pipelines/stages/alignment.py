@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 18
+    version: ClassVar[int] = 19
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -172,7 +172,12 @@ class Align:
 
     def _vague(self, fit: Fit) -> float:
         """Returns the relative sigma of a suspect prediction between the points: as it is uncorrected."""
-        return MAD_TO_SIGMA * max(fit.held_out_error, fit.plain_held_out_error)
+        errors = [
+            fit.held_out_error,
+            fit.plain_held_out_error,
+            fit.median_error,
+        ]  # NaN where none is held out
+        return MAD_TO_SIGMA * float(np.nanmax(errors))
 
     def _score(self, errors: Float64[np.ndarray, "n"]) -> float:
         return float(np.minimum(errors, self.asked_limit).mean())

@@ -131,20 +131,21 @@ def test_depth_bends_through_the_points_where_they_tell_each_other_what_is_left(
 
 
 def test_beside_many_points_a_prediction_that_tells_less_than_they_do_only_fills_gaps() -> None:
-    dense = dense_capture(9000)
-    view = dense.scene.views[1]
-    exact, points = dense.depth_maps[view.name], dense.scene.anchors(view)
-    seen = points.uv[:, 0] < 0.6 * SIZE[0]  # the right part is a gap
-    points = SparseDepth(points.uv[seen], points.depth[seen], points.sigma[seen])
-    assert len(points) >= Align.dense_points
-    result = aligned(dense.scene, view, points, wavy(exact, 0.1))
-    assert result.note.startswith("the prediction only fills gaps")
-    assert not result.has_own_normals
-    column = np.arange(SIZE[0]) / SIZE[0]
-    relative = result.depth_map.sigma / result.depth_map.depth
-    errors = np.abs(np.log(result.depth_map.depth / exact.depth))
-    assert np.median(errors[:, column < 0.55]) < 0.3 * np.median(errors[:, column > 0.7])
-    assert np.mean((errors < relative)[:, column > 0.7]) > 0.5  # one wave of one view
+    dense, held = dense_capture(9000), []
+    for view in (dense.scene.views[1], dense.scene.views[5]):
+        exact, points = dense.depth_maps[view.name], dense.scene.anchors(view)
+        seen = points.uv[:, 0] < 0.6 * SIZE[0]  # the right part is a gap
+        points = SparseDepth(points.uv[seen], points.depth[seen], points.sigma[seen])
+        assert len(points) >= Align.dense_points
+        result = aligned(dense.scene, view, points, wavy(exact, 0.1))
+        assert result.note.startswith("the prediction only fills gaps")
+        assert not result.has_own_normals
+        column = np.arange(SIZE[0]) / SIZE[0]
+        relative = result.depth_map.sigma / result.depth_map.depth
+        errors = np.abs(np.log(result.depth_map.depth / exact.depth))
+        assert np.median(errors[:, column < 0.55]) < 0.3 * np.median(errors[:, column > 0.7])
+        held.append(np.mean((errors < relative)[:, column > 0.7]))
+    assert np.mean(held) > 0.6
 
 
 class BestInGaps(Align):
