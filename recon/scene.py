@@ -13,7 +13,10 @@ from recon.errors import InputError, ViewError
 from recon.geometry import invert, project, projection_jacobian, transform
 
 PREDICTION_KINDS = ("metric", "scale", "affine", "affine_disparity")
-KEYPOINT_SIGMA_PX = 0.7  # standard deviation of a SIFT keypoint, px (0.5 to 1 in the literature)
+KEYPOINT_SIGMA_PX = 0.7  # of a SIFT keypoint along u or v (0.5 to 1 in the literature), if nothing tells
+KEYPOINT_RANGE_PX = (0.2, 2.0)  # of that which the reprojection errors of a scene tell
+MIN_KEYPOINT_POINTS = 30  # whose errors tell
+KEYPOINT_FREEDOM = 10.0  # degrees of freedom that the typical keypoint has against a point's own
 MIN_TRACK_LENGTH = 3  # points seen twice only are wrong too often to anchor a depth map
 MAX_REPROJECTION_ERROR_PX = 2.0
 HIDING_NEIGHBOURS, HIDING_POINTS = 12, 2  # of its nearest in the picture, so many nearer ones hide a point
@@ -307,7 +310,7 @@ class Scene:
     def _covariances(self) -> Float64[np.ndarray, "n 3 3"]:
         """Covariance of each point under fixed cameras: sigma_px^2 (sum J^T J)^-1 over what sees it.
 
-        sigma_px grows with the reprojection error beyond that of a good keypoint.
+        sigma_px is that of the scene's keypoints, and a point's own as far as its observations tell.
         """
         assert self.cloud is not None
         cloud, (order, starts) = self.cloud, self._rows_by_view
@@ -319,8 +322,26 @@ class Scene:
             np.add.at(information, seen, np.einsum("nai,naj->nij", jacobian, jacobian))
         least = LEAST_INFORMATION * np.trace(information, axis1=1, axis2=2)
         information += np.maximum(least, NO_INFORMATION)[:, None, None] * np.eye(3)
-        variance = KEYPOINT_SIGMA_PX * np.maximum(KEYPOINT_SIGMA_PX, cloud.errors)
-        return variance[:, None, None] * np.linalg.inv(information)
+        return self._keypoint_variances[:, None, None] * np.linalg.inv(information)
+
+    @cached_property
+    def _keypoint_variances(self) -> Float64[np.ndarray, "n"]:
+        """Variance of a keypoint along u or v by point, px^2: mostly the typical one of the scene.
+
+        A mean reprojection error has the mean of a Rayleigh distribution, less what the point's three
+        coordinates take away.
+        """
+        assert self.cloud is not None
+        freedom = np.maximum(2 * self._track_lengths - 3, 1)
+        taken = np.sqrt(np.pi / 2 * freedom / (freedom + 3))
+        own = np.square(self.cloud.errors / taken)
+        told = self.cloud.errors > 0
+        typical = KEYPOINT_SIGMA_PX**2
+        if told.sum() >= MIN_KEYPOINT_POINTS:
+            medians = (1 - 2 / (9 * freedom[told])) ** 3  # of chi squared over its freedom
+            typical = np.clip(np.median(own[told] / medians), *np.square(KEYPOINT_RANGE_PX))
+        own = np.where(told, own, typical)
+        return (KEYPOINT_FREEDOM * typical + freedom * own) / (KEYPOINT_FREEDOM + freedom)
 
     @cached_property
     def _widest_angles(self) -> Float64[np.ndarray, "n"]:

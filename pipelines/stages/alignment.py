@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 19
+    version: ClassVar[int] = 20
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -282,7 +282,7 @@ class Agree:
 
     makes: ClassVar[str] = "agreement"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __call__(
         self, *, scene: Scene, aligned: ByView[Alignment], progress: Progress
@@ -303,7 +303,7 @@ class Refine:
 
     makes: ClassVar[str] = "refined"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __call__(
         self,
@@ -324,7 +324,8 @@ class Refine:
         if not (self.normals and aligned.has_own_normals):
             return refinement.unrefined(depth_map)
         with one_torch_thread():
-            return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera))
+            noise = aligned.field.noise.tau if aligned.field is not None else None
+            return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera), noise=noise)
 
 
 def _log_errors(

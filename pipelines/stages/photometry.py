@@ -106,7 +106,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
 
     def __call__(
         self,

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float64
 
 from recon.alignment.few import DEPTH_LENGTH, Opinion
 from recon.alignment.few import SMOOTHNESS as FEW_SMOOTHNESS
-from recon.alignment.noise import GEMAN_MCCLURE_WIDTH, NORMAL_MEDIAN, Noise, estimate_noise
+from recon.alignment.noise import GEMAN_MCCLURE_WIDTH, Noise, estimate_noise
 from recon.alignment.points import FOLDS, Points, evenly, folds
 from recon.alignment.waves import Waves
 
@@ -40,9 +40,11 @@ STEEPNESS = 1e4  # log likelihood that a typical slope of 1 beyond it costs
 MIN_GAIN = 1e-2  # of log likelihood, so that rounding decides nothing
 START_ROUNDS, ROUNDS = 3, 6  # reweightings before and after hyper-parameters are chosen
 SHARPENING = 0.7  # tau falls by no more per round; faster, a whole object's anchors are lost for good
+INVERSIONS = 4  # rounds; each leaves a fifth of the error or less
 MAX_POINTS = 2000  # anchors beyond that teach waves this long nothing new
 MAX_FREEDOM = 0.8  # share of the anchors that the waves may take up when tau is estimated
-CALIBRATION = (0.7, 3.0)  # range of the factor on the deviation of s that held-out anchors ask for
+CALIBRATIONS = tuple(1.2**power for power in range(7))  # factors on the deviation of s
+CALIBRATION_DEVIATION = 0.15  # of their logarithm, before held-out anchors are asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,9 @@ class Field:
     """xi - s of the anchors."""
 
     inliers: Bool[np.ndarray, "n"]
+    shared: float
+    """Share of the variance of s that is the anchors' own errors, which other views see as well."""
+
     held_out: Float64[np.ndarray, "n"]
     """s as fields without the fold of each anchor predict it; NaN where there is none."""
 
@@ -71,9 +76,23 @@ class Field:
         """Returns s at every pixel, given its log z_aff."""
         return self.waves.total(self.coefficients, log_depth)
 
+    def before(
+        self, log_depth: Float64[np.ndarray, "h w"], waves: Waves | None = None
+    ) -> Float64[np.ndarray, "h w"]:
+        """Returns log z_aff of corrected log depth: the third coordinate of s, far less steep than 1.
+
+        Args:
+            log_depth: Corrected.
+            waves: The field's in pixels of samples of the picture, if the depth is of these.
+        """
+        found = log_depth
+        for _ in range(INVERSIONS):
+            found = log_depth - (waves or self.waves).total(self.coefficients, found)
+        return found
+
     def variance(self, log_depth: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
         """Returns the posterior variance of s at every pixel."""
-        return self.waves.variance(self.root, log_depth)
+        return np.maximum(self.waves.summed(self.waves.variance(self.root), log_depth), 0)
 
 
 def fit_field(
@@ -105,25 +124,27 @@ def fit_field(
         shares = waves.shares(opinion.length, DEPTH_LENGTH, FEW_SMOOTHNESS)
         prior = (opinion.amplitude / noise.tau) ** 2 * shares
     posterior = _Problem.of(basis, fitted.y, precision).solve(prior)
-    held_out, stretch = np.full(len(uv), np.nan), np.full(len(uv), np.nan)
+    held_out, variance = np.full(len(uv), np.nan), np.full(len(uv), np.nan)
+    errors = np.full(len(uv), np.nan)
     spread, fold = noise.spread(points), folds(points.tile)
     for one in range(FOLDS):
         kept, left = fold[chosen] != one, fold == one
-        errors = fold_errors[:, one]
-        if left.any() and np.isfinite(errors).all():
-            without = _Problem.of(basis[kept], errors[chosen[kept]], precision[kept]).solve(prior)
+        plain = fold_errors[:, one]
+        if left.any() and np.isfinite(plain).all():
+            without = _Problem.of(basis[kept], plain[chosen[kept]], precision[kept]).solve(prior)
             held_out[left] = everywhere[left] @ without.mean
-            variance = noise.tau**2 * np.square(everywhere[left] @ without.root.T).sum(axis=1)
-            stretch[left] = np.abs(errors[left] - held_out[left]) / np.sqrt(variance + spread[left] ** 2)
+            variance[left] = noise.tau**2 * np.square(everywhere[left] @ without.root.T).sum(axis=1)
+            errors[left] = np.abs(plain[left] - held_out[left])
     residuals = points.y - everywhere @ posterior.mean
     return Field(
         waves=waves,
         coefficients=posterior.mean,
-        root=noise.tau * _calibration(stretch) * posterior.root,
+        root=noise.tau * _calibration(errors, variance, spread) * posterior.root,
         noise=noise,
         amplitude=noise.tau * np.sqrt(prior @ waves.mean_squares()),
         residuals=residuals,
         inliers=np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * spread,
+        shared=float(np.median((noise.anchor_share * points.sigma / spread) ** 2)),
         held_out=held_out,
     )
 
@@ -250,7 +271,16 @@ def _climb(score: Callable[[tuple[int, ...]], float], start: tuple[int, ...]) ->
     return best
 
 
-def _calibration(stretch: Float64[np.ndarray, "n"]) -> float:
-    """Returns the factor on deviations that makes most held-out errors, in deviations, look normal."""
-    near = stretch[stretch < GEMAN_MCCLURE_WIDTH * CALIBRATION[1]]  # NaN is not
-    return float(np.clip(np.median(near) / NORMAL_MEDIAN, *CALIBRATION)) if len(near) else 1.0
+def _calibration(
+    errors: Float64[np.ndarray, "n"], variance: Float64[np.ndarray, "n"], spread: Float64[np.ndarray, "n"]
+) -> float:
+    """Returns the factor on deviations of s under which held-out errors are likeliest; NaN are not asked."""
+    judged = np.isfinite(errors)
+    best, lowest = 1.0, np.inf
+    for factor in CALIBRATIONS:
+        total = np.sqrt(factor**2 * variance[judged] + spread[judged] ** 2)
+        u = np.minimum(errors[judged] / total, GEMAN_MCCLURE_WIDTH)
+        cost = float((np.log(total) + u**2 / 2).sum()) + (np.log(factor) / CALIBRATION_DEVIATION) ** 2 / 2
+        if cost < lowest - MIN_GAIN:
+            best, lowest = factor, cost
+    return best

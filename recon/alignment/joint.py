@@ -46,7 +46,7 @@ class Correction:
     waves: Waves
     coefficients: Float64[np.ndarray, "m"]
     variance: Float64[np.ndarray, "nu nv nw"]
-    """Of the corrected view at the waves' nodes."""
+    """Of the corrected view, for `Waves.summed`."""
 
     variance_before: Float64[np.ndarray, "nu nv nw"]
     compared: int
@@ -104,10 +104,11 @@ def corrected(alignment: Alignment, correction: Correction) -> Alignment:
     depth_map = alignment.depth_map
     known = depth_map.depth > 0
     safe = np.where(known, depth_map.depth, 1).astype(np.float64)
-    log_depth = np.log(safe)
+    assert alignment.field is not None
+    log_depth = alignment.field.before(np.log(safe))
     waves = correction.waves
     bend = waves.total(correction.coefficients, log_depth)
-    change = waves.between(correction.variance - correction.variance_before, log_depth)
+    change = waves.summed(correction.variance - correction.variance_before, log_depth)
     relative = np.square(depth_map.sigma / safe)
     sigma = np.sqrt(np.maximum(relative + change, MIN_KEPT_VARIANCE * relative))
     depth = np.where(known, safe * np.exp(bend), 0)
@@ -131,7 +132,7 @@ def _update(state: State, others: Sequence[State]) -> None:
     robust = (1 + (seen.residual / (GATE * spread)) ** 2) ** -2
     weight = robust * seen.gain**2 / seen.variance
     compared = state.compared
-    basis = state.sampled_waves.at(state.compared_uv, state.start[compared]) @ state.root.T
+    basis = state.sampled_waves.at(state.compared_uv, state.predicted[compared]) @ state.root.T
     current = basis @ state.whitened
     target = current[seen.index] - seen.residual / seen.gain
     total = np.bincount(seen.index, weight, len(basis))
@@ -141,7 +142,7 @@ def _update(state: State, others: Sequence[State]) -> None:
     state.precision = np.eye(len(state.root)) + weighted.T @ weighted
     right = weighted.T @ (moment[rows] / np.sqrt(total[rows]))
     state.whitened = np.linalg.solve(state.precision, right)
-    bend = state.sampled_waves.total(state.root.T @ state.whitened, state.start)
+    bend = state.sampled_waves.total(state.root.T @ state.whitened, state.predicted)
     state.log_depth = state.start + bend
 
 
@@ -150,11 +151,12 @@ def _correction(state: State, before: Comparison, after: Comparison) -> Correcti
 
     factor = np.linalg.cholesky(state.precision)
     root = solve_triangular(factor, state.root, lower=True)
+    own, agreed = state.waves.variance(state.root), state.waves.variance(root)
     return Correction(
         waves=state.waves,
         coefficients=state.root.T @ state.whitened,
-        variance=state.waves.variance_at_nodes(root),
-        variance_before=state.waves.variance_at_nodes(state.root),
+        variance=state.shared * own + (1 - state.shared) * agreed,
+        variance_before=own,
         compared=len(after.residual),
         disagreement_before=float(np.median(np.abs(before.residual)))
         if len(before.residual)

@@ -84,7 +84,7 @@ def choose_anchors(known: Known, anchors: SparseDepth, min_points: int) -> Int64
     safe = np.where(inside[:, None], anchors.uv, 0.5)
     seen = sample(known.values, safe)
     predicted = inside & np.isfinite(seen)
-    on_edge = sample(_edges(known.values).astype(np.float32), safe) > 0
+    on_edge = sample(sharp_bends(known.values).astype(np.float32), safe) > 0
     clipped = sample(known.saturated.astype(np.float32), safe) > 0
     usable = predicted & ~on_edge & ~clipped
     wanted = max(min_points, 2)
@@ -108,7 +108,7 @@ def _range(values: Float32[np.ndarray, "h w"]) -> float:
     return float(high - low)
 
 
-def _edges(values: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def sharp_bends(values: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Returns True where the prediction bends too sharply for a surface: beside steps, whatever the slope."""
     bend = np.zeros(values.shape, np.float32)
     bend[1:-1] = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])

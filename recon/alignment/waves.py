@@ -10,7 +10,6 @@ MOST_ALONG_DEPTH = 3
 MARGIN = 0.1  # of the waves' domain beyond the picture, in longer sides
 TAIL = 1.0  # percent of the pixels beyond either end of the range of log depth; clamped to it
 MIN_RANGE = 1e-3  # of log depth, below which it is no coordinate
-NODES_ALONG_PICTURE, NODES_ALONG_DEPTH = 24, 6  # between them, variances are linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,53 +70,42 @@ class Waves:
         self, coefficients: Float64[np.ndarray, "m"], log_depth: Float64[np.ndarray, "h w"]
     ) -> Float64[np.ndarray, "h w"]:
         """Returns the sum of the waves times their coefficients at every pixel."""
-        grid = np.zeros(self.orders.max(axis=0) + 1)
-        grid[tuple(self.orders.T)] = coefficients
+        cosines = np.zeros(self.orders.max(axis=0) + 1)
+        cosines[tuple(self.orders.T)] = coefficients * np.sqrt(2) ** (self.orders > 0).sum(axis=1)
+        return self.summed(cosines, log_depth)
+
+    def variance(self, root: Float64[np.ndarray, "k m"]) -> Float64[np.ndarray, "nu nv nw"]:
+        """Returns the variance of `total` if the coefficients have covariance root^T root, for `summed`.
+
+        Products of two cosines are sums of cosines: so it is one, of up to twice as many half waves, and as
+        many nodes tell its coefficients exactly.
+        """
+        counts = [2 * int(most) + 1 for most in self.orders.max(axis=0)]
+        at_nodes = [_level_cosines(np.linspace(0, 1, count), count) for count in counts]
+        place = np.indices(tuple(counts)).reshape(3, -1)
+        waves = np.ones((place.shape[1], len(self.orders)))
+        for values, nodes, order in zip(at_nodes, place, self.orders.T, strict=True):
+            waves *= (values[:, order] * np.where(order > 0, np.sqrt(2), 1))[nodes]
+        found = np.square(waves @ root.T).sum(axis=1).reshape(counts)
+        for values in at_nodes:  # each axis in turn, which comes back as the last
+            found = np.moveaxis(np.tensordot(np.linalg.inv(values), found, axes=(1, 0)), 0, -1)
+        return found
+
+    def summed(
+        self, cosines: Float64[np.ndarray, "nu nv nw"], log_depth: Float64[np.ndarray, "h w"]
+    ) -> Float64[np.ndarray, "h w"]:
+        """Returns a sum of cosines at every pixel, given the amplitude of each number of half waves."""
         across, down = (
-            _cosines((np.arange(side) + 0.5 + MARGIN * max(self.size)) / domain, count)
-            for side, domain, count in zip(self.size, self._domain, grid.shape, strict=False)
+            _level_cosines((np.arange(side) + 0.5 + MARGIN * max(self.size)) / domain, count)
+            for side, domain, count in zip(self.size, self._domain, cosines.shape, strict=False)
         )
         cosine = np.cos(np.pi * self._position(log_depth))
         before, wave = cosine, np.ones(log_depth.shape)  # of order -1 and 0
-        total = down @ grid[:, :, 0].T @ across.T
-        for order in range(1, grid.shape[2]):
+        total = down @ cosines[:, :, 0].T @ across.T
+        for order in range(1, cosines.shape[2]):
             before, wave = wave, 2 * cosine * wave - before  # Chebyshev's recurrence
-            total += np.sqrt(2) * wave * (down @ grid[:, :, order].T @ across.T)
+            total += wave * (down @ cosines[:, :, order].T @ across.T)
         return total
-
-    def variance(
-        self, root: Float64[np.ndarray, "k m"], log_depth: Float64[np.ndarray, "h w"]
-    ) -> Float64[np.ndarray, "h w"]:
-        """Returns the variance of `total` at every pixel if the coefficients have covariance root^T root.
-
-        Linear between the nodes of a coarse grid over the picture and log depth.
-        """
-        return self.between(self.variance_at_nodes(root), log_depth)
-
-    def variance_at_nodes(self, root: Float64[np.ndarray, "k m"]) -> Float64[np.ndarray, "nu nv nw"]:
-        """Returns the variance of `total` at a coarse grid over u, v and log depth, for `between`."""
-        width, height = self.size
-        sides = np.array([width, height]) * NODES_ALONG_PICTURE / max(width, height)
-        along_depth = NODES_ALONG_DEPTH if self.orders[:, 2].any() else 1
-        counts = [*np.maximum(np.rint(sides).astype(int), 2), along_depth]
-        u, v, w = np.meshgrid(*[np.linspace(0, 1, count) for count in counts], indexing="ij")
-        uv = np.stack([u.ravel() * width, v.ravel() * height], axis=1)
-        waves = self.at(uv, self.low + w.ravel() * (self.high - self.low))
-        return np.square(waves @ root.T).sum(axis=1).reshape(counts)
-
-    def between(
-        self, nodes: Float64[np.ndarray, "nu nv nw"], log_depth: Float64[np.ndarray, "h w"]
-    ) -> Float64[np.ndarray, "h w"]:
-        """Returns values at the nodes of `variance_at_nodes`, interpolated linearly at every pixel."""
-        from scipy.ndimage import map_coordinates
-
-        width, height = self.size
-        counts = nodes.shape
-        place = np.empty((3, height, width))
-        place[0] = (np.arange(width) + 0.5) / width * (counts[0] - 1)
-        place[1] = ((np.arange(height) + 0.5) / height * (counts[1] - 1))[:, None]
-        place[2] = self._position(log_depth) * (counts[2] - 1)
-        return map_coordinates(nodes, place, order=1, mode="nearest")
 
     def mean_squares(self) -> Float64[np.ndarray, "m"]:
         """Returns the mean square of every wave over the picture, where the domain's borders are not."""
@@ -140,6 +128,11 @@ class Waves:
 
 
 def _cosines(position: Float64[np.ndarray, "n"], count: int) -> Float64[np.ndarray, "n count"]:
-    values = np.sqrt(2) * np.cos(np.pi * position[:, None] * np.arange(count))
+    """Returns cosines of mean square 1."""
+    values = np.sqrt(2) * _level_cosines(position, count)
     values[:, 0] = 1
     return values
+
+
+def _level_cosines(position: Float64[np.ndarray, "n"], count: int) -> Float64[np.ndarray, "n count"]:
+    return np.cos(np.pi * position[:, None] * np.arange(count))

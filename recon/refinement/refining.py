@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 
 from recon.geometry import normals_from_depth
 from recon.refinement.balance import MIN_FACING, TURN, Balance, balance
@@ -28,7 +28,7 @@ PRIOR_SLOPE_WEIGHT = 0.1  # of the depth's own slope where no normal is known
 ANCHOR_WIDTH = 3.0  # standard deviations, beyond which an anchor is wrong
 WORSE = 1.05  # factor on the anchors' median error that shows the normals to be wrong
 MIN_ANCHORS = 10  # that may object
-SUREST = 10  # percent of the pixels; their sigma is noise, if it is not far from what normals show
+SUREST = 2  # percent of the pixels; their sigma is noise, if it is not far from what normals show
 NOISE_ERROR = 1.5  # factor by which it may be more than that
 LEAST_COMMON = 0.1  # of noise: the error that even the surest pixels share with those around
 SIGMA_ITERATIONS = 5  # of the solves for sigma
@@ -59,7 +59,13 @@ class Refinement:
     """After every round; they never rise."""
 
 
-def refine(depth_map: DepthMap, anchors: SparseDepth | None = None, *, device: str = "cpu") -> Refinement:
+def refine(
+    depth_map: DepthMap,
+    anchors: SparseDepth | None = None,
+    *,
+    noise: float | None = None,
+    device: str = "cpu",
+) -> Refinement:
     """Returns depth whose slopes agree with the normals, cut where neither side of a pixel does.
 
     Depth of low sigma pulls, depth of high sigma follows: what is known of a surface spreads along its
@@ -69,6 +75,8 @@ def refine(depth_map: DepthMap, anchors: SparseDepth | None = None, *, device: s
     Args:
         depth_map: Aligned; its normals are a prediction of their own, not made from its depth.
         anchors: Sparse points, pixels of the map's camera.
+        noise: The part of sigma that is noise from pixel to pixel, relative to depth; None takes the surest
+            pixels' sigma for it.
         device: Of torch.
     """
     import torch
@@ -83,14 +91,19 @@ def refine(depth_map: DepthMap, anchors: SparseDepth | None = None, *, device: s
     energy = _energy(depth_map, log_depth, slopes, trust)
     refined, energies, multigrid = descend(energy)
     start, after = energy.start.cpu().numpy(), refined.cpu().numpy()
-    before_error, after_error = (_median_error(anchors, of, depth_map) for of in (start, after))
-    if after_error > WORSE * before_error:
+    before, beyond = (_errors(anchors, of, depth_map) for of in (start, after))
+    before_error, after_error = (
+        float(np.median(errors)) if len(errors) >= MIN_ANCHORS else float("nan")
+        for errors in (before, beyond)
+    )
+    worse = int((beyond > before).sum())
+    if after_error > WORSE * before_error and worse > len(before) / 2 + np.sqrt(len(before)):
         return Refinement(depth_map, False, trust.smoothing, before_error, after_error, tuple(energies))
     if anchors is not None and len(anchors):
         energy = _anchored(energy, anchors, after, depth_map, trust)
         refined, _, multigrid = descend(energy, rounds=1, start=refined)
     facing = slopes.facing.clamp(MIN_FACING, 1).square().cpu().numpy()
-    sigma = _sigma(depth_map, energy, multigrid, trust, facing)
+    sigma = _sigma(_common(depth_map, trust, noise), energy, multigrid, trust, facing)
     refined = torch.where((refined - energy.start).abs() < MAX_CHANGE, refined, energy.start)
     return Refinement(
         _updated(depth_map, refined.cpu().numpy(), sigma),
@@ -172,14 +185,14 @@ def _at(anchors: SparseDepth, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
     return row[inside], column[inside], np.flatnonzero(inside)
 
 
-def _median_error(
+def _errors(
     anchors: SparseDepth | None, log_depth: Float32[np.ndarray, "h w"], depth_map: DepthMap
-) -> float:
+) -> Float64[np.ndarray, "n"]:
+    """Returns |log z - log z_k| at the anchors on known depth."""
     if anchors is None:
-        return float("nan")
+        return np.zeros(0)
     row, column, index = _at(anchors, log_depth.shape)
-    errors = np.abs(np.log(anchors.depth[index]) - log_depth[row, column])[depth_map.depth[row, column] > 0]
-    return float(np.median(errors)) if len(errors) >= MIN_ANCHORS else float("nan")
+    return np.abs(np.log(anchors.depth[index]) - log_depth[row, column])[depth_map.depth[row, column] > 0]
 
 
 def _anchored(
@@ -212,8 +225,17 @@ def _anchored(
     return replace(energy, start=start.float(), pull=new_pull.float())
 
 
+def _common(depth_map: DepthMap, trust: Balance, noise: float | None) -> Float32[np.ndarray, "h w"]:
+    """Returns the part of relative sigma that depth has in common with its surroundings."""
+    known = depth_map.depth > 0
+    relative = np.where(known, depth_map.sigma / np.where(known, depth_map.depth, 1), 0)
+    if noise is None:
+        noise = min(np.percentile(relative[known], SUREST), NOISE_ERROR * trust.depth_noise)
+    return np.sqrt(np.maximum(relative**2 - noise**2, 0) + (LEAST_COMMON * noise) ** 2).astype(np.float32)
+
+
 def _sigma(
-    depth_map: DepthMap,
+    common: Float32[np.ndarray, "h w"],
     energy: Energy,
     multigrid: Multigrid,
     trust: Balance,
@@ -228,7 +250,7 @@ def _sigma(
     short beside the length of such errors.
 
     Args:
-        depth_map: Before refinement.
+        common: As of `_common`.
         energy: Of the refinement.
         multigrid: Of its last round.
         trust: Noise of depth and errors of slopes.
@@ -236,10 +258,6 @@ def _sigma(
     """
     import torch
 
-    known = depth_map.depth > 0
-    relative = np.where(known, depth_map.sigma / np.where(known, depth_map.depth, 1), 0)
-    noise = min(np.percentile(relative[known], SUREST), NOISE_ERROR * trust.depth_noise)
-    common = np.sqrt(np.maximum(relative**2 - noise**2, (LEAST_COMMON * noise) ** 2)).astype(np.float32)
     pull = energy.pull
     shared, _ = solve(
         multigrid,
@@ -251,7 +269,7 @@ def _sigma(
     of_depth = shared.clamp(min=0).cpu().numpy()
     distance = trust.smoothing * facing * np.sqrt(lever.clamp(min=0).cpu().numpy())
     area = np.maximum(4 * np.pi * distance**2 / trust.correlated, 1)
-    turn = TURN * max(known.shape) / (2 * np.pi)
+    turn = TURN * max(common.shape) / (2 * np.pi)
     of_normals = trust.slope_error / facing * distance * np.minimum(distance / turn, 1)
     amid = energy.amid.cpu().numpy()
     of_jumps = JUMP_SIGMA * np.where(amid > energy.jump, amid, 0)

@@ -175,8 +175,16 @@ def test_variance_of_waves_before_any_anchor_is_that_of_the_process() -> None:
     waves = Waves.filling(64, 48, np.log(DEPTH).ravel())
     root = np.diag(np.sqrt(waves.shares(0.12, 0.5, 2.5)))
     log_depth = np.random.default_rng(0).uniform(waves.low, waves.high, DEPTH.shape)
-    # the mean over the box is 1; nodes along log depth overstate the doubled borders there a little
-    assert waves.variance(root, log_depth).mean() == pytest.approx(1, abs=0.1)
+    assert waves.summed(waves.variance(root), log_depth).mean() == pytest.approx(1, abs=0.05)
+
+
+def test_variance_of_waves_over_the_picture_is_exact() -> None:
+    waves = Waves.filling(64, 48, np.log(DEPTH).ravel())
+    root = np.random.default_rng(0).standard_normal((9, len(waves.orders)))
+    log_depth = np.random.default_rng(1).uniform(waves.low, waves.high, DEPTH.shape)
+    at_points = waves.at(np.stack([U.ravel(), V.ravel()], axis=1), log_depth.ravel())
+    found = waves.summed(waves.variance(root), log_depth)
+    assert np.allclose(found.ravel(), np.square(at_points @ root.T).sum(axis=1), rtol=1e-9)
 
 
 def test_flat_prediction_has_no_waves_along_depth() -> None:

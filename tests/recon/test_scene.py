@@ -93,7 +93,7 @@ def test_anchors_are_the_points_at_their_depth() -> None:
 
 def test_sigma_between_two_views_is_that_of_their_angle() -> None:
     views = [looking((x, 0.0, 0), f"{x}") for x in (-1.0, 1.0)]
-    scene = Scene(tuple(views), cloud_of(np.array([[0.0, 0, 4]]), views))
+    scene = Scene(tuple(views), cloud_of(np.array([[0.0, 0, 4]]), views, errors=np.zeros(1)))
     cosine, sine = np.cos(2 * np.arctan2(1, 4)), np.sin(2 * np.arctan2(1, 4))
     along, across, up = (1 + cosine**2) / sine**2, 1, 0.5  # variances: of rays of one view by the other's
     wanted = np.sqrt(17) * 0.7 / CAMERA.K[0, 0] * np.sqrt(along + across / 2 + up / 2)
