@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, no_type_check
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE
+from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, VOXEL_NUMBERS
 from recon.fusion.integration import RGB, TSDF, WEIGHT
 from recon.fusion.observations import LEVEL_XY, LEVEL_Z
 from recon.fusion.packing import bits_of, unpack_three
@@ -72,7 +72,7 @@ def sample_voxels(depth: Any, place: Any, origin: Any, keys: Any, numbers: Any) 
             a = np.int64(np.floor(center[0] + z * (B[0, 0] * ray_u + B[0, 1] * ray_v + B[0, 2])))
             b = np.int64(np.floor(center[1] + z * (B[1, 0] * ray_u + B[1, 1] * ray_v + B[1, 2])))
             c = np.int64(np.floor(center[2] + z * (B[2, 0] * ray_u + B[2, 1] * ray_v + B[2, 2])))
-            numbers[i] = (a & 7) + SIDE * ((b & 7) + SIDE * (c & 7))
+            numbers[i] = VOXEL_NUMBERS[c & 7, b & 7, a & 7]
             key = ((a >> 3) + origin[0] << 2 * KEY_BITS) | ((b >> 3) + origin[1] << KEY_BITS)
             keys[i] = key | ((c >> 3) + origin[2]) if z > 0 else EMPTY
 
