@@ -107,7 +107,8 @@ class BlockIndex:
 @no_type_check
 def slot_of(key: Any, slots: Any) -> Any:
     """Returns where a search for a key starts in a table of some power of two of slots."""
-    return np.int64((np.uint64(key) * HASH_MULTIPLIER) >> np.uint64(32)) & (slots - 1)
+    high = np.uint64(32)  # the lower bits of the product know nothing of the upper ones of the key
+    return np.int64(((np.uint64(key) * HASH_MULTIPLIER) >> high) * np.uint64(slots) >> high)
 
 
 @compiled
