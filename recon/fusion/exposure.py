@@ -50,7 +50,9 @@ def exposure_gains(
     sample_voxels(depth, place, block + HALF, keys, numbers)
     rows = volume.index.find(keys)
     fused, sure = np.zeros((depth.size, 3), np.float32), np.zeros(depth.size, np.bool_)
-    for part in volume.parts(np.unique(rows[rows >= 0])):
+    needed = np.zeros(len(volume.index), np.bool_)
+    needed[rows[rows >= 0]] = True
+    for part in volume.parts(np.flatnonzero(needed)):
         slots = np.full(len(volume.index) + 1, -1, np.int32)  # the last one is of no block
         slots[part] = volume.pages.slots(part, change=False)
         read_colors(slots[rows], numbers, volume.pages.words, fused, sure)

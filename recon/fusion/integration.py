@@ -127,12 +127,13 @@ def _mixed(old: Any, new: Any, share: Any, by_chance: Any) -> Any:
 
 @inlined
 @no_type_check
-def _update(sign: Any, scratch: Any, state: Any, i: Any) -> Any:
-    """Updates mean, weight, variance and gradient of a voxel; returns the new share and what rounds."""
+def _updated(sign: Any, weight: Any, distance: Any, mean: Any, old: Any, variance: Any) -> Any:
+    """Returns mean, weight and variance of a voxel after a distance with a weight, and its share in them.
+
+    Scalars only: for arrays numba would count references, in every turn of a loop.
+    """
     zero, one = np.float32(0), np.float32(1)
-    weight = scratch[i + WEIGHTS]
-    mean, old, variance = state[i], state[i + 512], state[i + 1024]
-    change = min(max(scratch[i + DISTANCES], -one), one) - mean
+    change = min(max(distance, -one), one) - mean
     squared = change * change
     limit = OUTLIER_SIGMAS2 * max(variance, MIN_VARIANCE)
     robust = weight * np.sqrt(limit / max(squared, limit))  # before the choice: no branches in vectors
@@ -141,12 +142,7 @@ def _update(sign: Any, scratch: Any, state: Any, i: Any) -> Any:
     total = total if total > LEAST_SHARE * weight else zero
     share = sign * weight / max(total, TINY)
     share = share if total > zero else zero
-    state[i] = mean + share * change
-    state[i + 512] = total
-    state[i + 1024] = max((one - share) * (variance + share * squared), zero)
-    by_chance = chances(bits_of(total))
-    state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
-    return share, by_chance
+    return mean + share * change, total, max((one - share) * (variance + share * squared), zero), share
 
 
 @reordered
@@ -157,7 +153,13 @@ def _fuse(sign: Any, scratch: Any, has_weight: Any, state: Any) -> None:
         if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
             for voxel in range(GROUP):  # over i itself it would not be vectorised
                 i = GROUP * group + voxel
-                _update(sign, scratch, state, i)
+                weight, distance, old = scratch[i + WEIGHTS], scratch[i + DISTANCES], state[i + 512]
+                mean, total, variance, share = _updated(
+                    sign, weight, distance, state[i], old, state[i + 1024]
+                )
+                by_chance = chances(bits_of(total))
+                state[i], state[i + 512], state[i + 1024] = mean, total, variance
+                state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
 
 
 @reordered
@@ -168,7 +170,13 @@ def _fuse_colored(sign: Any, scratch: Any, has_weight: Any, state: Any) -> None:
         if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
             for voxel in range(GROUP):
                 i = GROUP * group + voxel
-                share, by_chance = _update(sign, scratch, state, i)
+                weight, distance, old = scratch[i + WEIGHTS], scratch[i + DISTANCES], state[i + 512]
+                mean, total, variance, share = _updated(
+                    sign, weight, distance, state[i], old, state[i + 1024]
+                )
+                by_chance = chances(bits_of(total))
+                state[i], state[i + 512], state[i + 1024] = mean, total, variance
+                state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
                 state[i + 2048] = _mixed(state[i + 2048], scratch[i + PAINTS], share, by_chance)
 
 

@@ -66,6 +66,8 @@ class Pages:
         fit = rows if self._most is None else min(rows, self._most)
         if fit > len(self.words):
             self._grow(self._most or max(fit, int(GROWTH * len(self.words)), self._reserved()))
+        if fit > len(self._row_of_slot):
+            self._remember(self._most or max(fit, int(GROWTH * len(self._row_of_slot)), MIN_BLOCKS))
         if rows > len(self._slot_of_row):
             grown = max(rows, int(GROWTH * len(self._slot_of_row)), MIN_BLOCKS)
             self._slot_of_row = _longer(self._slot_of_row, grown, ON_DISK)
@@ -161,6 +163,8 @@ class Pages:
         words = self._empty(slots)
         words[: len(self.words)] = self.words
         self.words = words
+
+    def _remember(self, slots: int) -> None:
         self._row_of_slot = _longer(self._row_of_slot, slots, -1)
         self._used = _longer(self._used, slots, 0)
         self._dirty = _longer(self._dirty, slots, False)

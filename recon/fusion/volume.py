@@ -353,7 +353,7 @@ class TSDFVolume:
     ) -> None:
         rotation = cam_from_world[:3, :3]
         rigid = np.isfinite(cam_from_world).all() and np.linalg.det(rotation) > 0
-        if not rigid or not np.allclose(rotation @ rotation.T, np.eye(3), atol=ROTATION_TOLERANCE):
+        if not rigid or np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE:
             raise InputError("cam_from_world: not a rigid transform")
         if color is not None and color.shape[:2] != depth_map.depth.shape:
             raise InputError(
