@@ -190,12 +190,13 @@ def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, wor
     Args:
         start: First block of `blocks` to do.
         stop: One past the last.
-        blocks: Rows of `words`; corners in the frame of the view, voxels, float64.
+        blocks: Rows of `words`; corners in the frame of the view, voxels, float64; which blocks are new: they
+            are written to before they are read, or memory would be taken for them twice.
         view: Of `_project`; its lattice; 1 / truncation, voxels; 1 to add the view, -1 to take it away.
         records: Of `observations.Observations`, flat.
         words: (n, 4 or 5, 512) the voxels; changed in place.
     """
-    rows, corners = blocks
+    rows, corners, new = blocks
     camera, lattice, per_truncation, sign = view
     pixels, depths = np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
     near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty((2, 4 * BLOCK_VOXELS), np.float32)
@@ -208,6 +209,8 @@ def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, wor
             _project(corners[k], camera, lattice, pixels, depths)
             _gather(records, pixels, near)
             _weigh(corners[k], per_truncation, near, scratch[this], has_weight[this])
+            if new[k]:
+                states[rows[k]][:] = 0
             _fetch(eights[this], states[rows[k]])
         if k > start and colored:
             _fuse_colored(sign, scratch[last], eights[last], states[rows[k - 1]])

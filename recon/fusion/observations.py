@@ -101,22 +101,42 @@ def observe(
         trust: Of the whole view, at most 1.
         threads: None means one per processor.
     """
-    height, width = depth_map.depth.shape
-    maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
-    distances = edge_distances(depth_map, frame.truncation, threads)
-    photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
+    seen = make_room(*depth_map.depth.shape)
+    fill_room(seen, (depth_map, color), frame, gains=gains, trust=trust, threads=threads)
+    return seen
+
+
+def make_room(height: int, width: int) -> Observations:
+    """Returns room for what a view of this size sees; what is in it means nothing, except for the border."""
     seen = Observations(
         records=np.empty((height + 2, width + 2, 4), np.uint32),
         fronts=np.empty((height + 2, width + 2, 2), np.float32),
     )
     for padded in (seen.records, seen.fronts):
         padded[[0, -1]], padded[:, [0, -1]] = 0, 0
+    return seen
+
+
+def fill_room(
+    room: Observations,
+    picture: tuple[DepthMap, UInt8[np.ndarray, "h w 3"] | None],
+    frame: Frame,
+    *,
+    gains: Float64[np.ndarray, "3"],
+    trust: float,
+    threads: int | None,
+) -> None:
+    """Does what `observe` does, in room that was made before: new memory for each view takes time."""
+    depth_map, color = picture
+    height, width = depth_map.depth.shape
+    maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
+    distances = edge_distances(depth_map, frame.truncation, threads)
+    photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
     rays_from_pixels = np.linalg.inv(frame.K)[:2].astype(np.float32)
     turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
     lengths = (np.float32(frame.voxel_size), np.float32(frame.truncation), np.float32(trust))
     lens = (rays_from_pixels, turn, frame.center.astype(np.float32), lengths, gains.astype(np.float32))
-    run_pieces(_observe_rows, height, threads, (*maps, photo, distances), lens, (seen.records, seen.fronts))
-    return seen
+    run_pieces(_observe_rows, height, threads, (*maps, photo, distances), lens, (room.records, room.fronts))
 
 
 # Rows of the scratch space, CHUNK numbers each.

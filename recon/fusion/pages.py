@@ -4,6 +4,7 @@ Rows are what the index gives: 0, 1, 2, ... Slots are places in memory. Without 
 same; with one, the blocks that were not needed for the longest time make room for others.
 """
 
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -176,7 +177,16 @@ class Pages:
         return int(RESERVED_SHARE * machine) // self.block_bytes
 
     def _empty(self, slots: int) -> Float32[np.ndarray, "slots channels 512"]:
-        return np.zeros((slots, self.channels, BLOCK_VOXELS), np.float32)
+        """Returns words of zeros that take memory where they are written to, in small pages.
+
+        Of huge ones, which numpy asks for, each takes as long to get as hundreds of views' worth of small
+        ones where memory is in pieces.
+        """
+        shape = (slots, self.channels, BLOCK_VOXELS)
+        if not slots or not hasattr(mmap, "MAP_ANONYMOUS"):
+            return np.zeros(shape, np.float32)
+        memory = mmap.mmap(-1, slots * self.block_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 def _longer(array: np.ndarray, length: int, filling: object) -> np.ndarray:
