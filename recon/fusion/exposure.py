@@ -86,7 +86,7 @@ def read_colors(slots: Any, numbers: Any, words: Any, fused: Any, sure: Any) -> 
     for i in range(len(slots)):
         if slots[i] >= 0:
             state, k = words[slots[i]], numbers[i]
-            sure[i] = state[WEIGHT, k] > 0 and abs(state[TSDF, k]) < 0.5
+            sure[i] = (state[WEIGHT, k] > 0) & (abs(state[TSDF, k]) < 0.5)  # one wait for memory, not two
             red, green, blue = unpack_three(bits_of(state[RGB, k]))
             fused[i, 0], fused[i, 1], fused[i, 2] = red / LEVEL_XY, green / LEVEL_XY, blue / LEVEL_Z
 

@@ -179,8 +179,8 @@ class Pages:
     def _empty(self, slots: int) -> Float32[np.ndarray, "slots channels 512"]:
         """Returns words of zeros that take memory where they are written to, in small pages.
 
-        Of huge ones, which numpy asks for, each takes as long to get as hundreds of views' worth of small
-        ones where memory is in pieces.
+        Huge ones, which numpy asks for, have to be put together where memory is in pieces: with them, blocks
+        of a view took 0.4 to 9 ms, with small ones 1.5 to 2 ms.
         """
         shape = (slots, self.channels, BLOCK_VOXELS)
         if not slots or not hasattr(mmap, "MAP_ANONYMOUS"):
