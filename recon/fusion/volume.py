@@ -295,7 +295,7 @@ class TSDFVolume:
         """
         from recon.fusion.state import fill_from_arrays
 
-        missing = {"voxel_size", "truncation", "origin", "blocks", "views"} - set(arrays)
+        missing = {"voxel_size", "truncation", "origin", "blocks", "views", "group"} - set(arrays)
         if missing:
             raise InputError(f"TSDF volume: no array {', '.join(sorted(missing))}")
         volume = cls(float(arrays["voxel_size"]), float(arrays["truncation"]), threads=threads, memory=memory)

@@ -6,8 +6,8 @@ round, and their spread is the smallest and the largest. On a machine with other
 so CPU seconds stand beside them. `--noise` adds depth noise that grows with depth squared, and flying pixels
 at depth edges.
 
-Open3D takes and clears the memory of its blocks when the volume is made, which `speed_ratio` leaves out of its
-time; here memory is taken view by view and is in it. `speed_ratio_with_memory` has the making in both.
+Open3D takes and clears the memory of its blocks when the volume is made, which `speed_ratio` leaves out of
+its time; here memory is taken view by view and is in it. `speed_ratio_with_memory` has the making in both.
 
 `bandwidth` compares with what the memory allows: a view's pixels are read once and the voxels that it changes
 are read and written once; how fast that could be is measured by copying arrays on as many threads.
