@@ -12,9 +12,8 @@ from recon.jit import compiled, inlined, run_pieces
 from recon.scene import DepthMap
 
 MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)
-DENSE_BLOCKS2 = np.float32(
-    (1.5 / SIDE) ** 2
-)  # smaller pixels need not all walk: points three voxels apart miss no cell
+# Smaller pixels need not all walk: points three voxels apart miss no cell.
+DENSE_BLOCKS2 = np.float32((1.5 / SIDE) ** 2)
 SPARSE_BLOCKS2 = np.float32(0.5**2)  # wider pixels could step over a block
 CELL_BLOCKS = 1.5 / SIDE  # the corners of the cell that a point lies in, and of one shifted by noise
 MAX_SUBPIXELS = 8  # per side; rays of a pixel seen at the worst angle are still closer than a block
@@ -59,14 +58,6 @@ def touched_keys(
     )
     rows = (len(depth) + 1) // 2
     return np.concatenate(run_pieces(_touch_rows, rows, threads, depth, seen.records, seen.fronts, place))
-
-
-@compiled
-@no_type_check
-def _key_at(x: Any, y: Any, z: Any, origin: Any) -> Any:
-    """Returns the key of the block that has a point, block units, frame of the view."""
-    i, j, k = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
-    return (i + origin[0] << 2 * KEY_BITS) | (j + origin[1] << KEY_BITS) | (k + origin[2])
 
 
 @compiled
@@ -250,11 +241,8 @@ def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, pl
     distance in blocks, the block at the frame's origin.
     """
     view, (height, width), origin = (depth, records, fronts), depth.shape, place[4]
-    scratch, words, parts = (
-        np.empty(9 * CHUNK, np.float32),
-        np.empty(2 * CHUNK, np.uint32),
-        np.empty(6 * CHUNK, np.float32),
-    )
+    scratch, parts = np.empty(9 * CHUNK, np.float32), np.empty(6 * CHUNK, np.float32)
+    words = np.empty(2 * CHUNK, np.uint32)
     keys, chosen, every = np.empty(3 * CHUNK, np.int64), np.empty(CHUNK, np.bool_), np.ones(CHUNK, np.bool_)
     pixels, queue = np.empty((2, CHUNK), np.int32), np.empty((2, 4 * CHUNK), np.int32)
     seen, done = np.full(SLOTS, EMPTY), np.full(SLOTS, EMPTY)

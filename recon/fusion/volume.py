@@ -250,6 +250,7 @@ class TSDFVolume:
         """
         from recon.fusion.extraction import extract_surface
 
+        self._room = None  # the mesh may need the memory
         return extract_surface(self, min_weight, sure_weight)
 
     def weights_at(self, points: Float64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
@@ -363,7 +364,7 @@ class TSDFVolume:
     ) -> None:
         rotation = cam_from_world[:3, :3]
         rigid = np.isfinite(cam_from_world).all() and np.linalg.det(rotation) > 0
-        if not rigid or np.abs(rotation @ rotation.T - np.eye(3)).max() > ROTATION_TOLERANCE:
+        if not rigid or not np.allclose(rotation @ rotation.T, np.eye(3), atol=ROTATION_TOLERANCE):
             raise InputError("cam_from_world: not a rigid transform")
         if color is not None and color.shape[:2] != depth_map.depth.shape:
             raise InputError(
