@@ -38,7 +38,7 @@ class Fuse:
 
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size
 

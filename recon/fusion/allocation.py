@@ -8,20 +8,22 @@ from jaxtyping import Int64
 from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE, slot_of
 from recon.fusion.observations import DIRECTION, TRUST, VOTE, Frame, Observations
 from recon.fusion.packing import unpack_direction, unpack_trust
-from recon.jit import compiled, run_pieces
+from recon.jit import compiled, inlined, run_pieces
 from recon.scene import DepthMap
 
 MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)
-DENSE_BLOCKS2 = (1.5 / SIDE) ** 2  # smaller pixels need not all walk: points three voxels apart miss no cell
-SPARSE_BLOCKS = 0.5  # wider pixels could step over a block
+# Smaller pixels need not all walk: points three voxels apart miss no cell.
+DENSE_BLOCKS2 = np.float32((1.5 / SIDE) ** 2)
+SPARSE_BLOCKS2 = np.float32(0.5**2)  # wider pixels could step over a block
 CELL_BLOCKS = 1.5 / SIDE  # the corners of the cell that a point lies in, and of one shifted by noise
 MAX_SUBPIXELS = 8  # per side; rays of a pixel seen at the worst angle are still closer than a block
-MIX_1, MIX_2 = np.int32(0x2545F491), np.int32(0x19E3779B)  # odd, large
+MIX = np.int64(0x2545F4914F6CDD1D)  # odd, large
 SPARED, LEAST_WALK = np.float32(0.5), np.float32(0.5)  # voxels farther out weigh little
-CHUNK = 256  # pixels done at once: a constant size of the scratch space lets loops be vectorised
+CHUNK = 128  # pixels done at once: a constant size of the scratch space lets loops be vectorised
 DEPTH, VOTES, WIDTH2 = 6, 7, 8  # rows of the scratch space; before them middles and halves of walks
-SEEN_SLOTS = 4096  # recently touched blocks that a thread remembers
-PLAN_SLOTS = 8192  # recent walks that it remembers
+CORNERS = np.array([x << 2 * KEY_BITS | y << KEY_BITS | z for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+LOWS, BOXES, WALKS = 0, CHUNK, 2 * CHUNK  # in the scratch space of keys
+SLOTS = 2048  # of recently touched blocks, and of boxes and walks, that a thread remembers
 
 
 def touched_keys(
@@ -60,111 +62,55 @@ def touched_keys(
 
 @compiled
 @no_type_check
-def _key_at(x: Any, y: Any, z: Any, origin: Any) -> Any:
-    """Returns the key of the block that has a point, block units, frame of the view."""
-    i, j, k = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
-    return (i + origin[0] << 2 * KEY_BITS) | (j + origin[1] << KEY_BITS) | (k + origin[2])
-
-
-@compiled
-@no_type_check
-def _mix(key: Any) -> Any:
-    return np.int64(np.uint64(key) * np.uint64(0x9E3779B97F4A7C15))
-
-
-@compiled
-@no_type_check
-def _surface(pixel: Any, depth: Any, records: Any, place: Any) -> Any:
-    """Returns a pixel's ray, depth, normal in the grid, n . ray and its width on the surface, blocks."""
-    v, u = pixel
-    rays, to_blocks, _, _, _ = place
-    nx, ny, nz = unpack_direction(np.uint32(records[v + 1, u + 1, DIRECTION]))
-    ray_u = rays[0, 0] * (u + 0.5) + rays[0, 1] * (v + 0.5) + rays[0, 2]
-    ray_v = rays[1, 0] * (u + 0.5) + rays[1, 1] * (v + 0.5) + rays[1, 2]
-    z = np.float64(depth[v, u])
-    B = to_blocks
-    x = B[0, 0] * ray_u + B[0, 1] * ray_v + B[0, 2]
-    y = B[1, 0] * ray_u + B[1, 1] * ray_v + B[1, 2]
-    w = B[2, 0] * ray_u + B[2, 1] * ray_v + B[2, 2]
-    toward = -(nx * x + ny * y + nz * w)
-    cosine2 = max(toward * toward / (x * x + y * y + w * w), MIN_COSINE2)
-    pixel2 = (B[0, 0] ** 2 + B[1, 0] ** 2 + B[2, 0] ** 2) * (rays[0, 0] * z) ** 2
-    return (ray_u, ray_v, z), (nx, ny, nz, toward), pixel2 / cosine2
-
-
-@compiled
-@no_type_check
-def _plan(pixel: Any, depth: Any, records: Any, place: Any, memory: Any) -> int:
-    """Adds the walks of a pixel to those in memory: middle and half of each, block units.
-
-    Except such as start and end in the same blocks as one lately done. Returns how many there are now.
-    """
-    count, done, walks = memory
-    ray, normal, width2 = _surface(pixel, depth, records, place)
-    rays, B, center, across, origin = place
-    m = CELL_BLOCKS
-    _, support = unpack_trust(np.uint32(records[pixel[0] + 1, pixel[1] + 1, TRUST]))
-    across *= min(max(support - SPARED, LEAST_WALK), np.float32(1))
-    dx, dy, dz = normal[0] * across, normal[1] * across, normal[2] * across
-    subpixels = 1 if width2 < SPARSE_BLOCKS**2 else min(1 + int(2 * np.sqrt(width2)), MAX_SUBPIXELS)
-    for k in range(subpixels * subpixels):
-        ray_u, ray_v, z = ray
-        if subpixels > 1:
-            du = ((k % subpixels) + 0.5) / subpixels - 0.5
-            dv = ((k // subpixels) + 0.5) / subpixels - 0.5
-            ray_u += rays[0, 0] * du + rays[0, 1] * dv
-            ray_v += rays[1, 0] * du + rays[1, 1] * dv
-        x = B[0, 0] * ray_u + B[0, 1] * ray_v + B[0, 2]
-        y = B[1, 0] * ray_u + B[1, 1] * ray_v + B[1, 2]
-        w = B[2, 0] * ray_u + B[2, 1] * ray_v + B[2, 2]
-        if subpixels > 1:
-            here = -(normal[0] * x + normal[1] * y + normal[2] * w)
-            z *= max(normal[3] / max(here, 0.5 * normal[3]), 0.5)
-        x, y, w = center[0] + z * x, center[1] + z * y, center[2] + z * w
-        low, high = _key_at(x - m, y - m, w - m, origin), _key_at(x + m, y + m, w + m, origin)
-        back = _key_at(x - dx, y - dy, w - dz, origin)
-        front = _key_at(x + dx, y + dy, w + dz, origin)
-        signature = _mix(_mix(_mix(low) ^ high) ^ back) ^ front
-        slot = slot_of(signature, PLAN_SLOTS)
-        if done[slot] != signature:
-            done[slot] = signature
-            walks[count, 0], walks[count, 1], walks[count, 2] = x, y, w
-            walks[count, 3], walks[count, 4], walks[count, 5] = dx, dy, dz
-            count += 1
+def _line_up(pixels: Any, chunk: int, width: int) -> int:
+    """Writes rows and columns of the next pixels of even row and column; returns how many there are."""
+    chunks = (width + 2 * CHUNK - 1) // (2 * CHUNK)
+    v, first = chunk // chunks * 2, chunk % chunks * 2 * CHUNK
+    count = min(CHUNK, (width - first + 1) // 2)
+    for i in range(count):
+        pixels[0, i], pixels[1, i] = v, first + 2 * i
     return count
 
 
 @compiled
 @no_type_check
-def _pick(pixel: Any, count: int, view: Any, scratch: Any, words: Any) -> None:
-    """Copies depth, vote and direction of every second pixel from one on."""
-    v, u = pixel
-    depth, records, fronts = view
+def _take(pixels: Any, waiting: int, queue: Any) -> int:
+    """Writes rows and columns of the last pixels that wait; returns how many."""
+    count = min(waiting, CHUNK)
     for i in range(count):
-        scratch[DEPTH * CHUNK + i] = depth[v, u + 2 * i]
-        scratch[VOTES * CHUNK + i] = fronts[v + 1, u + 2 * i + 1, VOTE]
-        words[i] = records[v + 1, u + 2 * i + 1, DIRECTION]
-        words[CHUNK + i] = records[v + 1, u + 2 * i + 1, TRUST]
+        pixels[0, i], pixels[1, i] = queue[0, waiting - count + i], queue[1, waiting - count + i]
+    return count
 
 
 @compiled
 @no_type_check
-def _place(pixel: Any, count: int, place: Any, scratch: Any, words: Any) -> None:
-    """Writes middles and halves of the walks of every second pixel, and squared widths, blocks."""
+def _look(pixels: Any, count: int, view: Any, scratch: Any, words: Any) -> None:
+    """Copies depth, vote, direction and trust of pixels."""
+    depth, records, fronts = view
+    for i in range(count):
+        v, u = np.uint32(pixels[0, i]), np.uint32(pixels[1, i])
+        scratch[DEPTH * CHUNK + i] = depth[v, u]
+        scratch[VOTES * CHUNK + i] = fronts[v + np.uint32(1), u + np.uint32(1), VOTE]
+        words[i] = records[v + np.uint32(1), u + np.uint32(1), DIRECTION]
+        words[CHUNK + i] = records[v + np.uint32(1), u + np.uint32(1), TRUST]
+
+
+@compiled
+@no_type_check
+def _place(pixels: Any, count: int, place: Any, scratch: Any, words: Any) -> None:
+    """Writes middles and halves of the walks of pixels, and squared widths, blocks; -1 for those without."""
     rays, B, center, across, _ = place
     zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
-    y, left = np.float32(pixel[0]) + half, np.float32(pixel[1]) + half
-    first_u = np.float32(rays[0, 1]) * y + np.float32(rays[0, 2])
-    first_v = np.float32(rays[1, 1]) * y + np.float32(rays[1, 2])
-    du, dv, reach = np.float32(rays[0, 0]), np.float32(rays[1, 0]), np.float32(across)
+    uu, uv, uw = np.float32(rays[0, 0]), np.float32(rays[0, 1]), np.float32(rays[0, 2])
+    vu, vv, vw = np.float32(rays[1, 0]), np.float32(rays[1, 1]), np.float32(rays[1, 2])
     xx, xy, xz = np.float32(B[0, 0]), np.float32(B[0, 1]), np.float32(B[0, 2])
     yx, yy, yz = np.float32(B[1, 0]), np.float32(B[1, 1]), np.float32(B[1, 2])
     zx, zy, zz = np.float32(B[2, 0]), np.float32(B[2, 1]), np.float32(B[2, 2])
     cx, cy, cz = np.float32(center[0]), np.float32(center[1]), np.float32(center[2])
-    pixel2 = (xx * xx + yx * yx + zx * zx) * du * du
+    pixel2, reach = (xx * xx + yx * yx + zx * zx) * uu * uu, np.float32(across)
     for i in range(count):
-        u = np.float32(np.int32(2 * i)) + left
-        ray_u, ray_v, z = du * u + first_u, dv * u + first_v, scratch[DEPTH * CHUNK + i]
+        v, u = np.float32(pixels[0, i]) + half, np.float32(pixels[1, i]) + half
+        ray_u, ray_v, z = uu * u + uv * v + uw, vu * u + vv * v + vw, scratch[DEPTH * CHUNK + i]
         nx, ny, nz = unpack_direction(np.uint32(words[i]))
         _, support = unpack_trust(np.uint32(words[CHUNK + i]))
         half_walk = reach * min(max(support - SPARED, LEAST_WALK), one)
@@ -180,81 +126,200 @@ def _place(pixel: Any, count: int, place: Any, scratch: Any, words: Any) -> None
 
 @compiled
 @no_type_check
-def _sign(count: int, scratch: Any, signatures: Any) -> None:
-    """Writes hashes of the blocks around a walk's middle and of its ends; equal if those are."""
-    m = np.float32(CELL_BLOCKS)
-    for i in range(count):
-        one, two = np.int32(0), np.int32(0)
-        for a in range(3):
-            x, d = scratch[a * CHUNK + i], scratch[(a + 3) * CHUNK + i]
-            one = np.int32(np.int32(one * MIX_1) + np.int32(np.floor(x - m)))
-            one = np.int32(np.int32(one * MIX_1) + np.int32(np.floor(x + m)))
-            two = np.int32(np.int32(two * MIX_2) + np.int32(np.floor(x - d)))
-            two = np.int32(np.int32(two * MIX_2) + np.int32(np.floor(x + d)))
-        signatures[i], signatures[CHUNK + i] = one, two
+def _split(pixel: Any, view: Any, place: Any, scratch: Any) -> int:
+    """Writes middles and halves of the walks of a wide pixel's parts; returns how many there are."""
+    v, u = pixel
+    depth, records, _ = view
+    rays, B, center, across, _ = place
+    nx, ny, nz = unpack_direction(np.uint32(records[v + 1, u + 1, DIRECTION]))
+    _, support = unpack_trust(np.uint32(records[v + 1, u + 1, TRUST]))
+    across *= min(max(support - SPARED, LEAST_WALK), np.float32(1))
+    x, y, z = _ray(u + 0.5, v + 0.5, rays, B)
+    toward = -(nx * x + ny * y + nz * z)
+    cosine2 = max(toward * toward / (x * x + y * y + z * z), MIN_COSINE2)
+    width = rays[0, 0] * depth[v, u] * np.sqrt((B[0, 0] ** 2 + B[1, 0] ** 2 + B[2, 0] ** 2) / cosine2)
+    side = min(1 + int(2 * width), MAX_SUBPIXELS)
+    for i in range(side * side):
+        x, y, z = _ray(u + (i % side + 0.5) / side, v + (i // side + 0.5) / side, rays, B)
+        here = -(nx * x + ny * y + nz * z)
+        far = depth[v, u] * max(toward / max(here, 0.5 * toward), 0.5)
+        scratch[i], scratch[CHUNK + i] = center[0] + far * x, center[1] + far * y
+        scratch[2 * CHUNK + i], scratch[3 * CHUNK + i] = center[2] + far * z, nx * across
+        scratch[4 * CHUNK + i], scratch[5 * CHUNK + i] = ny * across, nz * across
+    return side * side
 
 
 @compiled
 @no_type_check
-def _plan_rows(v: int, view: Any, place: Any, scratch: Any, done: Any, walks: Any) -> int:
-    """Writes the walks of two rows of pixels; where they are small, of one in four or sixteen."""
-    depth, records, fronts = view
-    numbers, words, signatures = scratch
-    height, width = depth.shape
-    found = 0
-    for first in range(0, width, 2 * CHUNK):
-        count = min(CHUNK, (width - first + 1) // 2)
-        _pick((v, first), count, view, numbers, words)
-        _place((v, first), count, place, numbers, words)
-        _sign(count, numbers, signatures)
-        for i in range(count):
-            width2 = numbers[WIDTH2 * CHUNK + i]
-            if width2 >= 0 and width2 < DENSE_BLOCKS2:
-                if width2 < DENSE_BLOCKS2 / 4 and (i & 1 or v & 2):
-                    continue
-                signature = np.int64(signatures[i]) << 32 ^ np.int64(signatures[CHUNK + i])
-                slot = slot_of(signature, PLAN_SLOTS)
-                if done[slot] != signature:
-                    done[slot] = signature
-                    for a in range(6):
-                        walks[found, a] = numbers[a * CHUNK + i]
-                    found += 1
-                continue
-            for k in range(4):
-                v2, u2 = v + (k >> 1), first + 2 * i + (k & 1)
-                if v2 < height and u2 < width and fronts[v2 + 1, u2 + 1, VOTE] > 0:
-                    found = _plan((v2, u2), depth, records, place, (found, done, walks))
-    return found
+def _ray(u: Any, v: Any, rays: Any, B: Any) -> Any:
+    x, y = rays[0, 0] * u + rays[0, 1] * v + rays[0, 2], rays[1, 0] * u + rays[1, 1] * v + rays[1, 2]
+    return (
+        B[0, 0] * x + B[0, 1] * y + B[0, 2],
+        B[1, 0] * x + B[1, 1] * y + B[1, 2],
+        B[2, 0] * x + B[2, 1] * y + B[2, 2],
+    )
+
+
+@inlined
+@no_type_check
+def _block(x: Any) -> Any:
+    return np.int64(np.int32(np.floor(x)))
+
+
+@inlined
+@no_type_check
+def _key(i: Any, j: Any, k: Any) -> Any:
+    return (i << 2 * KEY_BITS) + (j << KEY_BITS) + k
+
+
+@inlined
+@no_type_check
+def _crossing(start: Any, end: Any) -> Any:
+    """Returns where a segment meets the only border between its ends, 0 to 1; 2 if there is none."""
+    border = np.floor(max(start, end))
+    there = (border - start) / (end - start)
+    return there if border > np.floor(min(start, end)) else np.float32(2)
+
+
+@compiled
+@no_type_check
+def _sign(count: int, origin: Any, scratch: Any, keys: Any) -> None:
+    """Writes which blocks the boxes around the middles of walks are in, and signatures of the walks.
+
+    LOWS: key of the first block of the box. BOXES: the same and three bits, one for each axis along which
+    the box reaches into the next block. WALKS: equal if the walks start and end in the same blocks, and, if
+    they are not longer than one, meet the same on the way.
+    """
+    m = np.float32(CELL_BLOCKS)
+    first = _key(origin[0], origin[1], origin[2])
+    for i in range(count):
+        x, y, z = scratch[i], scratch[CHUNK + i], scratch[2 * CHUNK + i]
+        dx, dy, dz = scratch[3 * CHUNK + i], scratch[4 * CHUNK + i], scratch[5 * CHUNK + i]
+        a, b, c = _block(x - m), _block(y - m), _block(z - m)
+        low = first + _key(a, b, c)
+        bits = ((_block(x + m) - a) << 2) + ((_block(y + m) - b) << 1) + (_block(z + m) - c)
+        keys[LOWS + i], keys[BOXES + i] = low, (low << 3) + bits
+        back = _key(_block(x - dx), _block(y - dy), _block(z - dz))
+        front = _key(_block(x + dx), _block(y + dy), _block(z + dz))
+        p, q, r = _crossing(x - dx, x + dx), _crossing(y - dy, y + dy), _crossing(z - dz, z + dz)
+        order = np.int64(p <= q) + np.int64(p <= r) * 2 + np.int64(q <= r) * 4
+        keys[WALKS + i] = (back * MIX + front) * MIX + order
+
+
+@compiled
+@no_type_check
+def _choose(pixels: Any, size: Any, scratch: Any, chosen: Any, queue: Any) -> Any:
+    """Writes which pixels of even row and column walk; adds those around them that walk, too, to a queue.
+
+    Where pixels are small one in four or sixteen is enough. Returns how many are in the queue.
+    """
+    waiting, height, width = size
+    quarter = DENSE_BLOCKS2 / 4
+    for i in range(len(chosen)):
+        width2 = scratch[WIDTH2 * CHUNK + i]
+        coarse = ((pixels[0, i] | pixels[1, i]) & 2) == 0
+        chosen[i] = (width2 >= quarter) | ((width2 >= np.float32(0)) & coarse)
+    for i in range(len(chosen)):
+        width2 = scratch[WIDTH2 * CHUNK + i]
+        if width2 < np.float32(0) or width2 >= DENSE_BLOCKS2:
+            for k in range(1, 4):
+                v, u = pixels[0, i] + (k >> 1), pixels[1, i] + (k & 1)
+                if v < height and u < width:
+                    queue[0, waiting], queue[1, waiting] = v, u
+                    waiting += 1
+    return waiting
 
 
 @compiled
 @no_type_check
 def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, place: Any) -> Any:
-    """Returns keys of the touched blocks, most of them once.
+    """Returns keys of the blocks that pairs of rows of pixels touch, most of them once.
+
+    Arrays are neither assigned nor returned in the inner loops: each time numba would count references.
 
     `place`: rays from pixels, blocks from the camera frame, the camera's centre in blocks, truncation
     distance in blocks, the block at the frame's origin.
     """
-    walks = np.empty((2 * depth.shape[1] * MAX_SUBPIXELS**2, 6))
-    scratch = (np.empty(9 * CHUNK, np.float32), np.empty(2 * CHUNK, np.uint32), np.empty(2 * CHUNK, np.int32))
-    view = (depth, records, fronts)
-    seen, done = np.full(SEEN_SLOTS, EMPTY), np.full(PLAN_SLOTS, EMPTY)
-    found, count = np.empty(4096, np.int64), 0
-    met = np.empty(8 + 4 + int(6 * place[3]), np.int64)
-    for v in range(start, stop):
-        for i in range(_plan_rows(2 * v, view, place, scratch, done, walks)):
-            for k in range(_meet(walks[i], place[4], met)):
-                slot = slot_of(met[k], SEEN_SLOTS)
-                if seen[slot] == met[k]:
-                    continue
-                seen[slot] = met[k]
-                if count == len(found):
-                    longer = np.empty(2 * count, np.int64)
-                    longer[:count] = found
-                    found = longer
-                found[count] = met[k]
-                count += 1
-    return found[:count]
+    view, (height, width), origin = (depth, records, fronts), depth.shape, place[4]
+    scratch, parts = np.empty(9 * CHUNK, np.float32), np.empty(6 * CHUNK, np.float32)
+    words = np.empty(2 * CHUNK, np.uint32)
+    keys, chosen, every = np.empty(3 * CHUNK, np.int64), np.empty(CHUNK, np.bool_), np.ones(CHUNK, np.bool_)
+    pixels, queue = np.empty((2, CHUNK), np.int32), np.empty((2, 4 * CHUNK), np.int32)
+    seen, done = np.full(SLOTS, EMPTY), np.full(SLOTS, EMPTY)
+    met, found, total = np.empty(8 + 4 + int(6 * place[3]), np.int64), np.empty(8192, np.int64), 0
+    chunks, waiting = (width + 2 * CHUNK - 1) // (2 * CHUNK), 0
+    chunk, last = start * chunks, stop * chunks
+    while chunk < last or waiting > 0:
+        from_queue = waiting >= CHUNK or chunk == last
+        if from_queue:
+            count = _take(pixels, waiting, queue)
+            waiting -= count
+        else:
+            count = _line_up(pixels, chunk, width)
+            chunk += 1
+        _look(pixels, count, view, scratch, words)
+        _place(pixels, count, place, scratch, words)
+        _sign(count, origin, scratch, keys)
+        if not from_queue:
+            waiting = _choose(pixels, (waiting, height, width), scratch, chosen[:count], queue)
+        wide = 0
+        for i in range(count):
+            chosen[i] = scratch[WIDTH2 * CHUNK + i] >= 0 if from_queue else chosen[i]
+            wide += scratch[WIDTH2 * CHUNK + i] >= SPARSE_BLOCKS2
+        found = _with_room(found, total, (count + wide * MAX_SUBPIXELS**2) * len(met))
+        total = _collect(chosen[:count], origin, (scratch, keys), (seen, done, met), (found, total))
+        for i in range(count if wide else 0):
+            if scratch[WIDTH2 * CHUNK + i] >= SPARSE_BLOCKS2:
+                size = _split((pixels[0, i], pixels[1, i]), view, place, parts)
+                _sign(size, origin, parts, keys)
+                total = _collect(every[:size], origin, (parts, keys), (seen, done, met), (found, total))
+    return found[:total]
+
+
+@compiled
+@no_type_check
+def _with_room(found: Any, total: int, more: int) -> Any:
+    """Returns the first keys in an array that has room for more."""
+    if total + more <= len(found):
+        return found
+    longer = np.empty(2 * total + more, np.int64)
+    longer[:total] = found[:total]
+    return longer
+
+
+@inlined
+@no_type_check
+def _is_new(key: Any, table: Any) -> Any:
+    """Returns whether a key was not among the last ones, and remembers it."""
+    slot = slot_of(key, SLOTS)
+    known = table[slot] == key
+    table[slot] = key
+    return not known
+
+
+@inlined
+@no_type_check
+def _collect(chosen: Any, origin: Any, walks: Any, memory: Any, keys: Any) -> int:
+    """Adds keys of the blocks around the middles of walks and on them; returns how many keys there are."""
+    scratch, signatures = walks
+    seen, done, met = memory
+    found, total = keys
+    for i in range(len(chosen)):
+        if not chosen[i]:
+            continue
+        count, box = 0, signatures[BOXES + i]
+        if box & 7 and _is_new(box, done):  # else the walk meets the only block
+            for corner in range(8):
+                if corner & box == corner:
+                    met[count] = signatures[LOWS + i] + CORNERS[corner]
+                    count += 1
+        if _is_new(signatures[WALKS + i], done):
+            count = _meet(i, scratch, origin, met, count)
+        for k in range(count):
+            if _is_new(met[k], seen):
+                found[total] = met[k]
+                total += 1
+    return total
 
 
 @compiled
@@ -269,26 +334,21 @@ def _next_border(place: Any, along: Any) -> Any:
 
 @compiled
 @no_type_check
-def _meet(walk: Any, origin: Any, met: Any) -> Any:
-    """Writes the keys of all blocks that have a voxel around the middle of a walk or that the walk meets.
+def _meet(walk: int, scratch: Any, origin: Any, met: Any, count: int) -> int:
+    """Adds the keys of the blocks that a walk meets to the first ones; returns how many there are then.
 
-    The walk goes from border to border (Amanatides and Woo, 1987). Returns how many there are.
+    The walk goes from border to border (Amanatides and Woo, 1987).
     """
-    m, count = CELL_BLOCKS, 0
-    low = _key_at(walk[0] - m, walk[1] - m, walk[2] - m, origin)
-    alone = low == _key_at(walk[0] + m, walk[1] + m, walk[2] + m, origin)  # then the walk meets it
-    for i in range(0 if alone else 8):
-        x, y = walk[0] + (m if i & 1 else -m), walk[1] + (m if i & 2 else -m)
-        met[i] = _key_at(x, y, walk[2] + (m if i & 4 else -m), origin)
-        count = 8
-    x, y, z = walk[0] - walk[3], walk[1] - walk[4], walk[2] - walk[5]
-    end_x, end_y, end_z = walk[0] + walk[3], walk[1] + walk[4], walk[2] + walk[5]
+    x, dx = np.float64(scratch[walk]), np.float64(scratch[3 * CHUNK + walk])
+    y, dy = np.float64(scratch[CHUNK + walk]), np.float64(scratch[4 * CHUNK + walk])
+    z, dz = np.float64(scratch[2 * CHUNK + walk]), np.float64(scratch[5 * CHUNK + walk])
+    x, y, z, end_x, end_y, end_z = x - dx, y - dy, z - dz, x + dx, y + dy, z + dz
     next_x, spacing_x = _next_border(x, end_x - x)
     next_y, spacing_y = _next_border(y, end_y - y)
     next_z, spacing_z = _next_border(z, end_z - z)
     steps = abs(np.floor(end_x) - np.floor(x)) + abs(np.floor(end_y) - np.floor(y))
     steps += abs(np.floor(end_z) - np.floor(z))
-    key = _key_at(x, y, z, origin)
+    key = _key(_block(x) + origin[0], _block(y) + origin[1], _block(z) + origin[2])
     for _ in range(int(steps) + 1):
         met[count] = key
         count += 1

@@ -1,7 +1,8 @@
 """Where the blocks of a sparse volume are: packed keys and a hash table of them.
 
 A block is 8 x 8 x 8 voxels. Its coordinate is an integer triple on the volume's grid; its key packs the three
-into one int64, 21 bits each. Voxel (x, y, z) of a block is number x + 8 y + 64 z.
+into one int64, 21 bits each. A block's voxels are kept in groups of 4 x 2 x 2, x fastest inside and outside:
+a group's numbers fill a cache line, and a surface meets fewer of those than of lines along x.
 """
 
 from typing import Any, no_type_check
@@ -19,6 +20,15 @@ MAX_COORDINATE = HALF - 2  # of a block; two less so that neighbours have keys t
 EMPTY = np.int64(-1)
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth, Fibonacci hashing)
 GROWTH = 2.0  # of arrays that are full
+GROUP = 16  # voxels that are kept together
+
+
+def _numbers() -> Int64[np.ndarray, "8 8 8"]:
+    z, y, x = np.meshgrid(*[np.arange(SIDE)] * 3, indexing="ij")
+    return (x & 3) + 4 * (y & 1) + 8 * (z & 1) + GROUP * ((x >> 2) + 2 * (y >> 1) + 8 * (z >> 1))
+
+
+VOXEL_NUMBERS = _numbers()  # of voxel (x, y, z) of a block at [z, y, x]
 
 
 def pack(coords: Int32[np.ndarray, "n 3"]) -> Int64[np.ndarray, "n"]:
@@ -97,7 +107,8 @@ class BlockIndex:
 @no_type_check
 def slot_of(key: Any, slots: Any) -> Any:
     """Returns where a search for a key starts in a table of some power of two of slots."""
-    return np.int64((np.uint64(key) * HASH_MULTIPLIER) >> np.uint64(32)) & (slots - 1)
+    high = np.uint64(32)  # the lower bits of the product know nothing of the upper ones of the key
+    return np.int64(((np.uint64(key) * HASH_MULTIPLIER) >> high) * np.uint64(slots) >> high)
 
 
 @compiled

@@ -11,7 +11,8 @@ from recon.scene import DepthMap
 
 EDGE_RADIUS_PX = 8  # edges farther away do not matter
 JUMP_SIGMAS = np.float32(5.0)  # smaller steps may be noise; at 3, noise alone marks one pixel in 90
-INSIDE, EDGE = 0, 1  # other marks: bits 1 to 4 for a jump to the right, left, lower, upper neighbour
+INSIDE, EDGE = 0, 1  # other marks: bits 1 to 4 for a jump to the neighbours at STEPS
+STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0))  # rows and columns
 
 
 def edge_distances(depth_map: DepthMap, truncation: float, threads: int | None) -> UInt8[np.ndarray, "h w"]:
@@ -85,29 +86,46 @@ def _mark(here: Any, there: Any, mark: int, truncation2: Any, marks: Any) -> Non
 @no_type_check
 def _row_distances(start: int, stop: int, maps: Any, truncation2: Any, distances: Any) -> None:
     depth, _, sigma, _ = maps
-    height, width = depth.shape
-    marks = np.empty(width, np.uint8)
-    steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
+    width = depth.shape[1]
+    marks = np.zeros((width + 7) // 8 * 8, np.uint8)
+    eights = marks.view(np.uint64)
     for v in range(start, stop):
-        row, squares = depth[v], distances[v]
-        for u in range(width):
-            marks[u] = np.uint8(EDGE) if row[u] <= np.float32(0) else np.uint8(INSIDE)
-        for k in range(4):
-            dv, du = steps[k]
-            if 0 <= v + dv < height:
-                u0, u1 = max(0, -du), width - max(0, du)
-                here = (depth[v, u0:u1], sigma[v, u0:u1])
-                there = (depth[v + dv, u0 + du : u1 + du], sigma[v + dv, u0 + du : u1 + du])
-                _mark(here, there, 2 << k, truncation2, marks[u0:u1])
+        _mark_row(v, (depth, sigma), truncation2, marks[:width])
+        squares = distances[v]
         squares[:] = np.uint8(EDGE_RADIUS_PX * EDGE_RADIUS_PX)
-        for u in range(width):
-            mark = marks[u]
-            if mark == INSIDE:
+        for first in range(len(eights)):
+            if eights[first] == 0:
                 continue
-            edge = (mark & EDGE) != 0
-            for k in range(4):
-                if mark & (2 << k) and not edge:
-                    edge = not _planes_meet(maps, (v, u), steps[k], truncation2)
-            if edge:
-                for u2 in range(max(0, u - EDGE_RADIUS_PX), min(width, u + EDGE_RADIUS_PX + 1)):
-                    squares[u2] = min(squares[u2], np.uint8((u2 - u) * (u2 - u)))
+            for u in range(8 * first, min(8 * first + 8, width)):
+                if marks[u] != INSIDE and _is_edge(marks[u], maps, (v, u), truncation2):
+                    for u2 in range(max(0, u - EDGE_RADIUS_PX), min(width, u + EDGE_RADIUS_PX + 1)):
+                        squares[u2] = min(squares[u2], np.uint8((u2 - u) * (u2 - u)))
+
+
+@compiled
+@no_type_check
+def _mark_row(v: int, maps: Any, truncation2: Any, marks: Any) -> None:
+    """Writes the marks of a row of pixels."""
+    depth, sigma = maps
+    height, width = depth.shape
+    row = depth[v]
+    for u in range(width):
+        marks[u] = np.uint8(EDGE) if row[u] <= np.float32(0) else np.uint8(INSIDE)
+    for k in range(4):
+        dv, du = STEPS[k]
+        if 0 <= v + dv < height:
+            u0, u1 = max(0, -du), width - max(0, du)
+            here = (depth[v, u0:u1], sigma[v, u0:u1])
+            there = (depth[v + dv, u0 + du : u1 + du], sigma[v + dv, u0 + du : u1 + du])
+            _mark(here, there, 2 << k, truncation2, marks[u0:u1])
+
+
+@compiled
+@no_type_check
+def _is_edge(mark: int, maps: Any, pixel: Any, truncation2: Any) -> Any:
+    """Returns whether a pixel has no depth, or a neighbour without depth or with another surface."""
+    edge = mark & EDGE != 0
+    for k in range(4):
+        if mark & (2 << k) and not edge:
+            edge = not _planes_meet(maps, pixel, STEPS[k], truncation2)
+    return edge

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, no_type_check
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE
+from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, VOXEL_NUMBERS
 from recon.fusion.integration import RGB, TSDF, WEIGHT
 from recon.fusion.observations import LEVEL_XY, LEVEL_Z
 from recon.fusion.packing import bits_of, unpack_three
@@ -50,7 +50,9 @@ def exposure_gains(
     sample_voxels(depth, place, block + HALF, keys, numbers)
     rows = volume.index.find(keys)
     fused, sure = np.zeros((depth.size, 3), np.float32), np.zeros(depth.size, np.bool_)
-    for part in volume.parts(np.unique(rows[rows >= 0])):
+    needed = np.zeros(len(volume.index), np.bool_)
+    needed[rows[rows >= 0]] = True
+    for part in volume.parts(np.flatnonzero(needed)):
         slots = np.full(len(volume.index) + 1, -1, np.int32)  # the last one is of no block
         slots[part] = volume.pages.slots(part, change=False)
         read_colors(slots[rows], numbers, volume.pages.words, fused, sure)
@@ -72,7 +74,7 @@ def sample_voxels(depth: Any, place: Any, origin: Any, keys: Any, numbers: Any) 
             a = np.int64(np.floor(center[0] + z * (B[0, 0] * ray_u + B[0, 1] * ray_v + B[0, 2])))
             b = np.int64(np.floor(center[1] + z * (B[1, 0] * ray_u + B[1, 1] * ray_v + B[1, 2])))
             c = np.int64(np.floor(center[2] + z * (B[2, 0] * ray_u + B[2, 1] * ray_v + B[2, 2])))
-            numbers[i] = (a & 7) + SIDE * ((b & 7) + SIDE * (c & 7))
+            numbers[i] = VOXEL_NUMBERS[c & 7, b & 7, a & 7]
             key = ((a >> 3) + origin[0] << 2 * KEY_BITS) | ((b >> 3) + origin[1] << KEY_BITS)
             keys[i] = key | ((c >> 3) + origin[2]) if z > 0 else EMPTY
 
@@ -84,7 +86,7 @@ def read_colors(slots: Any, numbers: Any, words: Any, fused: Any, sure: Any) -> 
     for i in range(len(slots)):
         if slots[i] >= 0:
             state, k = words[slots[i]], numbers[i]
-            sure[i] = state[WEIGHT, k] > 0 and abs(state[TSDF, k]) < 0.5
+            sure[i] = (state[WEIGHT, k] > 0) & (abs(state[TSDF, k]) < 0.5)  # one wait for memory, not two
             red, green, blue = unpack_three(bits_of(state[RGB, k]))
             fused[i, 0], fused[i, 1], fused[i, 2] = red / LEVEL_XY, green / LEVEL_XY, blue / LEVEL_Z
 

@@ -4,7 +4,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.fusion.blocks import SIDE
+from recon.fusion.blocks import SIDE, VOXEL_NUMBERS
 from recon.fusion.integration import CELL, CELLS, TSDF, WEIGHT
 from recon.jit import compiled
 
@@ -42,11 +42,11 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
         z0, z1 = max(0, -1 - SIDE * bz), min(SIDE, SIDE + 2 - SIDE * bz)
         for z in range(z0, z1):
             for y in range(y0, y1):
-                voxel = SIDE * (y + SIDE * z)
+                numbers = VOXEL_NUMBERS[z, y]
                 cell = CELLS * (y // CELL + CELLS * (z // CELL))
                 i = SIDE * bx + 1 + HALO * ((SIDE * by + y + 1) + HALO * (SIDE * bz + z + 1))
                 for x in range(x0, x1):
-                    weight, distance = state[WEIGHT, voxel + x], state[TSDF, voxel + x]
+                    weight, distance = state[WEIGHT, numbers[x]], state[TSDF, numbers[x]]
                     known = (weight > 0) & (weight >= min_weight)
                     vote = votes[cell + x // CELL]
                     if (vote > weight) & ((distance < 0) | (not known)):

@@ -4,7 +4,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.fusion.blocks import BLOCK_VOXELS, SIDE
+from recon.fusion.blocks import BLOCK_VOXELS, GROUP, SIDE, VOXEL_NUMBERS
 from recon.fusion.observations import COLOR, DIRECTION, FRONT, OFFSET, TAPER_LENGTH, TRUST, VOTE
 from recon.fusion.packing import (
     bits_of,
@@ -15,16 +15,14 @@ from recon.fusion.packing import (
     unpack_three,
     unpack_trust,
 )
-from recon.jit import compiled, prefetch
+from recon.jit import compiled, inlined, prefetch, reordered
 
 # Words of a voxel; a block keeps 512 of each kind together.
 TSDF, WEIGHT, VARIANCE, GRADIENT, RGB = range(5)
 CELL = 2  # voxels along the side of the cells that count votes for free space
 CELLS = SIDE // CELL
 BLOCK_CELLS = CELLS**3
-DISTANCES, WEIGHTS, SHARES = 0, BLOCK_VOXELS, 2 * BLOCK_VOXELS  # in the scratch space of a block
-GROUP = 64  # voxels that are left alone together if none of them is near the surface
-OTHER_CHANCES = np.uint32(0x5BD1E995)  # so that colours are rounded independently of gradients
+DISTANCES, WEIGHTS, NORMALS, PAINTS = (BLOCK_VOXELS * kind for kind in range(4))  # in the scratch space
 # Behind a surface sure pixels stop at two voxels, or both sides of a thin part would push each other away;
 # unsure ones must weigh alike on both sides, or the mean of their noise would move the surface.
 LESS_1, LESS_2 = np.float32(0.25), np.float32(1.5)
@@ -47,7 +45,7 @@ def _lattice(step: int) -> np.ndarray:
     return np.stack([x.ravel(), y.ravel(), z.ravel()])
 
 
-VOXELS = _lattice(1)
+VOXELS = np.ascontiguousarray(_lattice(1)[:, np.argsort(VOXEL_NUMBERS.ravel())])
 VOTES = _lattice(CELL)
 
 
@@ -82,87 +80,104 @@ def _project(corner: Any, view: Any, lattice: Any, pixels: Any, depths: Any) -> 
 @compiled
 @no_type_check
 def _gather(records: Any, pixels: Any, near: Any) -> None:
-    """Copies the records of pixels, each of their words together, so that loops over them are vectorised."""
+    """Copies the records of pixels; each of the copies is one load and one store."""
     for i in range(BLOCK_VOXELS):
         pixel = np.uint32(pixels[i])
         a, b, c, d = records[pixel, 0], records[pixel, 1], records[pixel, 2], records[pixel, 3]
-        near[i], near[i + BLOCK_VOXELS] = a, b
-        near[i + 2 * BLOCK_VOXELS], near[i + 3 * BLOCK_VOXELS] = c, d
+        near[4 * i], near[4 * i + 1], near[4 * i + 2], near[4 * i + 3] = a, b, c, d
 
 
 @compiled
 @no_type_check
-def _weigh(corner: Any, per_truncation: Any, lattice: Any, near: Any, scratch: Any) -> None:
-    """Writes distances / truncation of a block's voxels to their planes, and weights."""
+def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, has_weight: Any) -> None:
+    """Writes distances / truncation of a block's voxels to their planes, weights, and which have one.
+
+    And the words that are needed later, each kind together. All four of a record are read, as the compiler
+    wants it for vectors.
+    """
     zero, one, per_taper = np.float32(0), np.float32(1), np.float32(1) / TAPER_LENGTH
     per_taper_behind = one / TAPER_BEHIND
     least = max(LEAST_BEHIND, LEAST_VOXELS_BEHIND * per_truncation)
     first_x, first_y, first_z = np.float32(corner[0]), np.float32(corner[1]), np.float32(corner[2])
     for i in range(BLOCK_VOXELS):
-        nx, ny, nz = unpack_direction(near[i + DIRECTION * BLOCK_VOXELS])
-        weight, support = unpack_trust(near[i + TRUST * BLOCK_VOXELS])
-        x, y, z = first_x + lattice[0, i], first_y + lattice[1, i], first_z + lattice[2, i]
-        distance = nx * x + ny * y + nz * z - float_of(near[i + OFFSET * BLOCK_VOXELS])
+        nx, ny, nz = unpack_direction(near[4 * i + DIRECTION])
+        weight, support = unpack_trust(near[4 * i + TRUST])
+        x, y, z = first_x + VOXELS[0, i], first_y + VOXELS[1, i], first_z + VOXELS[2, i]
+        distance = nx * x + ny * y + nz * z - float_of(near[4 * i + OFFSET])
         distance *= per_truncation
         scratch[i + DISTANCES] = distance
         behind = max(min(support + support - LESS_2, support - LESS_1), min(support, least))
         taper = min((support - distance) * per_taper, (behind + distance) * per_taper_behind)
-        scratch[i + WEIGHTS] = weight * min(max(taper, zero), one)
+        weight *= min(max(taper, zero), one)
+        scratch[i + WEIGHTS] = weight
+        scratch[i + NORMALS] = float_of(near[4 * i + DIRECTION])
+        scratch[i + PAINTS] = float_of(near[4 * i + COLOR])
+        has_weight[i] = weight > zero
 
 
-@compiled
+@inlined
 @no_type_check
-def _any_weight(scratch: Any) -> Any:
-    """Returns whether a voxel of a group has weight; by bits, as a loop for a maximum is not vectorised."""
-    some = np.uint32(0)
-    for i in range(GROUP):
-        some |= bits_of(scratch[i + WEIGHTS])
-    return some != np.uint32(0)
+def _mixed(old: Any, new: Any, share: Any, by_chance: Any) -> Any:
+    """Returns the word of three means after a share of them has been replaced."""
+    nx, ny, nz = unpack_three(bits_of(new))
+    x, y, z = unpack_three(bits_of(old))
+    a, b, c = by_chance
+    return float_of(pack_three(x + share * (nx - x) + a, y + share * (ny - y) + b, z + share * (nz - z) + c))
 
 
-@compiled
+@inlined
 @no_type_check
-def _fuse(sign: Any, near: Any, scratch: Any, state: Any) -> None:
-    """Updates means, variances and gradients of a group of voxels, whose numbers start the arrays given."""
+def _updated(sign: Any, weight: Any, distance: Any, mean: Any, old: Any, variance: Any) -> Any:
+    """Returns mean, weight and variance of a voxel after a distance with a weight, and its share in them.
+
+    Scalars only: for arrays numba would count references, in every turn of a loop.
+    """
     zero, one = np.float32(0), np.float32(1)
-    for i in range(GROUP):
-        weight = scratch[i + WEIGHTS]
-        mean, old, variance = state[i], state[i + 512], state[i + 1024]
-        change = min(max(scratch[i + DISTANCES], -one), one) - mean
-        squared = change * change
-        limit = OUTLIER_SIGMAS2 * max(variance, MIN_VARIANCE)
-        robust = weight * np.sqrt(
-            limit / max(squared, limit)
-        )  # before the choice: branches are not vectorised
-        weight = robust if old > SURER * weight else weight
-        total = old + sign * weight
-        total = total if total > LEAST_SHARE * weight else zero
-        share = sign * weight / max(total, TINY)
-        share = share if total > zero else zero
-        scratch[i + SHARES] = share
-        state[i] = mean + share * change
-        state[i + 512] = total
-        state[i + 1024] = max((one - share) * (variance + share * squared), zero)
-    for i in range(GROUP):
-        share = scratch[i + SHARES]
-        nx, ny, nz = unpack_three(near[i + DIRECTION * BLOCK_VOXELS])
-        x, y, z = unpack_three(bits_of(state[i + 1536]))
-        a, b, c = chances(bits_of(state[i + 512]))
-        x, y, z = x + share * (nx - x) + a, y + share * (ny - y) + b, z + share * (nz - z) + c
-        state[i + 1536] = float_of(pack_three(x, y, z))
+    change = min(max(distance, -one), one) - mean
+    squared = change * change
+    limit = OUTLIER_SIGMAS2 * max(variance, MIN_VARIANCE)
+    robust = weight * np.sqrt(limit / max(squared, limit))  # before the choice: no branches in vectors
+    weight = robust if old > SURER * weight else weight
+    total = old + sign * weight
+    total = total if total > LEAST_SHARE * weight else zero
+    share = sign * weight / max(total, TINY)
+    share = share if total > zero else zero
+    return mean + share * change, total, max((one - share) * (variance + share * squared), zero), share
 
 
-@compiled
+@reordered
 @no_type_check
-def _paint(near: Any, scratch: Any, state: Any) -> None:
-    """Updates the colours of a group of voxels."""
-    for i in range(GROUP):
-        share = scratch[i + SHARES]
-        red, green, blue = unpack_three(near[i + COLOR * BLOCK_VOXELS])
-        x, y, z = unpack_three(bits_of(state[i + 2048]))
-        a, b, c = chances(np.uint32(bits_of(state[i + 512]) ^ OTHER_CHANCES))
-        x, y, z = x + share * (red - x) + a, y + share * (green - y) + b, z + share * (blue - z) + c
-        state[i + 2048] = float_of(pack_three(x, y, z))
+def _fuse(sign: Any, scratch: Any, has_weight: Any, state: Any) -> None:
+    """Updates the groups of a block's voxels of which some have weight."""
+    for group in range(BLOCK_VOXELS // GROUP):
+        if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
+            for voxel in range(GROUP):  # over i itself it would not be vectorised
+                i = GROUP * group + voxel
+                weight, distance, old = scratch[i + WEIGHTS], scratch[i + DISTANCES], state[i + 512]
+                mean, total, variance, share = _updated(
+                    sign, weight, distance, state[i], old, state[i + 1024]
+                )
+                by_chance = chances(bits_of(total))
+                state[i], state[i + 512], state[i + 1024] = mean, total, variance
+                state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
+
+
+@reordered
+@no_type_check
+def _fuse_colored(sign: Any, scratch: Any, has_weight: Any, state: Any) -> None:
+    """Updates the same, and the colours."""
+    for group in range(BLOCK_VOXELS // GROUP):
+        if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
+            for voxel in range(GROUP):
+                i = GROUP * group + voxel
+                weight, distance, old = scratch[i + WEIGHTS], scratch[i + DISTANCES], state[i + 512]
+                mean, total, variance, share = _updated(
+                    sign, weight, distance, state[i], old, state[i + 1024]
+                )
+                by_chance = chances(bits_of(total))
+                state[i], state[i + 512], state[i + 1024] = mean, total, variance
+                state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
+                state[i + 2048] = _mixed(state[i + 2048], scratch[i + PAINTS], share, by_chance)
 
 
 @compiled
@@ -170,37 +185,47 @@ def _paint(near: Any, scratch: Any, state: Any) -> None:
 def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, words: Any) -> None:
     """Updates the voxels of some blocks with the planes of one view.
 
+    While a block is updated, the words of the next one are on their way from memory.
+
     Args:
         start: First block of `blocks` to do.
         stop: One past the last.
-        blocks: Rows of `words`; corners in the frame of the view, voxels, float64.
+        blocks: Rows of `words`; corners in the frame of the view, voxels, float64; which blocks are new: they
+            are written to before they are read, or memory would be taken for them twice.
         view: Of `_project`; its lattice; 1 / truncation, voxels; 1 to add the view, -1 to take it away.
         records: Of `observations.Observations`, flat.
         words: (n, 4 or 5, 512) the voxels; changed in place.
     """
-    rows, corners = blocks
+    rows, corners, new = blocks
     camera, lattice, per_truncation, sign = view
     pixels, depths = np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
-    near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty(3 * BLOCK_VOXELS, np.float32)
-    steps = VOXELS.copy()
-    some = np.empty(BLOCK_VOXELS // GROUP, np.bool_)
-    colored = words.shape[1] > RGB
-    for k in range(start, stop):
-        _project(corners[k], camera, lattice, pixels, depths)
-        _gather(records, pixels, near)
-        _weigh(corners[k], per_truncation, steps, near, scratch)
-        state = words[rows[k]].reshape(-1)
-        for first in range(0, BLOCK_VOXELS, GROUP):
-            some[first // GROUP] = _any_weight(scratch[first:])
-            if some[first // GROUP]:
-                for word in range(first, len(state), BLOCK_VOXELS):
-                    for i in range(word, word + GROUP, 16):
-                        prefetch(state, i)
-        for first in range(0, BLOCK_VOXELS, GROUP):
-            if some[first // GROUP]:
-                _fuse(sign, near[first:], scratch[first:], state[first:])
-                if colored:
-                    _paint(near[first:], scratch[first:], state[first:])
+    near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty((2, 4 * BLOCK_VOXELS), np.float32)
+    has_weight = np.empty((2, BLOCK_VOXELS), np.bool_)
+    eights = has_weight.view(np.uint64)
+    states, colored = words.reshape(len(words), -1), words.shape[1] > RGB
+    for k in range(start, stop + 1):
+        this, last = k & 1, (k + 1) & 1
+        if k < stop:
+            _project(corners[k], camera, lattice, pixels, depths)
+            _gather(records, pixels, near)
+            _weigh(corners[k], per_truncation, near, scratch[this], has_weight[this])
+            if new[k]:
+                states[rows[k]][:] = 0
+            _fetch(eights[this], states[rows[k]])
+        if k > start and colored:
+            _fuse_colored(sign, scratch[last], eights[last], states[rows[k - 1]])
+        elif k > start:
+            _fuse(sign, scratch[last], eights[last], states[rows[k - 1]])
+
+
+@compiled
+@no_type_check
+def _fetch(has_weight: Any, state: Any) -> None:
+    """Asks for the words of the groups that will be updated."""
+    for group in range(BLOCK_VOXELS // GROUP):
+        if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
+            for word in range(GROUP * group, len(state), BLOCK_VOXELS):
+                prefetch(state, word)
 
 
 @compiled

@@ -7,8 +7,17 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt32
 
 from recon.fusion.edges import edge_distances
-from recon.fusion.packing import HIGH_XY, HIGH_Z, pack_direction, pack_three, pack_trust, unpack_direction
-from recon.jit import compiled, run_pieces
+from recon.fusion.packing import (
+    HIGH_XY,
+    HIGH_Z,
+    bits_of,
+    float_of,
+    pack_direction,
+    pack_three,
+    pack_trust,
+    unpack_direction,
+)
+from recon.jit import compiled, reordered, run_pieces
 from recon.scene import DepthMap
 
 DIRECTION, TRUST, OFFSET, COLOR = range(4)  # words of a record
@@ -26,7 +35,7 @@ FULL_SIGMAS = np.float32(2.0)  # deviations that noise explains do not cost weig
 TAPER_LENGTH = np.float32(0.75)  # of the truncation distance: sure pixels taper from one voxel to four
 FREE_WEIGHT = np.float32(1.0)  # of having seen through; how sure the depth behind is does not matter
 FREE_MARGIN_VOXELS = np.float32(1)  # half the diagonal of a cell of votes, rounded up
-CHUNK = 256  # pixels done at once: a constant size of the scratch space lets the loops be vectorised
+CHUNK = 640  # pixels done at once: a constant size of the scratch space lets the loops be vectorised
 LEVEL_XY, LEVEL_Z = np.float32(HIGH_XY / 255), np.float32(HIGH_Z / 255)
 
 EDGE_WEIGHTS = (1 - np.exp(-np.arange(MAX_EDGE_PX2 + 1) / EDGE_SIGMA_PX**2)).astype(np.float32)
@@ -92,29 +101,49 @@ def observe(
         trust: Of the whole view, at most 1.
         threads: None means one per processor.
     """
-    height, width = depth_map.depth.shape
-    maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
-    distances = edge_distances(depth_map, frame.truncation, threads)
-    photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
+    seen = make_room(*depth_map.depth.shape)
+    fill_room(seen, (depth_map, color), frame, gains=gains, trust=trust, threads=threads)
+    return seen
+
+
+def make_room(height: int, width: int) -> Observations:
+    """Returns room for what a view of this size sees; what is in it means nothing, except for the border."""
     seen = Observations(
         records=np.empty((height + 2, width + 2, 4), np.uint32),
         fronts=np.empty((height + 2, width + 2, 2), np.float32),
     )
     for padded in (seen.records, seen.fronts):
         padded[[0, -1]], padded[:, [0, -1]] = 0, 0
-    rays_from_pixels = np.linalg.inv(frame.K)[:2].astype(np.float32)
-    turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
-    lengths = np.array([frame.voxel_size, frame.truncation, trust], np.float32)
-    lens = (rays_from_pixels, turn, frame.center.astype(np.float32), lengths, gains.astype(np.float32))
-    run_pieces(_observe_rows, height, threads, (*maps, photo, distances), lens, (seen.records, seen.fronts))
     return seen
 
 
+def fill_room(
+    room: Observations,
+    picture: tuple[DepthMap, UInt8[np.ndarray, "h w 3"] | None],
+    frame: Frame,
+    *,
+    gains: Float64[np.ndarray, "3"],
+    trust: float,
+    threads: int | None,
+) -> None:
+    """Does what `observe` does, in room that was made before: new memory for each view takes time."""
+    depth_map, color = picture
+    height, width = depth_map.depth.shape
+    maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
+    distances = edge_distances(depth_map, frame.truncation, threads)
+    photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
+    rays_from_pixels = np.linalg.inv(frame.K)[:2].astype(np.float32)
+    turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
+    lengths = (np.float32(frame.voxel_size), np.float32(frame.truncation), np.float32(trust))
+    lens = (rays_from_pixels, turn, frame.center.astype(np.float32), lengths, gains.astype(np.float32))
+    run_pieces(_observe_rows, height, threads, (*maps, photo, distances), lens, (room.records, room.fronts))
+
+
 # Rows of the scratch space, CHUNK numbers each.
-NX, NY, NZ, TOWARD, COSINE, MOVED, COUNT, NEAREST = range(8)
+NX, NY, NZ, TOWARD, COSINE, MOVED, COUNT, NEAREST, DIRECTIONS, TRUSTS, OFFSETS, COLORS = range(12)
 
 
-@compiled
+@reordered
 @no_type_check
 def _face(v: int, first: int, count: int, maps: Any, rays: Any, scratch: Any) -> None:
     """Writes the unit normals of pixels, n . ray, and the cosine of the angle."""
@@ -159,7 +188,7 @@ def _halo(v: int, first: int, count: int, maps: Any, around: Any) -> None:
                 variances[i] = sigmas[i] * sigmas[i]
 
 
-@compiled
+@reordered
 @no_type_check
 def _smooth(count: int, rays: Any, around: Any, scratch: Any) -> None:
     """Writes how far the surface around each pixel is from it, along its normal, scene units.
@@ -207,15 +236,15 @@ def _nearest_edges(v: int, first: int, count: int, distances: Any, nearest: Any,
         scratch[NEAREST * CHUNK + i] = EDGE_WEIGHTS[nearest[i]]
 
 
-@compiled
+@reordered
 @no_type_check
 def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out: Any) -> None:
-    """Writes the records of a row of pixels, except for colours, and the space before them."""
+    """Writes what is in the records of a row of pixels, except for colours, and the space before them."""
     v, first, start = place
     rays, turn, center, lengths, _ = lens
-    records, fronts = out[0][start:], out[1][start // 2 :]
+    fronts = out[1][start // 2 :]
     one, half, zero, tiny = np.float32(1), np.float32(0.5), np.float32(0), np.float32(1e-6)
-    voxel, truncation, trust = lengths[0], lengths[1], lengths[2]
+    voxel, truncation, trust = lengths
     per_voxel, per_truncation, voxel2 = one / voxel, one / truncation, voxel * voxel
     xx, xy, xz, yx, yy, yz = turn[0, 0], turn[0, 1], turn[0, 2], turn[1, 0], turn[1, 1], turn[1, 2]
     zx, zy, zz = turn[2, 0], turn[2, 1], turn[2, 2]
@@ -249,32 +278,42 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
         weight *= scratch[NEAREST * CHUNK + i] * (cosine - MIN_COSINE) / (one - MIN_COSINE)
         usable = (z > zero) & (cosine > MIN_COSINE) & (toward < -tiny)
         weight = weight if usable else zero
-        reach = max(REACH_TRUNCATIONS * truncation, REACH_SIGMAS * sigma)
-        reach = max(reach, MIN_REACH_VOXELS * voxel / cosine)
+        reach = max(REACH_TRUNCATIONS * truncation, REACH_SIGMAS * sigma, MIN_REACH_VOXELS * voxel / cosine)
         support = max(TAPER_LENGTH + FULL_SIGMAS * sigma * per_truncation, one)
         support = min(support, -reach * toward * per_truncation)
         vote, solid = FREE_WEIGHT * trust * scratch[NEAREST * CHUNK + i], support * truncation
         front = z + (solid + FREE_MARGIN_VOXELS * voxel) / min(toward, -tiny)
         support = support if weight > zero else zero
-        records[4 * i], records[4 * i + 1] = direction, pack_trust(weight, support)
-        records[4 * i + 2] = np.float32(offset if usable else zero).view(np.uint32)
+        scratch[DIRECTIONS * CHUNK + i] = float_of(direction)
+        scratch[TRUSTS * CHUNK + i] = float_of(pack_trust(weight, support))
+        scratch[OFFSETS * CHUNK + i] = offset if usable else zero
         fronts[2 * i] = front * per_voxel if usable else zero
         fronts[2 * i + 1] = vote if usable else zero
 
 
 @compiled
 @no_type_check
-def _write_colors(place: Any, count: int, photo: Any, gains: Any, records: Any) -> None:
-    v, first, start = place
-    levels, into = photo.reshape(-1)[(v * photo.shape[1] + first) * 3 :], records[start:]
+def _paint(v: int, first: int, count: int, photo: Any, gains: Any, scratch: Any) -> None:
+    """Writes the colours of a row of pixels."""
+    levels = photo.reshape(-1)[(v * photo.shape[1] + first) * 3 :]
     half, most = np.float32(0.5), np.float32(255)
     red, green, blue = gains[0], gains[1], gains[2]
     for i in range(count):
-        j = 3 * i
-        r = min(np.float32(levels[j]) * red, most) * LEVEL_XY + half
-        g = min(np.float32(levels[j + 1]) * green, most) * LEVEL_XY + half
-        b = min(np.float32(levels[j + 2]) * blue, most) * LEVEL_Z + half
-        into[4 * i + COLOR] = pack_three(r, g, b)
+        r = min(np.float32(levels[3 * i]) * red, most) * LEVEL_XY + half
+        g = min(np.float32(levels[3 * i + 1]) * green, most) * LEVEL_XY + half
+        b = min(np.float32(levels[3 * i + 2]) * blue, most) * LEVEL_Z + half
+        scratch[COLORS * CHUNK + i] = float_of(pack_three(r, g, b))
+
+
+@compiled
+@no_type_check
+def _join(count: int, scratch: Any, records: Any) -> None:
+    """Writes the records of pixels from their words; all four in one loop, or it would not be vectorised."""
+    for i in range(count):
+        records[4 * i + DIRECTION] = bits_of(scratch[DIRECTIONS * CHUNK + i])
+        records[4 * i + TRUST] = bits_of(scratch[TRUSTS * CHUNK + i])
+        records[4 * i + OFFSET] = bits_of(scratch[OFFSETS * CHUNK + i])
+        records[4 * i + COLOR] = bits_of(scratch[COLORS * CHUNK + i])
 
 
 @compiled
@@ -284,7 +323,7 @@ def _observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> No
     maps = (depth, normals, sigma)
     width, padded = depth.shape[1], out[0].shape[1]
     flat = (out[0].reshape(-1), out[1].reshape(-1))
-    scratch, around = np.empty(8 * CHUNK, np.float32), np.zeros(6 * (CHUNK + 2), np.float32)
+    scratch, around = np.zeros(12 * CHUNK, np.float32), np.zeros(6 * (CHUNK + 2), np.float32)
     nearest = np.empty(CHUNK, np.uint8)
     for v in range(start, stop):
         for first in range(0, width, CHUNK):
@@ -296,4 +335,5 @@ def _observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> No
             _nearest_edges(v, first, count, distances, nearest, scratch)
             _write((v, first, begin), count, lens, scratch, around, flat)
             if len(photo):
-                _write_colors((v, first, begin), count, photo, lens[4], flat[0])
+                _paint(v, first, count, photo, lens[4], scratch)
+            _join(count, scratch, flat[0][begin:])

@@ -4,6 +4,7 @@ Rows are what the index gives: 0, 1, 2, ... Slots are places in memory. Without 
 same; with one, the blocks that were not needed for the longest time make room for others.
 """
 
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -66,6 +67,8 @@ class Pages:
         fit = rows if self._most is None else min(rows, self._most)
         if fit > len(self.words):
             self._grow(self._most or max(fit, int(GROWTH * len(self.words)), self._reserved()))
+        if fit > len(self._row_of_slot):
+            self._remember(self._most or max(fit, int(GROWTH * len(self._row_of_slot)), MIN_BLOCKS))
         if rows > len(self._slot_of_row):
             grown = max(rows, int(GROWTH * len(self._slot_of_row)), MIN_BLOCKS)
             self._slot_of_row = _longer(self._slot_of_row, grown, ON_DISK)
@@ -161,6 +164,8 @@ class Pages:
         words = self._empty(slots)
         words[: len(self.words)] = self.words
         self.words = words
+
+    def _remember(self, slots: int) -> None:
         self._row_of_slot = _longer(self._row_of_slot, slots, -1)
         self._used = _longer(self._used, slots, 0)
         self._dirty = _longer(self._dirty, slots, False)
@@ -172,7 +177,16 @@ class Pages:
         return int(RESERVED_SHARE * machine) // self.block_bytes
 
     def _empty(self, slots: int) -> Float32[np.ndarray, "slots channels 512"]:
-        return np.zeros((slots, self.channels, BLOCK_VOXELS), np.float32)
+        """Returns words of zeros that take memory where they are written to, in small pages.
+
+        Huge ones, which numpy asks for, have to be put together where memory is in pieces: with them, blocks
+        of a view took 0.4 to 9 ms, with small ones 1.5 to 2 ms.
+        """
+        shape = (slots, self.channels, BLOCK_VOXELS)
+        if not slots or not hasattr(mmap, "MAP_ANONYMOUS"):
+            return np.zeros(shape, np.float32)
+        memory = mmap.mmap(-1, slots * self.block_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 def _longer(array: np.ndarray, length: int, filling: object) -> np.ndarray:

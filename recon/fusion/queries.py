@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from recon.fusion.blocks import MAX_COORDINATE, SIDE, pack
+from recon.fusion.blocks import MAX_COORDINATE, SIDE, VOXEL_NUMBERS, pack
 from recon.fusion.integration import CELL, CELLS, TSDF, WEIGHT
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def look_up(volume: "TSDFVolume", points: Float64[np.ndarray, "n 3"]) -> Float32
     rows = np.full(len(points), -1, np.int32)
     rows[reachable] = volume.index.find(pack(blocks[reachable].astype(np.int32)))
     place = voxels % SIDE
-    voxel = place @ [1, SIDE, SIDE * SIDE]
+    voxel = VOXEL_NUMBERS[tuple(place.T[::-1])]
     cell = (place // CELL) @ [1, CELLS, CELLS * CELLS]
     known = np.flatnonzero(rows >= 0)
     found[known, 2] = volume.free_votes[rows[known], cell[known]]

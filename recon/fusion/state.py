@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError
-from recon.fusion.blocks import pack, unpack
+from recon.fusion.blocks import GROUP, pack, unpack
 from recon.fusion.seen_views import COLUMNS, SeenView
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def arrays_of(volume: "TSDFVolume") -> dict[str, np.ndarray]:
         "origin": np.zeros(0, np.int64) if volume.origin is None else volume.origin.copy(),
         "views": np.array([view.as_row() for view in volume.views]).reshape(-1, COLUMNS),
         "blocks": unpack(volume.index.keys),
+        "group": np.array(GROUP),  # of voxels; files without it have them in another order
     }
     if volume.colored is None:
         return arrays

@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 from recon.fusion.allocation import touched_keys
 from recon.fusion.blocks import SIDE
 from recon.fusion.integration import carve_blocks, fuse_blocks
-from recon.fusion.observations import Frame, Observations, observe
+from recon.fusion.observations import Frame, Observations, fill_room
 from recon.fusion.seen_views import SeenView
 from recon.fusion.view import frame_of, projection_of, visible_space
 from recon.jit import run_pieces
@@ -39,9 +39,10 @@ def add_view(
 ) -> None:
     """Makes the blocks that a view touches and updates their voxels."""
     look = _look(volume, depth_map, color, view)
+    before = len(volume.index)
     rows = volume.index.rows(touched_keys(look.seen, depth_map, look.frame, look.block, volume.threads))
     volume.extend()
-    _update(volume, look, rows, ADD)
+    _update(volume, look, rows, before, ADD)
 
 
 def remove_view(
@@ -51,18 +52,19 @@ def remove_view(
     look = _look(volume, depth_map, color, view)
     keys = touched_keys(look.seen, depth_map, look.frame, look.block, volume.threads)
     rows = np.unique(volume.index.find(keys))
-    _update(volume, look, rows[rows >= 0], REMOVE)
+    _update(volume, look, rows[rows >= 0], len(volume.index), REMOVE)
 
 
 def _look(
     volume: "TSDFVolume", depth_map: DepthMap, color: UInt8[np.ndarray, "h w 3"] | None, view: SeenView
 ) -> _Look:
     frame, block = frame_of(depth_map, view.cam_from_world, volume)
-    seen = observe(depth_map, color, frame, gains=view.gains, trust=view.trust, threads=volume.threads)
+    seen = volume.room(*depth_map.depth.shape)
+    fill_room(seen, (depth_map, color), frame, gains=view.gains, trust=view.trust, threads=volume.threads)
     return _Look(frame, block, seen, float(depth_map.depth.max()) / volume.voxel_size)
 
 
-def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.float32) -> None:
+def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int, sign: np.float32) -> None:
     if not len(volume.index):
         return
     height, width = look.seen.fronts.shape[0] - 2, look.seen.fronts.shape[1] - 2
@@ -73,7 +75,8 @@ def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.float3
     for part in volume.parts(rows):
         slots = volume.pages.slots(part, change=True)
         corners = (volume.index.coords[part] - look.block) * float(SIDE)
-        run_pieces(fuse_blocks, len(part), threads, (slots, corners), camera, records, volume.pages.words)
+        blocks = (slots, corners, part >= first_new)
+        run_pieces(fuse_blocks, len(part), threads, blocks, camera, records, volume.pages.words)
     space = (projection.camera, projection.votes, visible_space(projection, look.farthest), sign)
-    blocks = (volume.index.coords, look.block)
-    run_pieces(carve_blocks, len(volume.index), threads, blocks, space, fronts, volume.free_votes)
+    everywhere = (volume.index.coords, look.block)
+    run_pieces(carve_blocks, len(volume.index), threads, everywhere, space, fronts, volume.free_votes)

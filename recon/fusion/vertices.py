@@ -4,7 +4,7 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from recon.fusion.blocks import BLOCK_VOXELS, SIDE
+from recon.fusion.blocks import BLOCK_VOXELS, SIDE, VOXEL_NUMBERS
 from recon.fusion.halo import HALO, MIDDLE
 from recon.fusion.integration import GRADIENT, RGB, VARIANCE, WEIGHT
 from recon.fusion.packing import HIGH_XY, HIGH_Z, bits_of, unpack_three
@@ -94,14 +94,14 @@ def fill_vertices(vertex: int, edges: Any, halo: Any, block: Any, mesh: Any) -> 
     for edge in range(3 * BLOCK_VOXELS):
         if not (edges[edge >> 6] >> np.uint64(edge & 63)) & np.uint64(1):
             continue
-        voxel, axis = edge // 3, edge % 3
-        x, y, z = voxel % SIDE, voxel // SIDE % SIDE, voxel // SIDE**2
+        x, y, z, axis = edge // 3 % SIDE, edge // 3 // SIDE % SIDE, edge // 3 // SIDE**2, edge % 3
+        voxel = VOXEL_NUMBERS[z, y, x]
         i = (x + 1) + HALO * ((y + 1) + HALO * (z + 1))
         stride = 1 if axis == 0 else (HALO if axis == 1 else HALO * HALO)
         part = halo[i] / (halo[i] - halo[i + stride])
         part = min(max(part, END_MARGIN), np.float32(1) - END_MARGIN)
         x2, y2, z2 = x + (axis == 0), y + (axis == 1), z + (axis == 2)
-        voxel2 = x2 % SIDE + SIDE * (y2 % SIDE + SIDE * (z2 % SIDE))
+        voxel2 = VOXEL_NUMBERS[z2 % SIDE, y2 % SIDE, x2 % SIDE]
         there = words[slots[MIDDLE + x2 // SIDE + 3 * (y2 // SIDE) + 9 * (z2 // SIDE)]]
         here = words[slots[MIDDLE]]
         if here[WEIGHT, voxel] == 0:  # only seen through: what it would look like is known at the other end

@@ -13,6 +13,7 @@ from recon.geometry import invert, unproject
 from recon.scene import DepthMap, Mesh
 
 if TYPE_CHECKING:
+    from recon.fusion.observations import Observations
     from recon.fusion.pages import Pages
     from recon.fusion.seen_views import SeenView
 
@@ -102,6 +103,7 @@ class TSDFVolume:
         self.views: list[SeenView] = []
         self._pages: Pages | None = None
         self._free = np.zeros((0, 64), np.float32)
+        self._room: Observations | None = None
 
     @property
     def size(self) -> VolumeSize:
@@ -248,6 +250,7 @@ class TSDFVolume:
         """
         from recon.fusion.extraction import extract_surface
 
+        self._room = None  # the mesh may need the memory
         return extract_surface(self, min_weight, sure_weight)
 
     def weights_at(self, points: Float64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
@@ -293,7 +296,7 @@ class TSDFVolume:
         """
         from recon.fusion.state import fill_from_arrays
 
-        missing = {"voxel_size", "truncation", "origin", "blocks", "views"} - set(arrays)
+        missing = {"voxel_size", "truncation", "origin", "blocks", "views", "group"} - set(arrays)
         if missing:
             raise InputError(f"TSDF volume: no array {', '.join(sorted(missing))}")
         volume = cls(float(arrays["voxel_size"]), float(arrays["truncation"]), threads=threads, memory=memory)
@@ -328,6 +331,14 @@ class TSDFVolume:
         if self._pages is None:
             budget = None if self.memory is None else int(self.memory)
             self._pages = Pages(5 if colored else 4, budget, self.folder)
+
+    def room(self, height: int, width: int) -> "Observations":
+        """Returns room for what a view sees, the last view's if it has the same size."""
+        from recon.fusion.observations import make_room
+
+        if self._room is None or self._room.fronts.shape[:2] != (height + 2, width + 2):
+            self._room = make_room(height, width)
+        return self._room
 
     def extend(self) -> None:
         """Makes voxels for the blocks that are new in the index."""

@@ -6,6 +6,12 @@ round, and their spread is the smallest and the largest. On a machine with other
 so CPU seconds stand beside them. `--noise` adds depth noise that grows with depth squared, and flying pixels
 at depth edges.
 
+Open3D takes and clears the memory of its blocks when the volume is made, which `speed_ratio` leaves out of
+its time; here memory is taken view by view and is in it. `speed_ratio_with_memory` has the making in both.
+
+`bandwidth` compares with what the memory allows: a view's pixels are read once and the voxels that it changes
+are read and written once; how fast that could be is measured by copying arrays on as many threads.
+
     python tests/benchmarks/fusion_speed.py --views 40 --rounds 3 --noise 0.002
 """
 
@@ -16,6 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "2"  # before any library starts its threads
 import argparse
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +33,7 @@ from recon.raycasting import RayCaster, import_open3d
 from recon.scene import Camera, DepthMap, Mesh
 
 SIDE, THREADS, TRUNCATION_VOXELS = 8, 2, 4.0
+VOXEL_BYTES = 20  # of a voxel in both: here with gradient and variance, there with colours as three floats
 DOWN = np.array([0.0, 0, -1])
 
 
@@ -84,27 +92,29 @@ def render(caster: RayCaster, camera: Camera, view: int, views: int, noise: floa
 class Run:
     integrate_s: float
     integrate_cpu_s: float
+    memory_s: float
+    """In which the volume was made, before."""
+
     extract_s: float
     mesh: Mesh
     bytes: int
 
 
 def fuse_ours(frames: list[Frame], voxel: float) -> Run:
+    making = time.perf_counter()
     volume = TSDFVolume(voxel, TRUNCATION_VOXELS * voxel, threads=THREADS)
     start, cpu = time.perf_counter(), time.process_time()
     for frame in frames:
         volume.integrate(frame.depth_map, frame.cam_from_world, frame.color)
     integrated, cpu = time.perf_counter(), time.process_time() - cpu
     mesh = volume.extract()
-    return Run(integrated - start, cpu, time.perf_counter() - integrated, mesh, volume.size.bytes)
+    extracted = time.perf_counter()
+    return Run(integrated - start, cpu, start - making, extracted - integrated, mesh, volume.size.bytes)
 
 
 def fuse_open3d(frames: list[Frame], voxel: float) -> Run:
     o3d = import_open3d()
     core, tensor_image = o3d.core, o3d.t.geometry.Image
-    grid = o3d.t.geometry.VoxelBlockGrid(
-        ("tsdf", "weight", "color"), (core.float32,) * 3, ((1), (1), (3)), voxel, SIDE, 30000
-    )
     prepared = [
         (
             tensor_image(core.Tensor(frame.depth_map.depth)),
@@ -114,17 +124,49 @@ def fuse_open3d(frames: list[Frame], voxel: float) -> Run:
         )
         for frame in frames
     ]
+    making = time.perf_counter()
+    grid = o3d.t.geometry.VoxelBlockGrid(
+        ("tsdf", "weight", "color"), (core.float32,) * 3, ((1), (1), (3)), voxel, SIDE, 30000
+    )
     start, cpu = time.perf_counter(), time.process_time()
     for depth, color, K, pose in prepared:
-        blocks = grid.compute_unique_block_coordinates(depth, K, pose, 1.0, 100.0, TRUNCATION_VOXELS)
-        grid.integrate(blocks, depth, color, K, K, pose, 1.0, 100.0, TRUNCATION_VOXELS)
+        touched = grid.compute_unique_block_coordinates(depth, K, pose, 1.0, 100.0, TRUNCATION_VOXELS)
+        grid.integrate(touched, depth, color, K, K, pose, 1.0, 100.0, TRUNCATION_VOXELS)
     integrated, cpu = time.perf_counter(), time.process_time() - cpu
     found = grid.extract_triangle_mesh(1.0)
     seconds = time.perf_counter() - integrated
     mesh = Mesh(
         found.vertex.positions.numpy().astype(np.float64), found.triangle.indices.numpy().astype(np.int64)
     )
-    return Run(integrated - start, cpu, seconds, mesh, grid.hashmap().size() * SIDE**3 * 20)
+    return Run(
+        integrated - start, cpu, start - making, seconds, mesh, grid.hashmap().size() * SIDE**3 * VOXEL_BYTES
+    )
+
+
+def bytes_to_move(frames: list[Frame], voxel: float) -> float:
+    """Per view, at least: its pixels once, the voxels that it changes once in and once out."""
+    volume = TSDFVolume(voxel, TRUNCATION_VOXELS * voxel, threads=THREADS)
+    total = 0
+    for frame in frames:
+        before = volume.arrays()["weight"].copy() if volume.views else np.zeros((0, SIDE**3), np.float32)
+        volume.integrate(frame.depth_map, frame.cam_from_world, frame.color)
+        after = volume.arrays()["weight"]
+        changed = (after[: len(before)] != before).sum() + (after[len(before) :] > 0).sum()
+        maps = (frame.depth_map.depth, frame.depth_map.normals, frame.depth_map.sigma, frame.color)
+        total += sum(array.nbytes for array in maps) + 2 * VOXEL_BYTES * int(changed)
+    return total / len(frames)
+
+
+def copied_per_second() -> float:
+    """Bytes read and written per second by copies of arrays larger than caches, the best of ten."""
+    parts = [(np.ones(2**24, np.float32), np.ones(2**24, np.float32)) for _ in range(THREADS)]
+    seconds = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in range(10):
+            start = time.perf_counter()
+            list(pool.map(lambda part: np.copyto(*part), parts))
+            seconds.append(time.perf_counter() - start)
+    return sum(2 * source.nbytes for source, _ in parts) / min(seconds)
 
 
 def accuracy(mesh: Mesh, truth: RayCaster, seen: np.ndarray) -> dict[str, float]:
@@ -171,6 +213,8 @@ def main() -> None:
         ours.append(fuse_ours(frames, options.voxel))
         theirs.append(fuse_open3d(frames, options.voxel))
     per_view, pairs = 1000 / options.views, list(zip(ours, theirs, strict=True))
+    moved, copied = bytes_to_move(frames, options.voxel), copied_per_second()
+    least_ms = 1000 * moved / copied
     print(
         json.dumps(
             {
@@ -183,7 +227,16 @@ def main() -> None:
                 "ours_cpu_ms_per_view": spread([run.integrate_cpu_s * per_view for run in ours]),
                 "open3d_cpu_ms_per_view": spread([run.integrate_cpu_s * per_view for run in theirs]),
                 "speed_ratio": spread([b.integrate_s / a.integrate_s for a, b in pairs]),
+                "speed_ratio_with_memory": spread(
+                    [(b.memory_s + b.integrate_s) / (a.memory_s + a.integrate_s) for a, b in pairs]
+                ),
                 "cpu_ratio": spread([b.integrate_cpu_s / a.integrate_cpu_s for a, b in pairs]),
+                "bandwidth": {
+                    "moved_mb_per_view": moved / 1e6,
+                    "copied_gb_per_s": copied / 1e9,
+                    "least_ms_per_view": least_ms,
+                    "share_reached": least_ms / (per_view * np.median([run.integrate_s for run in ours])),
+                },
                 "ours_extract_s": spread([run.extract_s for run in ours]),
                 "open3d_extract_s": spread([run.extract_s for run in theirs]),
                 "ours_bytes": ours[-1].bytes,

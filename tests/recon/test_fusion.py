@@ -222,6 +222,25 @@ def test_kernels_equal_the_numpy_reference(view, sign):
     assert np.isclose(after["free"], wanted, atol=1e-5).mean() > 0.998
 
 
+def test_every_voxel_of_a_block_has_a_number():
+    from recon.fusion.blocks import VOXEL_NUMBERS
+    from recon.fusion.integration import VOXELS
+
+    z, y, x = np.meshgrid(*[np.arange(8)] * 3, indexing="ij")
+    np.testing.assert_array_equal(VOXELS[:, VOXEL_NUMBERS], np.stack([x, y, z]) + 0.5)
+    np.testing.assert_array_equal(np.sort(VOXEL_NUMBERS.ravel()), np.arange(512))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_blocks_in_a_row_start_at_slots_of_their_own(axis):
+    from recon.fusion.blocks import pack, slot_of
+
+    coords = np.zeros((1000, 3), np.int32)
+    coords[:, axis] = np.arange(1000)
+    slots = {slot_of(key, 4096) for key in pack(coords)}
+    assert len(slots) > 850  # random ones: 887
+
+
 def test_voxel_size_scales_with_the_scene_and_holds_pixels_and_noise():
     poses = sphere_poses(5)
     maps = [see_sphere(pose) for pose in poses]
