@@ -19,7 +19,9 @@ start here:
       --normals-checkpoint jingheya/lotus-normal-d-v1-1
       with the published checkpoints (2 x 5 GB, downloaded once, or folders of them)
   lotus train --out DIR --networks.init CHECKPOINT --data.sources folder:PICTURES --data.sizes 768 576
-      fine-tunes a checkpoint on photos with depth; the same command goes on where it was interrupted
+      trains a checkpoint on photos with depth; the same command goes on where it was interrupted
+  lotus train --config fine-tune.toml --data.sources restyled:PICTURES folder:PICTURES --out DIR
+      makes the small model used to the look of about 20 photos with depth
   lotus evaluate nyuv2 nyu_labeled_extracted.tar --checkpoint jingheya/lotus-depth-d-v2-0-disparity --limit 20
       errors against true depth on 20 photos of NYUv2; without --limit what the paper's table 1 shows
   lotus verify hypersim/ --layout hypersim --list frames.txt

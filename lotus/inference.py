@@ -172,9 +172,9 @@ def _draw(
     seen_size = map_size(width, height, round(max(size) * each.scale))
     seen = torch.cat([models[0][0].pixels(photo[None], seen_size) for photo in photos])
     seen = seen.flip(-1) if each.is_flipped else seen
-    encoded = {(model.vae, model.image_encoder): model.encode(seen) for model, _ in models}
+    encoded = {_eyes(model): model.encode(seen) for model, _ in models}
     latents = [
-        model.denoise(encoded[model.vae, model.image_encoder], _common_noise(model, seen, each), switch)
+        model.denoise(encoded[_eyes(model)], _common_noise(model, seen, each), switch)
         for model, switch in models
     ]
     if len({model.vae for model, _ in models}) == 1:
@@ -183,6 +183,11 @@ def _draw(
         pictures = [model.decode(latent) for (model, _), latent in zip(models, latents, strict=True)]
     pictures = [picture.flip(-1) for picture in pictures] if each.is_flipped else pictures
     return pictures if seen_size == size else [_resized(picture, size) for picture in pictures]
+
+
+def _eyes(model: LotusModel) -> tuple[object, ...]:
+    """Returns what makes the UNet's input of a photo; models that share it share the input."""
+    return model.vae, model.image_encoder, model.colours
 
 
 def _resized(pictures: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

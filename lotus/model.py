@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32
 
 from lotus.checkpoints.sources import DEFAULT_RES
+from lotus.colours import AS_THEY_ARE, seen_as
 from lotus.image_encoder import ImageEncoder
 from lotus.network import TIMESTEPS, LotusUNet, number_format
 from lotus.vae import LotusVAE
@@ -48,9 +49,10 @@ class LotusModel:
         image_encoder: ImageEncoder | None = None,
         *,
         is_generative: bool,
+        colours: str = AS_THEY_ARE,
         is_compiled: bool = False,
     ) -> None:
-        self.unet, self.vae, self.image_encoder = unet, vae, image_encoder
+        self.unet, self.vae, self.image_encoder, self.colours = unet, vae, image_encoder, colours
         self._denoise: Forward = unet.forward
         self._encode: Forward = vae.encode
         self._decode: Forward = vae.decode
@@ -138,6 +140,7 @@ class LotusModel:
 
         Latents are the posterior's mean, or a sample if its noise is given.
         """
+        pixels = seen_as(pixels, self.colours)
         moments = self._in_parts(self._encode, pixels)
         mean, log_variance = moments.chunk(2, dim=1)
         if posterior_noise is not None:

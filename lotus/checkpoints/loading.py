@@ -14,7 +14,7 @@ from lotus.checkpoints.reading import (
     read_unet,
     read_vae,
 )
-from lotus.checkpoints.sources import VAE, find_checkpoint, fingerprint, prediction_of
+from lotus.checkpoints.sources import VAE, colours_of, find_checkpoint, fingerprint, prediction_of
 from lotus.devices import resolve_device, resolve_dtype
 from recon.errors import InputError
 
@@ -100,6 +100,7 @@ def _load(folder: Path, files: str, options: _Options, steps: int) -> "LotusMode
         vae,
         encoder and encoder.to(options.device).eval(),
         is_generative=layout(folder).is_generative,
+        colours=colours_of(folder),
         is_compiled=options.compile,
     )
 

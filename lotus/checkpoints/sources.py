@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from lotus.colours import AS_THEY_ARE, COLOURS
 from lotus.modules import read_config
 from recon.errors import InputError
 
@@ -93,14 +94,15 @@ def _download(source: str) -> Path:
 
 
 def fingerprint(source: str | Path) -> str:
-    """Returns a digest of the sizes and times of a checkpoint's files; it changes when a file does.
+    """Returns a digest of the sizes and times of a checkpoint's files, and how it sees colours.
 
     Raises:
         InputError: As `find_checkpoint`.
     """
     folder = find_checkpoint(source)
     stats = [(folder / name).stat() for name in _parts(folder)]
-    return sha256(repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()).hexdigest()[:16]
+    files = [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return sha256(repr((files, colours_of(folder))).encode()).hexdigest()[:16]
 
 
 def tasks_of(source: str | Path) -> tuple[str, ...]:
@@ -123,6 +125,18 @@ def prediction_of(source: str | Path) -> str:
     """Returns what a checkpoint's network gives: x0, the clean latent, or the noise (eps) or velocity (v)."""
     prediction: str = _said_by(source).get("prediction", "x0")
     return prediction
+
+
+def colours_of(source: str | Path) -> str:
+    """Returns how a checkpoint sees the colours of photos, a word of `lotus.colours`.
+
+    Raises:
+        InputError: It says another.
+    """
+    colours: str = _said_by(source).get("colours", AS_THEY_ARE)
+    if colours not in COLOURS:
+        raise InputError(f"{source}: colours {colours!r}, wanted one of {', '.join(COLOURS)}")
+    return colours
 
 
 def _said_by(source: str | Path) -> dict[str, Any]:

@@ -16,16 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from lotus.colours import AS_THEY_ARE
 from lotus.data import Folder, Hypersim, Mixture, TrainingSample, VirtualKitti
+from lotus.data.samples import Source as Samples
 from lotus.training.config import Train
 from lotus.training.encoding import Batch, encode, encoded_file, make_batch, mirror
+from lotus.training.looks import RestyledScenes
 from lotus.training.networks import Networks
 from lotus.training.shards import pack, read_all, read_arrays
 from recon.errors import InputError
 
 PIXELS = ("disparity", "normals")  # of a shard, for the pixel losses
+RESTYLED = "restyled:"  # before the folder of the photos that scenes are to look like
 DATA_SETS: dict[str, Any] = {"hypersim": Hypersim, "vkitti": VirtualKitti, "folder": Folder}
 REFRESH_BATCHES = 50  # after which new shards are looked for
+LOOKED_AT = 200  # photos that scenes are restyled after
 
 Source = Callable[[int], dict[str, np.ndarray]]
 """The arrays of a batch's number, as `lotus.training.shards.pack` makes them."""
@@ -42,22 +47,34 @@ def open_source(options: Train) -> Source:
         return SceneBatches(options)
     if len(data.sizes) != len(data.sources):
         raise InputError(f"{len(data.sizes)} data.sizes, wanted one for each of {len(data.sources)} sources")
-    sources = tuple(open_set(name, size) for name, size in zip(data.sources, data.sizes, strict=True))
+    colours = options.networks.colours or AS_THEY_ARE
+    sources = tuple(
+        open_set(name, size, colours) for name, size in zip(data.sources, data.sizes, strict=True)
+    )
     shares = data.shares or (1.0,) * len(sources)
     return MixtureBatches(Mixture(sources, shares, options.batch_size, options.seed))
 
 
-def open_set(name: str, size: tuple[int, int]) -> "Folder | Hypersim | VirtualKitti":
+def open_set(name: str, size: tuple[int, int], colours: str = AS_THEY_ARE) -> Samples:
     """Returns a data set by LAYOUT:FOLDER.
 
+    Args:
+        name: LAYOUT:FOLDER.
+        size: (width, height) of its samples.
+        colours: How the networks see its photos.
+
     Raises:
-        InputError: The layout is unknown.
+        InputError: The layout is unknown, or there are no photos.
     """
+    if name.startswith(RESTYLED):
+        photos = open_set(f"folder:{name.removeprefix(RESTYLED)}", size)
+        images = tuple(photos[index].image for index in range(min(len(photos), LOOKED_AT)))
+        return RestyledScenes(images, size, colours)
     layout, _, folder = name.partition(":")
     if layout not in DATA_SETS or not folder:
-        choices = ", ".join(f"{each}:FOLDER" for each in DATA_SETS)
+        choices = ", ".join(f"{each}:FOLDER" for each in (*DATA_SETS, "restyled"))
         raise InputError(f"data source {name!r}, wanted scenes alone, or {choices}")
-    found: Folder | Hypersim | VirtualKitti = DATA_SETS[layout](Path(folder).expanduser(), size=size[::-1])
+    found: Samples = DATA_SETS[layout](Path(folder).expanduser(), size=size[::-1])
     return found
 
 

@@ -5,15 +5,21 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import tyro
 
+from lotus.checkpoints import colours_of, find_checkpoint
+from lotus.colours import AS_THEY_ARE
 from lotus.training import loop
-from lotus.training.batches import held_out, open_source
+from lotus.training.batches import RESTYLED, held_out, open_set, open_source
 from lotus.training.config import Train, read_config
-from lotus.training.jobs import make_shards, unet_job, vae_job
+from lotus.training.jobs import make_shards, own_device, unet_job, vae_job
+from lotus.training.looks import fitting_colours
 from recon.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 def train(words: Sequence[str]) -> None:
@@ -39,12 +45,41 @@ def parse(words: Sequence[str]) -> Train:
         place = rest.index("--config")
         if place + 1 >= len(rest):
             raise InputError("--config wants a file")
-        default = read_config(Path(rest[place + 1]))
+        default = read_config(_config_file(rest[place + 1]))
         del rest[place : place + 2]
     return tyro.cli(Train, args=rest, prog="lotus train [--config FILE]", default=default)
 
 
+def _config_file(name: str) -> Path:
+    """Returns a file, or one that comes with the package where there is none of that name."""
+    file, own = Path(name), Path(__file__).with_name(name)
+    return own if own.is_file() and not file.exists() else file
+
+
+def settle_colours(options: Train) -> Train:
+    """Returns the training with colours as its checkpoint says, or chosen by its first data set of photos.
+
+    Raises:
+        InputError: It has none, or the checkpoint cannot be loaded.
+    """
+    networks, data = options.networks, options.data
+    if networks.colours != "auto":
+        said = colours_of(find_checkpoint(networks.init)) if networks.init else AS_THEY_ARE
+        return replace(options, networks=replace(networks, colours=networks.colours or said))
+    sets = [
+        (name, size)
+        for name, size in zip(data.sources, data.sizes, strict=False)
+        if name != "scenes" and not name.startswith(RESTYLED)
+    ]
+    if not sets:
+        raise InputError("networks.colours auto wants photos among data.sources, such as folder:FOLDER")
+    colours = fitting_colours(options, open_set(*sets[0]), own_device(options.device))
+    log.info("the networks see the colours of the photos as %s", colours)
+    return replace(options, networks=replace(networks, colours=colours))
+
+
 def _train_unet(options: Train) -> None:
+    options = settle_colours(options)
     _follow(unet_job(options, open_source(options), held_out(options)), options)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lotus.colours import COLOURS
 from recon.errors import InputError
 
 Sizes = tuple[tuple[int, int], ...]
@@ -24,6 +25,10 @@ class Networks:
 
     image_encoder: str = ""
     """safetensors with the trunk of the image encoder, for a UNet from scratch; "" for none."""
+
+    colours: str = ""
+    """How they see the colours of photos: rgb, bgr and so on, grey, or with "-" before it the negative. auto:
+    as the checkpoint, untrained, errs least on photos of the training. "" leaves what the checkpoint says."""
 
     unet_channels: tuple[int, ...] = (48, 80, 128)
     unet_heads: tuple[int, ...] = (3, 5, 8)
@@ -52,7 +57,8 @@ class Data:
     """The samples."""
 
     sources: tuple[str, ...] = ("scenes",)
-    """scenes: rendered ones; or data sets: hypersim:FOLDER, vkitti:FOLDER, folder:FOLDER."""
+    """scenes: rendered ones; or data sets: hypersim:FOLDER, vkitti:FOLDER, folder:FOLDER; restyled:FOLDER:
+    rendered scenes that look like the photos of folder:FOLDER, which alone would be learned by heart."""
 
     shares: tuple[float, ...] = ()
     """Of batches that come from each data set; the paper's are 0.9 and 0.1. Default: equal."""
@@ -218,6 +224,11 @@ class Train:
         if self.graphs and self.gradient_checkpointing:
             raise InputError("graphs and gradient_checkpointing do not go together")
         self._check_pool()
+        colours = self.networks.colours
+        if colours not in ("", "auto", *COLOURS):
+            raise InputError(f"networks.colours {colours!r}, wanted auto or one of {', '.join(COLOURS)}")
+        if colours == "auto" and (not self.networks.init or self.part != "unet"):
+            raise InputError("networks.colours auto is for the unet of a checkpoint, networks.init")
 
     def _check_pool(self) -> None:
         if self.data.reuse < 1:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from lotus.colours import seen_as
 from lotus.model import LATENT_FACTOR
 from lotus.training.config import Train
 from lotus.training.networks import Networks
@@ -84,17 +85,16 @@ def encode(arrays: Arrays, networks: Networks, norm_type: str) -> dict[str, np.n
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, len(values), PART):
         rows = slice(start, start + PART)
-        photos = photo_pixels(arrays["image"][rows])
+        photos = seen_as(_pixels(networks, photo_pixels(arrays["image"][rows])), networks.colours)
         part = {"photo": _latents(networks, photos)}
         if depth_task:
             drawn = draw_depths(values[rows], known[rows], limits[rows], norm_type)
-            part[depth_task] = _latents(networks, np.repeat(drawn[..., None], 3, axis=3))
+            part[depth_task] = _latents(networks, _pixels(networks, np.repeat(drawn[..., None], 3, axis=3)))
         if normal:
-            part[NORMAL] = _latents(
-                networks, draw_normals(arrays["normals"][rows] / np.float32(NORMAL_LEVELS))
-            )
+            turned = draw_normals(arrays["normals"][rows] / np.float32(NORMAL_LEVELS))
+            part[NORMAL] = _latents(networks, _pixels(networks, turned))
         if networks.image_encoder is not None:
-            features = networks.image_encoder.features(_pixels(networks, photos))
+            features = networks.image_encoder.features(photos)
             part |= {f"feature_{i}": each.half().cpu().numpy() for i, each in enumerate(features)}
         parts.append(part)
     encoded |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -129,8 +129,8 @@ def mirror(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def encoder_digest(networks: Networks, options: Train) -> str:
-    """Returns a digest of what an encoding depends on: frozen weights, tasks and how depth is drawn."""
-    digest = sha256(repr((networks.tasks, options.loss.norm_type)).encode())
+    """Returns a digest of what an encoding depends on: frozen weights, colours, tasks, how depth is drawn."""
+    digest = sha256(repr((networks.tasks, networks.colours, options.loss.norm_type)).encode())
     encoder = ("encoder.", "quant_conv.")
     frozen = {name: part for name, part in networks.vae.named_parameters() if name.startswith(encoder)}
     if networks.image_encoder is not None:
@@ -237,8 +237,7 @@ def _depth_task(tasks: tuple[str, ...]) -> str | None:
     return next((task for task in tasks if task != NORMAL), None)
 
 
-def _latents(networks: Networks, pictures: np.ndarray) -> np.ndarray:
-    pixels = _pixels(networks, pictures)
+def _latents(networks: Networks, pixels: torch.Tensor) -> np.ndarray:
     latents = networks.vae.encode(pixels).latent_dist.mode() * networks.vae.config.scaling_factor
     return latents.half().cpu().numpy()
 

@@ -16,12 +16,14 @@ from lotus.checkpoints import (
     PROMPT,
     UNET,
     VAE,
+    colours_of,
     embed_prompt,
     find_checkpoint,
     read_image_encoder,
     read_unet_weights,
     read_vae,
 )
+from lotus.colours import AS_THEY_ARE
 from lotus.image_encoder import CLASS_NAME, ImageEncoder
 from lotus.training import config
 from lotus.training.linear_encoder import skip_silent
@@ -44,6 +46,8 @@ class Networks:
     """Checkpoint folder whose frozen parts go into what is written; None from scratch."""
 
     tasks: tuple[str, ...]
+    colours: str = AS_THEY_ARE
+    """How they see the colours of photos."""
 
     def trainable(self) -> nn.ModuleDict:
         """Returns what can be trained: the UNet, image encoder and decoder, as far as they are not frozen."""
@@ -122,7 +126,7 @@ def _from_scratch(options: config.Train) -> Networks:
         projection_class_embeddings_input_dim=2 * (len(options.tasks) + 1),
     )
     prompt = torch.randn(2, sizes.prompt_channels, generator=torch.Generator().manual_seed(PROMPT_SEED))
-    return Networks(unet, vae, encoder, prompt, None, options.tasks)
+    return Networks(unet, vae, encoder, prompt, None, options.tasks, sizes.colours or AS_THEY_ARE)
 
 
 def _trunk(sizes: config.Networks) -> ImageEncoder:
@@ -152,7 +156,8 @@ def _from_checkpoint(options: config.Train) -> Networks:
     vae, encoder = read_vae(folder), read_image_encoder(folder)
     settings, weights = read_unet_weights(folder)
     unet = adapt_unet(settings, weights, options, encoder.channels if encoder else 0)
-    return Networks(unet, vae.float(), encoder, embed_prompt(folder), folder, options.tasks)
+    colours = options.networks.colours or colours_of(folder)
+    return Networks(unet, vae.float(), encoder, embed_prompt(folder), folder, options.tasks, colours)
 
 
 def adapt_unet(
@@ -231,7 +236,12 @@ def write_networks(
         from safetensors.torch import save_file
 
         save_file({"prompt": networks.prompt.cpu().contiguous()}, folder / PROMPT)
-    _write_index(networks, folder, {"processing_res": processing_res, "prediction": prediction})
+    said: dict[str, int | str] = {
+        "processing_res": processing_res,
+        "prediction": prediction,
+        "colours": networks.colours,
+    }
+    _write_index(networks, folder, said)
 
 
 def _write_index(networks: Networks, folder: Path, said: dict[str, int | str]) -> None:

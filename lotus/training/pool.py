@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32
 
+from lotus.colours import seen_as
 from lotus.model import LATENT_FACTOR
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, Batch, Pictures
@@ -158,6 +159,7 @@ class PooledScenes:
         images = scenes.develop_batch(chosen["light"].float(), table, generator)
         flips = _tensor(rng.random(len(rows)) < 0.5, device)
         photos = (_mirror(images, flips).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
+        photos = seen_as(photos, networks.colours)
         (depths, normals), known = _pictures(chosen, flips, self.options.loss.norm_type)
         drawn = [(normals, known) if name == NORMAL else (depths, torch.ones_like(known)) for name in names]
         target, counts = (torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*drawn, strict=True))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from lotus.colours import seen_as
 from lotus.data import TrainingSample
 from lotus.training import autoencoder
 from lotus.training.config import Train
@@ -54,7 +55,7 @@ def draw(networks: Networks, image: np.ndarray, options: Train, seed: int = 0) -
     """Returns what the networks draw of a photo in one step, by task, (h, w, 3) in [-1, 1] and beyond."""
     device = networks.vae.device
     pixels = torch.from_numpy(photo_pixels(image)).permute(2, 0, 1)[None].contiguous().to(device)
-    scaling = networks.vae.config.scaling_factor
+    pixels, scaling = seen_as(pixels, networks.colours), networks.vae.config.scaling_factor
     photo = networks.vae.encode(pixels).latent_dist.mode() * scaling
     condition = (
         photo if networks.image_encoder is None else torch.cat([photo, networks.image_encoder(pixels)], 1)

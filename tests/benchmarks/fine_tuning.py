@@ -1,11 +1,13 @@
 """lotus-tiny fine-tuned on 20 pictures of a look it has never seen: its error on others of that look.
 
-    python -m tests.benchmarks.fine_tuning [--steps 200] [--out DIR]
+    python -m tests.benchmarks.fine_tuning [--looks thermal negative lines night] [--steps 200] [--out DIR]
 
-The look: made-up scenes as a thermal camera might show them, one false-colour scale of inverted brightness.
-The pictures are written as a folder of photos with depth and normals, `lotus train` runs on it as a user
-would run it, and 40 held-out pictures are judged before and after: AbsRel after the best scale and shift in
-disparity, and the mean angle of normals. One line of JSON each, then the shares that are left.
+The looks: made-up scenes as a thermal camera might show them (one false-colour scale of inverted brightness,
+blurred), as negatives with exchanged channels, as black lines on white, and as an image intensifier shows
+them in the dark (green and noisy). The pictures are written as a folder of photos with depth and normals,
+`lotus train --config fine-tune.toml` runs on it as a user would run it, and 40 held-out pictures are judged
+before and after: AbsRel after the best scale and shift in disparity, and the mean angle of normals. One line
+of JSON each, then the shares that are left.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -31,15 +34,35 @@ TRAINED, JUDGED = 20, 40
 LOTUS = "from lotus.cli import main; main()"
 
 
-def pictures(first: int, count: int) -> list[TrainingSample]:
-    found = scenes.render_batch(range(first, first + count), SIZE)
-    return [TrainingSample(s.name, thermal(s.image), s.depth, s.normals, sky=s.sky) for s in found]
+def restyle(samples: list[TrainingSample], look: str) -> list[TrainingSample]:
+    rng = np.random.default_rng(0)
+    return [replace(sample, image=LOOKS[look](sample.image, rng)) for sample in samples]
 
 
-def thermal(image: np.ndarray) -> np.ndarray:
+def thermal(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
     grey = 255 - cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     coloured = cv2.applyColorMap(cv2.GaussianBlur(grey, (0, 0), 1.2), cv2.COLORMAP_INFERNO)
     return np.ascontiguousarray(coloured[..., ::-1])
+
+
+def negative(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    return np.ascontiguousarray(255 - image[..., [2, 0, 1]])
+
+
+def lines(image: np.ndarray, _: np.random.Generator) -> np.ndarray:
+    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
+    darker = np.minimum(grey - cv2.GaussianBlur(grey, (0, 0), 1.6) + 1, 0)
+    return np.repeat((255 * (1 + np.tanh(darker / 3)))[..., None], 3, axis=2).clip(0, 255).astype(np.uint8)
+
+
+def night(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    light = 0.12 * (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / 255.0) ** 2.2
+    light += rng.normal(size=light.shape) * np.sqrt(0.0025 * light + 0.00012)
+    amplified = cv2.GaussianBlur(np.clip(4 * light, 0, None), (0, 0), 0.6).clip(0, 1) ** (1 / 1.6)
+    return (amplified[..., None] * (38, 255, 64)).astype(np.uint8)
+
+
+LOOKS = {"thermal": thermal, "negative": negative, "lines": lines, "night": night}
 
 
 def write_folder(samples: list[TrainingSample], folder: Path) -> None:
@@ -64,32 +87,37 @@ def judge(checkpoint: str, samples: list[TrainingSample]) -> dict[str, float]:
     return {"abs_rel": round(float(np.mean(errors)), 4), "normals": round(float(np.mean(angles)), 2)}
 
 
+def fine_tune(photos: list[TrainingSample], steps: int, home: Path) -> str:
+    """Returns the checkpoint that a training on photos ends with."""
+    write_folder(photos, home / "data")
+    words = ["train", "--config", "fine-tune.toml", "--out", home / "training"]
+    words += ["--data.sources", f"restyled:{home / 'data'}", f"folder:{home / 'data'}"]
+    words += ["--steps", steps, "--save-every", steps]
+    subprocess.run([sys.executable, "-c", LOTUS, *map(str, words)], check=True)
+    return str(home / "training" / f"step_{steps:07d}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--looks", nargs="+", choices=LOOKS, default=["thermal"])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--out", type=Path, help="new folder for pictures and checkpoint")
+    parser.add_argument("--out", type=Path, help="new folder for pictures and checkpoints")
     options = parser.parse_args()
-    held_out = pictures(HELD_OUT, JUDGED)
-    before = judge("lotus-tiny", held_out)
-    print(json.dumps({"when": "before", **before}), flush=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        home = options.out or Path(temporary)
-        write_folder(pictures(FIRST, TRAINED), home / "data")
-        words = ["train", "--networks.init", "lotus-tiny", "--tasks", "disparity", "normal"]
-        words += ["--data.sources", f"folder:{home / 'data'}", "--data.sizes", *map(str, SIZE)]
-        words += ["--data.validation", "0", "--steps", options.steps, "--batch-size", options.batch_size]
-        words += ["--save-every", options.steps, "--optimizer.learning-rate", options.learning_rate]
-        words += ["--optimizer.warmup", "10", "--optimizer.cosine", "--optimizer.ema", "0.95"]
-        words += ["--loss.reconstruction-rows", "0.1", "--loss.pixel-rows", "4"]
-        words += ["--processing-res", "256", "--out", home / "training"]
-        subprocess.run([sys.executable, "-c", LOTUS, *map(str, words)], check=True)
-        after = judge(str(home / "training" / f"step_{options.steps:07d}"), held_out)
-    print(json.dumps({"when": "after", **after}), flush=True)
-    print(json.dumps({"left": {name: round(after[name] / before[name], 3) for name in before}}), flush=True)
+    photos = scenes.render_batch(range(FIRST, FIRST + TRAINED), SIZE)
+    others = scenes.render_batch(range(HELD_OUT, HELD_OUT + JUDGED), SIZE)
+    print(json.dumps({"look": "as they are", **judge("lotus-tiny", others)}), flush=True)
+    for look in options.looks:
+        held_out = restyle(others, look)
+        before = judge("lotus-tiny", held_out)
+        print(json.dumps({"look": look, "when": "before", **before}), flush=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            home = (options.out or Path(temporary)) / look
+            after = judge(fine_tune(restyle(photos, look), options.steps, home), held_out)
+        print(json.dumps({"look": look, "when": "after", **after}), flush=True)
+        left = {name: round(after[name] / before[name], 3) for name in before}
+        print(json.dumps({"look": look, "left": left}), flush=True)
 
 
 if __name__ == "__main__":
