@@ -59,3 +59,18 @@ def cpu_has_bfloat16() -> bool:
     listing = Path("/proc/cpuinfo")
     flags = set(listing.read_text().split()) if listing.is_file() else set()
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def free_bytes(device: "str | torch.device") -> int | None:
+    """Returns how much memory a device has left; None where that is unknown."""
+    kind = str(device)
+    if kind.startswith("cuda"):
+        import torch
+
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own store
+        return torch.cuda.mem_get_info(device)[0] + idle
+    listing = Path("/proc/meminfo")
+    if kind != "cpu" or not listing.is_file():
+        return None
+    fields = dict(line.split(":") for line in listing.read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024

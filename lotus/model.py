@@ -7,7 +7,6 @@ guidance, no scheduler step: the output is the clean latent.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Float32
 
 from lotus.checkpoints.sources import DEFAULT_RES
 from lotus.colours import AS_THEY_ARE, seen_as
+from lotus.devices import free_bytes
 from lotus.image_encoder import ImageEncoder
 from lotus.network import TIMESTEPS, LotusUNet, number_format
 from lotus.vae import LotusVAE
@@ -216,18 +216,6 @@ def signal_share(timestep: int) -> float:
     """Returns the signal's share of a noisy latent's variance: Stable Diffusion's scaled linear betas."""
     betas = np.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS) ** 2
     return float(np.prod(1 - betas[: timestep + 1]))
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Returns how much memory a device has left; None where that is unknown."""
-    if device.type == "cuda":
-        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own store
-        return torch.cuda.mem_get_info(device)[0] + idle
-    listing = Path("/proc/meminfo")
-    if device.type != "cpu" or not listing.is_file():
-        return None
-    fields = dict(line.split(":") for line in listing.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def working_size(width: int, height: int, processing_res: int | None) -> tuple[int, int]:

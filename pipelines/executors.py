@@ -13,6 +13,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from lotus.devices import free_bytes
 from recon.errors import InputError, PipelineError
 from recon.jit import thread_count
 
@@ -55,11 +56,7 @@ def worker_count(photos: int, pixels: float) -> int:
         photos: To work on.
         pixels: Of each, at the size that they are worked on.
     """
-    import torch
-
-    from lotus.model import free_bytes
-
-    free = free_bytes(torch.device("cpu"))
+    free = free_bytes("cpu")
     by_memory = thread_count(None) if free is None else int(free / WORKER_BYTES)
     return max(1, min(thread_count(None), by_memory, photos // 2, int(photos * pixels / WORKER_PIXELS)))
 

@@ -163,9 +163,9 @@ def depth_edges(
     depth: Float32[np.ndarray, "h w"], relative_jump: float = RELATIVE_DEPTH_JUMP
 ) -> Bool[np.ndarray, "h w"]:
     """Returns True where a pixel's 3x3 neighbourhood spans over `relative_jump` of its depth or a hole."""
-    padded = np.pad(depth, 1, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
-    low, high = windows.min(axis=(2, 3)), windows.max(axis=(2, 3))
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    low, high = (extreme(depth, 3, mode="nearest") for extreme in (minimum_filter, maximum_filter))
     return (low <= 0) | (high - low > relative_jump * np.maximum(low, np.finfo(np.float32).tiny))
 
 

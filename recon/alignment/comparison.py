@@ -215,7 +215,8 @@ def _moved(
     ahead = points[:, 2] > 0
     q = project(other.camera.K, np.where(ahead[:, None], points, [0.0, 0.0, 1.0])) - 0.5
     height, width = other.log_depth.shape
-    inside = ahead & (q >= 0).all(axis=1) & (q <= [width - 1, height - 1]).all(axis=1)
+    u, v = q.T
+    inside = ahead & (u >= 0) & (v >= 0) & (u <= width - 1) & (v <= height - 1)
     q = np.where(inside[:, None], q, 0.0)
     base = np.minimum(q.astype(np.int64), [width - 2, height - 2])
     fraction = q - base

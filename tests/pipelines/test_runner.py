@@ -226,7 +226,7 @@ def test_as_many_workers_as_cores_memory_and_work_allow(
     photos, pixels, cores, free, wanted, monkeypatch
 ) -> None:
     monkeypatch.setattr("pipelines.executors.thread_count", lambda threads: cores)
-    monkeypatch.setattr("lotus.model.free_bytes", lambda device: free)
+    monkeypatch.setattr("pipelines.executors.free_bytes", lambda device: free)
     assert worker_count(photos, pixels) == wanted
 
 
