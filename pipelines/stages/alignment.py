@@ -172,11 +172,7 @@ class Align:
 
     def _vague(self, fit: Fit) -> float:
         """Returns the relative sigma of a suspect prediction between the points: as it is uncorrected."""
-        errors = [
-            fit.held_out_error,
-            fit.plain_held_out_error,
-            fit.median_error,
-        ]  # NaN where none is held out
+        errors = fit.held_out_error, fit.plain_held_out_error, fit.median_error  # NaN where none is held out
         return MAD_TO_SIGMA * float(np.nanmax(errors))
 
     def _score(self, errors: Float64[np.ndarray, "n"]) -> float:

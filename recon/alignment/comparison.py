@@ -23,7 +23,8 @@ GATE = 3.0  # standard deviations, beyond which points are hidden
 MIN_RELATIVE = 0.005  # standard deviation that every comparison has: resampling, curvature
 MAX_RELATIVE_SIGMA = 0.15  # less certain depth takes no part
 # Of the picture's longer side: samples this near count as one where the other's correction errs. The error
-# is the same over more than that, but gets smaller as the other agrees in its turn: half and twice did worse.
+# is the same over more than that, but gets smaller as the other agrees in its turn. Half of it is a little
+# better with few anchors, twice with many.
 CORRELATED = 0.06
 MAX_GAIN = 3.0  # of g; beyond, the surface is grazing in one of the views
 

@@ -43,7 +43,8 @@ SHARPENING = 0.7  # tau falls by no more per round; faster, a whole object's anc
 INVERSIONS = 4  # rounds; each leaves a fifth of the error or less
 MAX_POINTS = 2000  # anchors beyond that teach waves this long nothing new
 MAX_FREEDOM = 0.8  # share of the anchors that the waves may take up when tau is estimated
-CALIBRATIONS = tuple(1.2**power for power in range(7))  # factors on the deviation of s
+# Factors on the deviation of s; none below 1, since anchors tell little of what lies far from them.
+CALIBRATIONS = tuple(1.2**power for power in range(7))
 CALIBRATION_DEVIATION = 0.15  # of their logarithm, before held-out anchors are asked
 
 

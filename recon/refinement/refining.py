@@ -75,8 +75,8 @@ def refine(
     Args:
         depth_map: Aligned; its normals are a prediction of their own, not made from its depth.
         anchors: Sparse points, pixels of the map's camera.
-        noise: The part of sigma that is noise from pixel to pixel, relative to depth; None takes the surest
-            pixels' sigma for it.
+        noise: The part of sigma that may be noise from pixel to pixel, relative to depth, as far as normals
+            show it; None takes the surest pixels' sigma for it.
         device: Of torch.
     """
     import torch
@@ -91,13 +91,14 @@ def refine(
     energy = _energy(depth_map, log_depth, slopes, trust)
     refined, energies, multigrid = descend(energy)
     start, after = energy.start.cpu().numpy(), refined.cpu().numpy()
-    before, beyond = (_errors(anchors, of, depth_map) for of in (start, after))
+    errors_before, errors_after = (_errors(anchors, of, depth_map) for of in (start, after))
     before_error, after_error = (
         float(np.median(errors)) if len(errors) >= MIN_ANCHORS else float("nan")
-        for errors in (before, beyond)
+        for errors in (errors_before, errors_after)
     )
-    worse = int((beyond > before).sum())
-    if after_error > WORSE * before_error and worse > len(before) / 2 + np.sqrt(len(before)):
+    worse = int((errors_after > errors_before).sum())
+    chance = len(errors_before) / 2 + np.sqrt(len(errors_before))  # two deviations above one half
+    if after_error > WORSE * before_error and worse > chance:
         return Refinement(depth_map, False, trust.smoothing, before_error, after_error, tuple(energies))
     if anchors is not None and len(anchors):
         energy = _anchored(energy, anchors, after, depth_map, trust)
@@ -229,8 +230,8 @@ def _common(depth_map: DepthMap, trust: Balance, noise: float | None) -> Float32
     """Returns the part of relative sigma that depth has in common with its surroundings."""
     known = depth_map.depth > 0
     relative = np.where(known, depth_map.sigma / np.where(known, depth_map.depth, 1), 0)
-    if noise is None:
-        noise = min(np.percentile(relative[known], SUREST), NOISE_ERROR * trust.depth_noise)
+    noise = np.percentile(relative[known], SUREST) if noise is None else noise
+    noise = min(noise, NOISE_ERROR * trust.depth_noise)  # an error wider than that is no noise to normals
     return np.sqrt(np.maximum(relative**2 - noise**2, 0) + (LEAST_COMMON * noise) ** 2).astype(np.float32)
 
 
