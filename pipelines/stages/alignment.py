@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 20
+    version: ClassVar[int] = 21
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -67,8 +67,7 @@ class Align:
         height, width = prediction.values.shape
         camera = view.camera.resized(width, height)
         if len(points) < self.min_points:
-            borrowed = scene.projected(view).resized(view.camera, camera)
-            aligned = alignment.align(prediction, borrowed, camera, min_points=self.min_points)
+            aligned = self._with_borrowed(prediction, view, scene)
             note = f"sees fewer than {self.min_points} points itself: aligned with those of other views"
             aligned = replace(aligned, note=note)
         else:
@@ -76,11 +75,36 @@ class Align:
                 fine = view.camera.fitted(max(width, height, InterpolatePoints.size))
                 aligned = self._gated(prediction, points.resized(view.camera, camera), camera, fine)
             except ViewError as error:
-                field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=mask)
-                return replace(field, note=f"prediction not used: {error}")
+                aligned = self._instead(prediction, view, scene, points, error)
         return replace(
             aligned, depth_map=masked(aligned.depth_map, resized_mask(mask, aligned.depth_map.camera))
         )
+
+    def _with_borrowed(self, prediction: Prediction, view: View, scene: Scene) -> Alignment:
+        """Returns the prediction aligned with the points of other views that fall into this one."""
+        height, width = prediction.values.shape
+        camera = view.camera.resized(width, height)
+        borrowed = scene.projected(view).resized(view.camera, camera)
+        return alignment.align(prediction, borrowed, camera, min_points=self.min_points)
+
+    def _instead(
+        self, prediction: Prediction, view: View, scene: Scene, points: SparseDepth, error: ViewError
+    ) -> Alignment:
+        """Returns what there is where a view's points say that its prediction is wrong.
+
+        If those of other views say that it is right, its own few are; else depth between its points.
+        """
+        if len(points) < self.asked_points:
+            try:
+                aligned = self._with_borrowed(prediction, view, scene)
+            except ViewError:
+                pass
+            else:
+                if aligned.fit.held_out_error <= self.clearly_wrong:
+                    return replace(aligned, note=f"aligned with the points of other views: {error}")
+        everywhere = np.ones((view.camera.height, view.camera.width), bool)
+        field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=everywhere)
+        return replace(field, note=f"prediction not used: {error}")
 
     def _gated(self, prediction: Prediction, anchors: SparseDepth, camera: Camera, fine: Camera) -> Alignment:
         """Returns the aligned prediction, or depth between the anchors where these tell more than it does.
@@ -278,7 +302,7 @@ class Agree:
 
     makes: ClassVar[str] = "agreement"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __call__(
         self, *, scene: Scene, aligned: ByView[Alignment], progress: Progress

@@ -45,11 +45,14 @@ class State:
     noise: float
     """Relative, of the prediction alone."""
 
-    shared: float
-    """Share of the variance of s that agreement cannot take away, since the others err likewise."""
+    variance: Float64[np.ndarray, "nu nv nw"]
+    """Of s from the anchors alone, for `Waves.summed`."""
 
-    own_variance: Float64[np.ndarray, "h w"]
-    """Of s from the anchors alone."""
+    shared: Float64[np.ndarray, "nu nv nw"]
+    """The part of it that agreement cannot take away, since the others err likewise."""
+
+    open_variance: Float64[np.ndarray, "h w"]
+    """Of s as others have to reckon with it: from the anchors alone until views agree."""
 
     waves: Waves
     """Of the full picture."""
@@ -101,7 +104,7 @@ def sampled(view: View, alignment: Alignment) -> State:
     log_depth = np.log(safe)
     small = replace(field.waves, size=(len(columns), len(rows)))
     predicted = field.before(log_depth, small)
-    variance = np.maximum(small.summed(small.variance(field.root), predicted), 0)
+    variance = field.waves.variance(field.root)
     size = len(field.root)
     return State(
         view=view,
@@ -110,8 +113,9 @@ def sampled(view: View, alignment: Alignment) -> State:
         usable=usable,
         sigma=sigma,
         noise=field.noise.tau,
-        shared=field.shared,
-        own_variance=variance,
+        variance=variance,
+        shared=field.waves.variance(field.shared_root),
+        open_variance=np.maximum(small.summed(variance, predicted), 0),
         waves=field.waves,
         root=field.root,
         whitened=np.zeros(size),
@@ -171,7 +175,11 @@ class Comparison:
 
 def compare_all(state: State, others: Sequence[State]) -> Comparison:
     """Returns all comparisons of a view with others, one after the other."""
-    parts = [_compare(state, other) for other in others]
+    return joined([compare(state, other) for other in others])
+
+
+def joined(parts: Sequence[Comparison]) -> Comparison:
+    """Returns comparisons as one."""
     if not parts:
         return Comparison(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(3)))
     return Comparison(
@@ -182,7 +190,8 @@ def compare_all(state: State, others: Sequence[State]) -> Comparison:
     )
 
 
-def _compare(state: State, other: State) -> Comparison:
+def compare(state: State, other: State) -> Comparison:
+    """Returns the comparison of a view with another."""
     uv, log_depth = state.compared_uv, state.log_depth[state.compared]
     here = _moved(state, other, uv, log_depth)
     nudge = 1e-3
@@ -195,7 +204,7 @@ def _compare(state: State, other: State) -> Comparison:
     chosen = np.flatnonzero(fits)
     per_cell = (CORRELATED * max(state.log_depth.shape) / 2) ** 2
     variance = state.noise**2 + other.noise**2 + MIN_RELATIVE**2
-    of_other = per_cell * other.own_variance[row[chosen], column[chosen]]
+    of_other = per_cell * other.open_variance[row[chosen], column[chosen]]
     return Comparison(chosen, here.residual[chosen], gain[chosen], variance + of_other)
 
 

@@ -67,8 +67,8 @@ class Field:
     """xi - s of the anchors."""
 
     inliers: Bool[np.ndarray, "n"]
-    shared: float
-    """Share of the variance of s that is the anchors' own errors, which other views see as well."""
+    shared_root: Float64[np.ndarray, "k m"]
+    """The same for the part of that covariance that is the anchors' own errors, which other views see too."""
 
     held_out: Float64[np.ndarray, "n"]
     """s as fields without the fold of each anchor predict it; NaN where there is none."""
@@ -137,15 +137,18 @@ def fit_field(
             variance[left] = noise.tau**2 * np.square(everywhere[left] @ without.root.T).sum(axis=1)
             errors[left] = np.abs(plain[left] - held_out[left])
     residuals = points.y - everywhere @ posterior.mean
+    calibration = _calibration(errors, variance, spread)
+    gain = (basis * precision[:, None]) @ (posterior.root.T @ posterior.root)  # of the mean over y
+    shared = calibration * noise.anchor_share * fitted.sigma[:, None] * gain
     return Field(
         waves=waves,
         coefficients=posterior.mean,
-        root=noise.tau * _calibration(errors, variance, spread) * posterior.root,
+        root=noise.tau * calibration * posterior.root,
+        shared_root=np.asarray(np.linalg.qr(shared, mode="r")),
         noise=noise,
         amplitude=noise.tau * np.sqrt(prior @ waves.mean_squares()),
         residuals=residuals,
         inliers=np.abs(residuals) <= GEMAN_MCCLURE_WIDTH * spread,
-        shared=float(np.median((noise.anchor_share * points.sigma / spread) ** 2)),
         held_out=held_out,
     )
 

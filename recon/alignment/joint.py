@@ -13,6 +13,10 @@ with the other views as they are (Gauss-Seidel on the joint problem); the anchor
 Asymmetric gates (after DoubleTake and MP-SfM): a point behind j's surface is probably hidden there and says
 nothing; one in front of it contradicts what j sees, and counts, robustly. w has the variance of both
 predictions, and that of j's own correction as often as one and the same error is sampled.
+
+In the end each view is as sure as the others make it, once they agree themselves, apart from what its anchors'
+own errors bring, which the others share; and the residuals tell the noise of the predictions better than a few
+anchors did.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,16 +31,21 @@ from recon.alignment.comparison import (
     MIN_RELATIVE,
     Comparison,
     State,
+    compare,
     compare_all,
     find_neighbours,
+    joined,
     sampled,
 )
+from recon.alignment.noise import MIN_ERROR, NORMAL_MEDIAN
 from recon.alignment.waves import Waves
 from recon.scene import DepthMap, View
 
 SWEEPS = 4
-MIN_KEPT_VARIANCE = 0.2  # share of a pixel's variance that agreement with others cannot take away
 MIN_COMPARED = 50  # samples that a view needs to be changed
+NOISE_FACTOR = 1.5  # by which anchors may tell another noise of a prediction than neighbours do
+NOISE_STEPS = 30
+TYPICAL_PAIRS = 2  # that each view has besides its own: of few samples, pairs may tell of no noise at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +54,13 @@ class Correction:
 
     waves: Waves
     coefficients: Float64[np.ndarray, "m"]
-    variance: Float64[np.ndarray, "nu nv nw"]
-    """Of the corrected view, for `Waves.summed`."""
+    variances: tuple[Float64[np.ndarray, "nu nv nw"], ...]
+    """Of s, for `Waves.summed`: from the anchors alone, with the neighbours, and the part of the first that
+    all views have in common."""
 
-    variance_before: Float64[np.ndarray, "nu nv nw"]
+    noise: float
+    """Relative, of the prediction alone, where neighbours know better than few anchors."""
+
     compared: int
     """Comparisons with other views that it rests on."""
 
@@ -90,11 +102,18 @@ def agree(
             for index, (state, near) in enumerate(zip(states, neighbours, strict=True)):
                 _update(state, [states[j] for j in near])
                 progress((1 + sweep) * len(views) + index, total)
+        for state in states:
+            state.open_variance = _variance(state.sampled_waves, _variances(state), state.predicted)
+        parts = [
+            [compare(state, states[j]) for j in near] for state, near in zip(states, neighbours, strict=True)
+        ]
+        noise = _noise([state.noise for state in states], neighbours, parts)
         found = {}
-        for state, near, first in zip(states, neighbours, before, strict=True):
-            after = compare_all(state, [states[j] for j in near])
+        for index, state in enumerate(states):
+            after = joined(parts[index])
             if len(after.residual) >= MIN_COMPARED:
-                found[state.view.name] = _correction(state, first, after)
+                _solve(state, after)
+                found[state.view.name] = _correction(state, before[index], after, noise[index])
         progress(total, total)
     return found
 
@@ -108,12 +127,14 @@ def corrected(alignment: Alignment, correction: Correction) -> Alignment:
     log_depth = alignment.field.before(np.log(safe))
     waves = correction.waves
     bend = waves.total(correction.coefficients, log_depth)
-    change = waves.summed(correction.variance - correction.variance_before, log_depth)
-    relative = np.square(depth_map.sigma / safe)
-    sigma = np.sqrt(np.maximum(relative + change, MIN_KEPT_VARIANCE * relative))
+    before = np.maximum(waves.summed(correction.variances[0], log_depth), 0) + alignment.field.noise.tau**2
+    after = _variance(waves, correction.variances, log_depth) + correction.noise**2
+    sigma = np.sqrt(after + np.maximum(np.square(depth_map.sigma / safe) - before, 0))
     depth = np.where(known, safe * np.exp(bend), 0)
+    noise = replace(alignment.field.noise, tau=correction.noise)
     return replace(
         alignment,
+        field=replace(alignment.field, noise=noise),
         depth_map=DepthMap(
             camera=depth_map.camera,
             depth=depth.astype(np.float32),
@@ -126,8 +147,14 @@ def corrected(alignment: Alignment, correction: Correction) -> Alignment:
 def _update(state: State, others: Sequence[State]) -> None:
     """Solves one view's correction with the others as they are."""
     seen = compare_all(state, others)
-    if len(seen.residual) < MIN_COMPARED:
-        return
+    if len(seen.residual) >= MIN_COMPARED:
+        state.whitened = _solve(state, seen)
+        bend = state.sampled_waves.total(state.root.T @ state.whitened, state.predicted)
+        state.log_depth = state.start + bend
+
+
+def _solve(state: State, seen: Comparison) -> Float64[np.ndarray, "m"]:
+    """Returns the whitened coefficients that comparisons tell, and updates how precise they are."""
     spread = np.sqrt(state.noise**2 + MIN_RELATIVE**2)
     robust = (1 + (seen.residual / (GATE * spread)) ** 2) ** -2
     weight = robust * seen.gain**2 / seen.variance
@@ -141,22 +168,65 @@ def _update(state: State, others: Sequence[State]) -> None:
     weighted = basis[rows] * np.sqrt(total[rows])[:, None]
     state.precision = np.eye(len(state.root)) + weighted.T @ weighted
     right = weighted.T @ (moment[rows] / np.sqrt(total[rows]))
-    state.whitened = np.linalg.solve(state.precision, right)
-    bend = state.sampled_waves.total(state.root.T @ state.whitened, state.predicted)
-    state.log_depth = state.start + bend
+    return np.linalg.solve(state.precision, right)
 
 
-def _correction(state: State, before: Comparison, after: Comparison) -> Correction:
+def _variances(state: State) -> tuple[Float64[np.ndarray, "nu nv nw"], ...]:
+    """Returns the variances of a view as its correction has them."""
     from scipy.linalg import solve_triangular
 
-    factor = np.linalg.cholesky(state.precision)
-    root = solve_triangular(factor, state.root, lower=True)
-    own, agreed = state.waves.variance(state.root), state.waves.variance(root)
+    root = solve_triangular(np.linalg.cholesky(state.precision), state.root, lower=True)
+    return state.variance, state.waves.variance(root), state.shared
+
+
+def _variance(
+    waves: Waves,
+    variances: tuple[Float64[np.ndarray, "nu nv nw"], ...],
+    log_depth: Float64[np.ndarray, "h w"],
+) -> Float64[np.ndarray, "h w"]:
+    """Returns the variance of s at every pixel once views agree: what they have in common stays."""
+    own, agreed, shared = (np.maximum(waves.summed(one, log_depth), 0) for one in variances)
+    shared = np.minimum(shared, own)
+    return shared + np.where(own > 0, 1 - shared / np.where(own > 0, own, 1), 0) * agreed
+
+
+def _noise(
+    own: Sequence[float], neighbours: Sequence[Sequence[int]], parts: Sequence[Sequence[Comparison]]
+) -> Float64[np.ndarray, "v"]:
+    """Returns the noise of each view's prediction: its anchors', within a factor of what neighbours show.
+
+    Residuals of views i and j have the variance n_i + n_j; steps by the mean ratio of what is found to what
+    n says lead to the n that fit all pairs, and typical ones.
+    """
+    noise = np.array(own)
+    pairs = [
+        (i, j, float(np.median(np.abs(part.residual))) / NORMAL_MEDIAN)
+        for i, near in enumerate(neighbours)
+        for j, part in zip(near, parts[i], strict=True)
+        if len(part.residual) >= MIN_COMPARED
+    ]
+    if not pairs:
+        return noise
+    first, second, spread = (np.array(column) for column in zip(*pairs, strict=True))
+    both = np.concatenate([first, second])
+    count = np.bincount(both, minlength=len(noise))
+    typical = max(float(np.median(spread**2)) / 2, MIN_ERROR**2)
+    variance = np.full(len(noise), typical)
+    for _ in range(NOISE_STEPS):
+        ratio = spread**2 / (variance[first] + variance[second])
+        mean = np.bincount(both, np.tile(ratio, 2), len(noise)) / np.maximum(count, 1)
+        variance = np.maximum(variance * np.where(count > 0, mean, 1), MIN_ERROR**2)
+    variance = (count * variance + TYPICAL_PAIRS * typical) / (count + TYPICAL_PAIRS)
+    shown = np.sqrt(variance)
+    return np.where(count > 0, np.clip(noise, shown / NOISE_FACTOR, shown * NOISE_FACTOR), noise)
+
+
+def _correction(state: State, before: Comparison, after: Comparison, noise: float) -> Correction:
     return Correction(
         waves=state.waves,
         coefficients=state.root.T @ state.whitened,
-        variance=state.shared * own + (1 - state.shared) * agreed,
-        variance_before=own,
+        variances=_variances(state),
+        noise=float(noise),
         compared=len(after.residual),
         disagreement_before=float(np.median(np.abs(before.residual)))
         if len(before.residual)

@@ -174,7 +174,8 @@ def _least_squares(
     if not with_shift:
         return float((weights * x * y).sum() / (weights * x * x).sum()), 0.0
     mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
-    scale = (weights * (x - mean_x) * (y - mean_y)).sum() / (weights * (x - mean_x) ** 2).sum()
+    spread = (weights * (x - mean_x) ** 2).sum()
+    scale = (weights * (x - mean_x) * (y - mean_y)).sum() / spread if spread > 0 else np.nan
     return float(scale), float(mean_y - scale * mean_x)
 
 

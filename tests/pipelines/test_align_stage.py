@@ -48,6 +48,17 @@ def test_a_view_with_few_points_borrows_those_of_others(capture: Capture, count:
         assert median_error(result.depth_map, exact) < 0.04
 
 
+def test_a_view_whose_few_points_contradict_its_prediction_takes_those_of_others(capture: Capture) -> None:
+    for index, view in enumerate(capture.scene.views[:2]):
+        exact = capture.depth_maps[view.name]
+        own = first(capture.scene.anchors(view), 30)
+        upside_down = replace(own, depth=own.depth.min() + own.depth.max() - own.depth)
+        result = aligned(capture.scene, view, upside_down, synthetic.distort(exact, seed=(3, index)))
+        assert "other views" in result.note
+        assert result.has_own_normals
+        assert median_error(result.depth_map, exact) < 0.04
+
+
 def test_projected_points_are_mostly_visible_ones(capture: Capture) -> None:
     for view in capture.scene.views[:4]:
         points = capture.scene.projected(view)

@@ -46,6 +46,28 @@ def corrections() -> dict[str, Correction]:
     return agree(capture().scene.views, alignments().__getitem__)
 
 
+@cache
+def noisy_capture() -> Capture:
+    world = synthetic.room(1)
+    return synthetic.capture(world, synthetic.room_cameras(world, 320, 240, count=8), seed=1, supersample=1)
+
+
+@cache
+def noisy_alignments() -> dict[str, Alignment]:
+    """All views have few anchors, and a prediction with noise from pixel to pixel."""
+    found = {}
+    for index, view in enumerate(noisy_capture().scene.views):
+        random = np.random.default_rng(index)
+        truth, anchors = noisy_capture().depth_maps[view.name], noisy_capture().scene.anchors(view)
+        prediction = synthetic.distort(truth, seed=(3, index), bend=0.06, edge_blur_px=0.0, fine=EXACT)
+        noise = np.exp(0.01 * random.standard_normal(truth.depth.shape))
+        values = (prediction.values * noise).astype(np.float32)
+        few = random.permutation(len(anchors))[:60]
+        chosen = SparseDepth(anchors.uv[few], anchors.depth[few], anchors.sigma[few])
+        found[view.name] = align(replace(prediction, values=values), chosen, view.camera)
+    return found
+
+
 def median_errors(of: dict[str, Alignment]) -> np.ndarray:
     errors = []
     for name, alignment in of.items():
@@ -138,6 +160,30 @@ def test_sigma_falls_where_others_tell_and_never_rises() -> None:
         ratio /= (before.sigma / np.where(known, before.depth, 1))[known]
         assert ratio.max() < 1.001
     assert ratio.min() < 0.95
+
+
+def test_sigma_says_how_far_off_views_with_few_anchors_are_once_they_agree() -> None:
+    told, off = agree(noisy_capture().scene.views, noisy_alignments().__getitem__), []
+    for name, one in told.items():
+        found, truth = corrected(noisy_alignments()[name], one).depth_map, noisy_capture().depth_maps[name]
+        known = found.depth > 0
+        relative = found.sigma[known] / found.depth[known]
+        off.append(np.abs(np.log(found.depth[known] / truth.depth[known])) / relative)
+    assert len(off) == 8
+    assert abs((np.concatenate(off) < 1).mean() - 0.68) < 0.05
+    assert abs((np.concatenate(off) < 1.96).mean() - 0.95) < 0.05
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_neighbours_correct_a_noise_that_few_anchors_got_wrong(factor: float) -> None:
+    alignments, views = dict(noisy_alignments()), noisy_capture().scene.views
+    name = views[2].name
+    right = agree(views, alignments.__getitem__)[name].noise
+    field = alignments[name].field
+    assert field is not None
+    noise = replace(field.noise, tau=factor * right)
+    alignments[name] = replace(alignments[name], field=replace(field, noise=noise))
+    assert right / 2 < agree(views, alignments.__getitem__)[name].noise < 2 * right
 
 
 @pytest.mark.parametrize("field", ["depth", "normals"])
