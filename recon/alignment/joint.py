@@ -14,9 +14,9 @@ Asymmetric gates (after DoubleTake and MP-SfM): a point behind j's surface is pr
 nothing; one in front of it contradicts what j sees, and counts, robustly. w has the variance of both
 predictions, and that of j's own correction as often as one and the same error is sampled.
 
-In the end each view is as sure as the others make it, once they agree themselves, apart from what its anchors'
-own errors bring, which the others share; and the residuals tell the noise of the predictions better than a few
-anchors did.
+In the end each view is as sure as the others make it, once they agree themselves, apart from what the own
+errors of its anchors bring, which the others share; and the residuals tell the noise of the predictions better
+than a few anchors did.
 """
 
 from collections.abc import Callable, Sequence
