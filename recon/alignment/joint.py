@@ -15,8 +15,8 @@ nothing; one in front of it contradicts what j sees, and counts, robustly. w has
 predictions, and that of j's own correction as often as one and the same error is sampled.
 
 In the end each view is as sure as the others make it, once they agree themselves, apart from what the own
-errors of its anchors bring, which the others share; and the residuals tell the noise of the predictions better
-than a few anchors did.
+errors of its anchors bring, which the others share; and the residuals tell the noise of the predictions
+better than a few anchors did.
 """
 
 from collections.abc import Callable, Sequence
