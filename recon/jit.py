@@ -1,7 +1,10 @@
 """How kernels are compiled by numba and spread over threads."""
 
 import functools
+import hashlib
 import os
+import re
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,9 +26,35 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     aborts the process when two threads start kernels at once, and after a fork.
     """
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        kernel = numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        kernel._cache._cache_file._source_stamp = _digest(function.__module__)
+        return kernel
     except RuntimeError:  # neither beside the source nor in the home folder: compile anew in each process
         return numba.njit(nogil=True, error_model="numpy", **options)(function)
+
+
+def _digest(module: str) -> str:
+    """Returns a digest of a module's source and of all that it imports from its package.
+
+    That is what a kernel on disk has to be as new as: constants and inlined functions of other files are in
+    it. numba looks at the time of the kernel's own file, and runs what a change elsewhere has made wrong.
+    """
+    todo, sources = [module], dict[str, bytes]()
+    while todo:
+        name = todo.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and name not in sources:
+            sources[name] = _read(file)
+            todo += re.findall(
+                rf"^from ({name.partition('.')[0]}[\w.]*) import", sources[name].decode(), re.M
+            )
+    return hashlib.sha256(b"".join(sources[name] for name in sorted(sources))).hexdigest()
+
+
+@functools.cache
+def _read(file: str) -> bytes:
+    with open(file, "rb") as source:
+        return source.read()
 
 
 def reordered(function: Callable[..., Any]) -> Callable[..., Any]:
