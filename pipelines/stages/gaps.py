@@ -33,6 +33,8 @@ MOST_ERROR = 0.1  # worse is as bad
 CLEARLY_BETTER = 0.7  # share of the field's error
 NO_ERROR = 1.5  # times the measured pixels' own sigma: less is none
 WITHIN_SIGMA = 80  # percent of the held-out errors: what is blank has more edges than what was measured
+LEAST_KNOWN = 0.25  # share of a cell's pixels that makes it known
+MIN_LINES = 3  # of four
 LEAST_GROWTH = 1e-5  # of relative sigma, per px
 
 
@@ -41,12 +43,14 @@ def fill_gaps(
     measured: DepthMap,
     cam_from_world: Float64[np.ndarray, "4 4"],
     others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
+    allowed: Bool[np.ndarray, "h w"] | None = None,
 ) -> DepthMap:
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
-    Refuted is what more of the others' measurements look through than confirm. A prior that tells the
-    held-out pixels clearly better than those around them do, or as well as these are known, is left alone: it
-    knows what stands in a gap.
+    Between is what has measured pixels on both sides along most lines through it: the ground goes on behind
+    the last of its joints, but so does the sky. Refuted is what more of the others' measurements look through
+    than confirm. A prior that tells the held-out pixels clearly better than those around them do, or as well
+    as these are known, is left alone: it knows what stands in a gap.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
@@ -54,6 +58,7 @@ def fill_gaps(
             pixels change nothing.
         cam_from_world: Pose of the view.
         others: What other views measured, and their poses.
+        allowed: Pixels that may be filled; all if not given.
     """
     from scipy.ndimage import distance_transform_edt
     from scipy.spatial import cKDTree
@@ -80,10 +85,34 @@ def fill_gaps(
     field = replace(field, confidence=confidence.astype(np.float32))
     between = to_depth_map(field, prior.camera, max(growth, LEAST_GROWTH))
     surer = (between.depth > 0) & ((prior.depth <= 0) | (between.sigma < prior.sigma))
+    surer &= _is_between(measured.depth > 0) & (True if allowed is None else allowed)
     found = _chosen(surer, between, prior)
     agree, against = count_witnesses(found, cam_from_world, others)
     nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
     return _chosen(against > agree, nothing, found)
+
+
+def _is_between(known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Returns whether pixels have known ones on both sides along enough of four lines through them."""
+    height, width = known.shape
+    rows, columns = -(-height // CELL), -(-width // CELL)
+    padded = np.pad(known, ((0, rows * CELL - height), (0, columns * CELL - width)))
+    cells = padded.reshape(rows, CELL, columns, CELL).mean(axis=(1, 3)) >= LEAST_KNOWN
+    lines = _has_both(cells).astype(int) + _has_both(cells.T).T
+    for mirrored in (False, True):
+        turned = cells[:, ::-1] if mirrored else cells
+        row, column = np.indices(cells.shape)
+        sheared = np.zeros((rows, rows + columns), bool)  # diagonals of the picture are its columns
+        sheared[row, row + column] = turned
+        both = _has_both(sheared.T).T[row, row + column]
+        lines += both[:, ::-1] if mirrored else both
+    return np.repeat(np.repeat(lines >= MIN_LINES, CELL, 0), CELL, 1)[:height, :width]
+
+
+def _has_both(cells: Bool[np.ndarray, "n m"]) -> Bool[np.ndarray, "n m"]:
+    """Returns whether a cell, or one before it and one behind it in its row, is known."""
+    before, behind = np.logical_or.accumulate(cells, 1), np.logical_or.accumulate(cells[:, ::-1], 1)[:, ::-1]
+    return before & behind
 
 
 def _chosen(first: Bool[np.ndarray, "h w"], one: DepthMap, other: DepthMap) -> DepthMap:

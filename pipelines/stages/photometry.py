@@ -106,9 +106,11 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 13
+    version: ClassVar[int] = 14
 
-    def __call__(
+    clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
+
+    def __call__(  # noqa: PLR0913 - all that is known of a view
         self,
         *,
         view: View,
@@ -117,6 +119,7 @@ class Settle:
         refined: Refinement,
         measured: ByView[Measurement],
         points: SparseDepth,
+        mask: Bool[np.ndarray, "h w"],
     ) -> Refinement:
         """Returns depth with what the photos measured, where other views' measurements agree."""
         own = measured[view.name]
@@ -128,7 +131,10 @@ class Settle:
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
         prior = enlarged(refined.depth_map, own.depth_map.camera)
-        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others)
+        allowed = resized_mask(mask, prior.camera)
+        if aligned.has_own_normals:  # what a network clips may be the sky
+            allowed &= (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
+        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others, allowed)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
         with one_torch_thread():

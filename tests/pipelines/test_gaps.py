@@ -70,6 +70,25 @@ def test_what_another_view_looks_through_is_left_out(measured: DepthMap) -> None
     assert filled.depth[60:68, 90:130].all()
 
 
+def test_what_lies_beyond_the_measured_is_left_as_it_was() -> None:
+    ground = TRUE.copy()
+    ground[:90] = 0  # the sky over it
+    ground[70:90, 110:130] = 1.5  # in which something stands
+    prior = map_of(np.zeros_like(TRUE), 0.0)
+    filled = fill_gaps(prior, map_of(ground, 1e-3), HERE, [])
+    assert not filled.depth[:64].any()
+    assert filled.depth[100:].all()
+
+
+def test_pixels_that_may_not_be_filled_stay(measured: DepthMap) -> None:
+    allowed = np.ones(TRUE.shape, bool)
+    allowed[70:90, 100:120] = False
+    prior = map_of(1.05 * TRUE, 0.03)
+    filled = fill_gaps(prior, measured, HERE, [], allowed)
+    assert np.array_equal(filled.depth[~allowed], prior.depth[~allowed])
+    assert relative_error(filled)[GAP][0].max() < 0.01
+
+
 def test_next_to_nothing_measured_changes_nothing(measured: DepthMap) -> None:
     few = measured.depth.copy()
     few[20:] = 0

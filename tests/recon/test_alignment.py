@@ -170,6 +170,17 @@ def test_wall_that_faces_the_camera_keeps_its_normal(kind: str) -> None:
     assert np.allclose(result.depth_map.depth, 2, rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_one_depth_for_all_has_a_scale_however_it_is_rounded(seed: int) -> None:
+    anchors, _ = anchors_of(wavy_depth(), 200, 0.1, seed)
+    uv = np.clip(anchors.uv + np.random.default_rng(seed).uniform(-0.4, 0.4, anchors.uv.shape), 1, [63, 47])
+    constant = Prediction(np.full((48, 64), 0.8, np.float32), "scale")
+    fit = align(constant, SparseDepth(uv, anchors.depth, anchors.sigma), CAMERA, correct=False).fit
+    assert fit.space == "depth"
+    assert abs(0.8 * fit.scale / np.median(anchors.depth) - 1) < 0.1
+    assert fit.shift == 0
+
+
 def test_slanted_plane_in_disparity_is_exact_at_subpixel_anchors() -> None:
     normal = np.array([0.3, -0.5, -0.8])
     depth = -2 / (rays(CAMERA.K, 64, 48) @ normal)
