@@ -47,10 +47,9 @@ def fill_gaps(
 ) -> DepthMap:
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
-    Between is what has measured pixels on both sides along most lines through it: the ground goes on behind
-    the last of its joints, but so does the sky. Refuted is what more of the others' measurements look through
-    than confirm. A prior that tells the held-out pixels clearly better than those around them do, or as well
-    as these are known, is left alone: it knows what stands in a gap.
+    Refuted is what more of the others' measurements look through than confirm. A prior that tells the
+    held-out pixels clearly better than those around them do, or as well as these are known, is left alone: it
+    knows what stands in a gap.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
@@ -85,18 +84,22 @@ def fill_gaps(
     field = replace(field, confidence=confidence.astype(np.float32))
     between = to_depth_map(field, prior.camera, max(growth, LEAST_GROWTH))
     surer = (between.depth > 0) & ((prior.depth <= 0) | (between.sigma < prior.sigma))
-    surer &= _is_between(measured.depth > 0) & (True if allowed is None else allowed)
+    if allowed is not None:
+        surer &= allowed
     found = _chosen(surer, between, prior)
     agree, against = count_witnesses(found, cam_from_world, others)
     nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
     return _chosen(against > agree, nothing, found)
 
 
-def _is_between(known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Returns whether pixels have known ones on both sides along enough of four lines through them."""
+def is_between(known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Returns whether pixels have known ones on both sides along enough of four lines through them.
+
+    Beyond the last known pixels the ground may go on, or the sky begin.
+    """
     height, width = known.shape
     rows, columns = -(-height // CELL), -(-width // CELL)
-    padded = np.pad(known, ((0, rows * CELL - height), (0, columns * CELL - width)))
+    padded = np.pad(known, ((0, rows * CELL - height), (0, columns * CELL - width)), mode="edge")
     cells = padded.reshape(rows, CELL, columns, CELL).mean(axis=(1, 3)) >= LEAST_KNOWN
     lines = _has_both(cells).astype(int) + _has_both(cells.T).T
     for mirrored in (False, True):

@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
-from pipelines.stages.gaps import fill_gaps
+from pipelines.stages.gaps import fill_gaps, is_between
 from pipelines.stages.maps import enlarged, masked, resized_mask
 from recon import (
     consistency,
@@ -101,12 +101,13 @@ class Settle:
 
     These are the predicted ones, or those of what was measured where the predicted ones are far from them.
     What nobody measured is what was refined; if that does not fit, it is depth between measured pixels where
-    that is surer, and left out where other views look through it.
+    that is surer, and left out where other views look through it. Depth interpolated between sparse points
+    without a prediction ends with what was measured: beyond may be the sky.
     """
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 14
+    version: ClassVar[int] = 15
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -131,9 +132,12 @@ class Settle:
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
         prior = enlarged(refined.depth_map, own.depth_map.camera)
-        allowed = resized_mask(mask, prior.camera)
+        between = is_between(checked.depth_map.depth > 0)
         if aligned.has_own_normals:  # what a network clips may be the sky
-            allowed &= (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
+            allowed = between & (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
+        else:
+            prior, allowed = masked(prior, between), between
+        allowed &= resized_mask(mask, prior.camera)
         prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others, allowed)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)

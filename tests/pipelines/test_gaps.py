@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.stages.gaps import fill_gaps
+from pipelines.stages.gaps import fill_gaps, is_between
 from recon.geometry import rays
 from recon.scene import Camera, DepthMap
 
@@ -70,14 +70,16 @@ def test_what_another_view_looks_through_is_left_out(measured: DepthMap) -> None
     assert filled.depth[60:68, 90:130].all()
 
 
-def test_what_lies_beyond_the_measured_is_left_as_it_was() -> None:
-    ground = TRUE.copy()
-    ground[:90] = 0  # the sky over it
-    ground[70:90, 110:130] = 1.5  # in which something stands
-    prior = map_of(np.zeros_like(TRUE), 0.0)
-    filled = fill_gaps(prior, map_of(ground, 1e-3), HERE, [])
-    assert not filled.depth[:64].any()
-    assert filled.depth[100:].all()
+def test_the_sky_is_not_between_what_stands_before_it() -> None:
+    known = np.zeros((181, 243), bool)
+    known[90:] = True  # the ground
+    known[60:90, 110:130] = True  # on which something stands
+    known[120:150, 40:90] = False  # and has a blank patch
+    between = is_between(known)
+    assert between.shape == known.shape
+    assert not between[:56].any()
+    assert not between[:88, :100].any()
+    assert between[96:].all()
 
 
 def test_pixels_that_may_not_be_filled_stay(measured: DepthMap) -> None:
