@@ -102,7 +102,8 @@ def observe(
         threads: None means one per processor.
     """
     seen = make_room(*depth_map.depth.shape)
-    fill_room(seen, (depth_map, color), frame, gains=gains, trust=trust, threads=threads)
+    picture = (depth_map, color, edge_distances(depth_map, frame.truncation, threads))
+    fill_room(seen, picture, frame, gains=gains, trust=trust, threads=threads)
     return seen
 
 
@@ -119,18 +120,20 @@ def make_room(height: int, width: int) -> Observations:
 
 def fill_room(
     room: Observations,
-    picture: tuple[DepthMap, UInt8[np.ndarray, "h w 3"] | None],
+    picture: tuple[DepthMap, UInt8[np.ndarray, "h w 3"] | None, UInt8[np.ndarray, "h w"]],
     frame: Frame,
     *,
     gains: Float64[np.ndarray, "3"],
     trust: float,
     threads: int | None,
 ) -> None:
-    """Does what `observe` does, in room that was made before: new memory for each view takes time."""
-    depth_map, color = picture
+    """Does what `observe` does, in room that was made before: new memory for each view takes time.
+
+    `picture`: depth map, photo, and what `edge_distances` returns of the map.
+    """
+    depth_map, color, distances = picture
     height, width = depth_map.depth.shape
     maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
-    distances = edge_distances(depth_map, frame.truncation, threads)
     photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
     rays_from_pixels = np.linalg.inv(frame.K)[:2].astype(np.float32)
     turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
