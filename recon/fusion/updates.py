@@ -13,7 +13,7 @@ from recon.fusion.integration import carve_blocks, fuse_blocks
 from recon.fusion.observations import Frame, Observations, fill_room
 from recon.fusion.seen_views import SeenView, look_back
 from recon.fusion.view import frame_of, projection_of, visible_space
-from recon.jit import run_pieces
+from recon.jit import begin_pieces, run_pieces
 from recon.scene import DepthMap
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int,
     records, fronts = look.seen.records.reshape(-1, 4), look.seen.fronts.reshape(-1, 2)
     camera = (projection.camera, projection.voxels, np.float32(volume.voxel_size / volume.truncation), sign)
     threads = volume.threads
+    space = (projection.camera, projection.votes, visible_space(projection, look.farthest), sign)
+    carve = ((volume.index.coords, look.block), space, fronts, volume.free_votes)
+    finish_votes = begin_pieces(carve_blocks, len(volume.index), threads, *carve)  # votes are apart from voxels
     for part in volume.parts(rows):
         slots = volume.pages.slots(part, change=True)
         corners = (volume.index.coords[part] - look.block) * float(SIDE)
         blocks = (slots, corners, part >= first_new)
         run_pieces(fuse_blocks, len(part), threads, blocks, camera, records, volume.pages.words)
-    space = (projection.camera, projection.votes, visible_space(projection, look.farthest), sign)
-    everywhere = (volume.index.coords, look.block)
-    run_pieces(carve_blocks, len(volume.index), threads, everywhere, space, fronts, volume.free_votes)
+    finish_votes()
