@@ -10,7 +10,7 @@ from recon.fusion.allocation import touched_keys
 from recon.fusion.blocks import SIDE
 from recon.fusion.edges import begin_edge_distances, edge_distances
 from recon.fusion.integration import carve_blocks, fuse_blocks
-from recon.fusion.observations import Frame, Observations, fill_room
+from recon.fusion.observations import Frame, Observations, observing
 from recon.fusion.seen_views import SeenView, look_back
 from recon.fusion.view import frame_of, projection_of, visible_space
 from recon.jit import begin_pieces, run_pieces
@@ -31,6 +31,9 @@ class _Look:
     """At the frame's origin."""
 
     seen: Observations
+    touched: Int64[np.ndarray, "n"]
+    """Keys of blocks, some repeated."""
+
     farthest: float
     """Largest depth, voxels."""
 
@@ -46,7 +49,7 @@ def add_view(
     view = look_back(volume, depth_map, cam_from_world, color)  # on this thread alone, so beside the others
     look = _look(volume, (depth_map, color, finish_distances()), view)
     before = len(volume.index)
-    rows = volume.index.rows(touched_keys(look.seen, depth_map, look.frame, look.block, volume.threads))
+    rows = volume.index.rows(look.touched)
     volume.extend()
     _update(volume, look, rows, before, ADD)
     return view
@@ -58,8 +61,7 @@ def remove_view(
     """Takes a view out of the voxels that it touched."""
     distances = edge_distances(depth_map, volume.truncation, volume.threads)
     look = _look(volume, (depth_map, color, distances), view)
-    keys = touched_keys(look.seen, depth_map, look.frame, look.block, volume.threads)
-    rows = np.unique(volume.index.find(keys))
+    rows = np.unique(volume.index.find(look.touched))
     _update(volume, look, rows[rows >= 0], len(volume.index), REMOVE)
 
 
@@ -71,8 +73,9 @@ def _look(
     depth_map = picture[0]
     frame, block = frame_of(depth_map, view.cam_from_world, volume)
     seen = volume.room(*depth_map.depth.shape)
-    fill_room(seen, picture, frame, gains=view.gains, trust=view.trust, threads=volume.threads)
-    return _Look(frame, block, seen, float(depth_map.depth.max()) / volume.voxel_size)
+    arguments = observing(seen, picture, frame, gains=view.gains, trust=view.trust)
+    touched = touched_keys(arguments, frame, block, volume.threads)
+    return _Look(frame, block, seen, touched, float(depth_map.depth.max()) / volume.voxel_size)
 
 
 def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int, sign: np.float32) -> None:
@@ -85,7 +88,9 @@ def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int,
     threads = volume.threads
     space = (projection.camera, projection.votes, visible_space(projection, look.farthest), sign)
     carve = ((volume.index.coords, look.block), space, fronts, volume.free_votes)
-    finish_votes = begin_pieces(carve_blocks, len(volume.index), threads, *carve)  # votes are apart from voxels
+    finish_votes = begin_pieces(
+        carve_blocks, len(volume.index), threads, *carve
+    )  # votes are apart from voxels
     for part in volume.parts(rows):
         slots = volume.pages.slots(part, change=True)
         corners = (volume.index.coords[part] - look.block) * float(SIDE)
