@@ -79,13 +79,14 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
         if slots[b] < 0:
             continue
         bx, by, bz = b % 3 - 1, b // 3 % 3 - 1, b // 9 - 1
-        state = words[slots[b]]
+        state, votes = words[slots[b]], free[near[b]]
         x0, x1 = max(0, -1 - SIDE * bx), min(SIDE, SIDE + 2 - SIDE * bx)
         y0, y1 = max(0, -1 - SIDE * by), min(SIDE, SIDE + 2 - SIDE * by)
         z0, z1 = max(0, -1 - SIDE * bz), min(SIDE, SIDE + 2 - SIDE * bz)
         for z in range(z0, z1):
             for y in range(y0, y1):
                 numbers = VOXEL_NUMBERS[z, y]
+                cell = CELLS * (y // CELL + CELLS * (z // CELL))
                 i = SIDE * bx + 1 + HALO * ((SIDE * by + y + 1) + HALO * (SIDE * bz + z + 1))
                 for x in range(x0, x1):
                     weight, distance = state[WEIGHT, numbers[x]], state[TSDF, numbers[x]]
@@ -93,10 +94,10 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
                     if voted and (distance < 0 or not known):
                         vote = _vote(SIDE * bx + x, SIDE * by + y, SIDE * bz + z, cells)
                         lead = (vote - weight) / (vote + weight)
-                        if vote > weight:
-                            known, distance = vote >= min_weight, lead
-                        elif known:
+                        if known:
                             distance = max(distance, lead)
+                        elif vote > weight:  # nothing is known of it but by votes for itself
+                            known, distance = votes[cell + x // CELL] >= min_weight, lead
                     if known:
                         halo[i + x] = distance
 
