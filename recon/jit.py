@@ -110,6 +110,16 @@ def run_pieces(kernel: Callable[..., Any], count: int, threads: int | None, *arg
         threads: None means one per processor.
         arguments: The rest of what the kernel is called with.
     """
+    return begin_pieces(kernel, count, threads, *arguments)()
+
+
+def begin_pieces(
+    kernel: Callable[..., Any], count: int, threads: int | None, *arguments: Any
+) -> Callable[[], list[Any]]:
+    """Starts what `run_pieces` does on all threads but the calling one, which is free for other work.
+
+    Returns what finishes it: a function that helps with the pieces that are left and returns their results.
+    """
     pieces = min(PIECES, max(count, 1))
     results: list[Any] = [None] * pieces
     todo = iter(range(pieces))  # shared: who is done takes the next
@@ -120,11 +130,15 @@ def run_pieces(kernel: Callable[..., Any], count: int, threads: int | None, *arg
 
     others = min(thread_count(threads), pieces) - 1
     futures = [_pool(others).submit(work) for _ in range(others)]
-    work()
-    for future in futures:
-        if not future.cancel():  # not begun: others keep the threads busy, and nothing is left to do
-            future.result()
-    return results
+
+    def finish() -> list[Any]:
+        work()
+        for future in futures:
+            if not future.cancel():  # not begun: others keep the threads busy, and nothing is left to do
+                future.result()
+        return results
+
+    return finish
 
 
 @functools.cache

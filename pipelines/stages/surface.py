@@ -98,7 +98,7 @@ class ExtractMesh:
 
     makes: ClassVar[str] = "mesh"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __call__(self, *, volume: TSDFVolume) -> Mesh:
         """Returns the mesh with vertex colours, world frame."""

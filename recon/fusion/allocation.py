@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE, slot_of
-from recon.fusion.observations import DIRECTION, TRUST, VOTE, Frame, Observations
+from recon.fusion.observations import DIRECTION, TRUST, VOTE, Frame, observe_rows
 from recon.fusion.packing import unpack_direction, unpack_trust
 from recon.jit import compiled, inlined, run_pieces
-from recon.scene import DepthMap
 
 MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)
 # Smaller pixels need not all walk: points three voxels apart miss no cell.
@@ -27,13 +26,11 @@ SLOTS = 2048  # of recently touched blocks, and of boxes and walks, that a threa
 
 
 def touched_keys(
-    seen: Observations,
-    depth_map: DepthMap,
-    frame: Frame,
-    first_block: Int64[np.ndarray, "3"],
-    threads: int | None,
+    arguments: tuple[Any, ...], frame: Frame, first_block: Int64[np.ndarray, "3"], threads: int | None
 ) -> Int64[np.ndarray, "n"]:
-    """Returns the keys of all blocks near what a view sees, some repeated.
+    """Observes a view and returns the keys of all blocks near what it sees, some repeated.
+
+    Both in one pass, while the records of a few rows are in the processor's cache.
 
     Each pixel walks as far as its voxels have weight, half the truncation distance for sure ones, at most
     all of it; across its surface, along the normal and not along the ray, which would leave gaps at grazing
@@ -41,13 +38,11 @@ def touched_keys(
     the observed point are touched too: in a room's corner no walk meets the one behind both walls.
 
     Args:
-        seen: Of `observations.observe`.
-        depth_map: Of the view.
+        arguments: Of `observations.observing`; its room is filled.
         frame: Of the view.
         first_block: The block at the frame's origin.
         threads: None means one per processor.
     """
-    depth = np.ascontiguousarray(depth_map.depth)
     to_blocks = frame.rotation.T / (SIDE * frame.voxel_size)
     place = (
         np.linalg.inv(frame.K)[:2],
@@ -56,8 +51,8 @@ def touched_keys(
         frame.truncation / (SIDE * frame.voxel_size),
         first_block + HALF,
     )
-    rows = (len(depth) + 1) // 2
-    return np.concatenate(run_pieces(_touch_rows, rows, threads, depth, seen.records, seen.fronts, place))
+    pairs = (len(arguments[0][0]) + 1) // 2
+    return np.concatenate(run_pieces(_see_rows, pairs, threads, arguments, place))
 
 
 @compiled
@@ -274,6 +269,15 @@ def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, pl
                 _sign(size, origin, parts, keys)
                 total = _collect(every[:size], origin, (parts, keys), (seen, done, met), (found, total))
     return found[:total]
+
+
+@compiled
+@no_type_check
+def _see_rows(start: int, stop: int, arguments: Any, place: Any) -> Any:
+    """Observes pairs of rows of pixels and returns keys of the blocks that they touch."""
+    pixels, lens, out = arguments
+    observe_rows(2 * start, min(2 * stop, len(pixels[0])), pixels, lens, out)
+    return _touch_rows(start, stop, pixels[0], out[0], out[1], place)
 
 
 @compiled

@@ -10,8 +10,47 @@ from recon.jit import compiled
 
 HALO = SIDE + 3  # a block with one voxel before it and two behind it
 HALO_VOXELS = HALO**3
+VOTE_CELLS = CELLS + 3  # along a block with one cell before it and two behind it
 MIDDLE = 13  # the block itself among the 27 around it
 FREE, SOLID, UNKNOWN = 1, 2, 4  # marks of corners
+
+
+@compiled
+@no_type_check
+def _fill_cells(near: Any, free: Any, cells: Any) -> bool:
+    """Writes the votes of a block's cells and of those around it; returns whether there are any.
+
+    None where there is no block: whichever block asks, a voxel has to get the same distance.
+    """
+    most = np.float32(0)
+    for k in range(VOTE_CELLS):
+        for j in range(VOTE_CELLS):
+            for i in range(VOTE_CELLS):
+                x, y, z = i - 1, j - 1, k - 1
+                row = near[MIDDLE + x // CELLS + 3 * (y // CELLS) + 9 * (z // CELLS)]
+                cell = x % CELLS + CELLS * (y % CELLS + CELLS * (z % CELLS))
+                cells[k, j, i] = free[row, cell] if row >= 0 else np.float32(0)
+                most = max(most, cells[k, j, i])
+    return most > 0
+
+
+@compiled
+@no_type_check
+def _vote(x: int, y: int, z: int, cells: Any) -> Any:
+    """Returns the votes at a voxel, interpolated between the middles of cells.
+
+    As they are in its own cell, a gap as wide as a cell would be open or closed by where the grid lies.
+    """
+    i, j, k = (x + 1) // CELL, (y + 1) // CELL, (z + 1) // CELL
+    near, far = np.float32(0.75), np.float32(0.25)  # of the middle of a voxel's own cell, of the next one's
+    a, b, c = far if x & 1 else near, far if y & 1 else near, far if z & 1 else near
+    total = np.float32(0)
+    for corner in range(8):
+        share = a if corner & 1 else np.float32(1) - a
+        share *= b if corner & 2 else np.float32(1) - b
+        share *= c if corner & 4 else np.float32(1) - c
+        total += share * cells[k + (corner >> 2), j + (corner >> 1 & 1), i + (corner & 1)]
+    return total
 
 
 @compiled
@@ -19,8 +58,10 @@ FREE, SOLID, UNKNOWN = 1, 2, 4  # marks of corners
 def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
     """Writes the signed distances of a block and of the voxels around it; NaN where nothing is known.
 
-    A voxel that more votes call free than have it solid, or of which nothing else is known, is free: votes
-    count as distances of 1. What was seen through makes no surface, and objects are closed at their outlines.
+    A voxel that more votes call free than have it solid, or of which nothing else is known, is free: with
+    votes v and weight w its distance is at least (v - w) / (v + w), the mean of v distances of 1 and w of -1,
+    unless it is before a surface anyway. So what was seen through makes no surface, objects are closed at
+    their outlines, and these lie where votes and weight are equal, between the voxels.
 
     Args:
         near: Rows of the 27 blocks, -1 where there is none.
@@ -32,6 +73,8 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
     for b in range(27):
         slots[b] = slot_of_row[near[b]] if near[b] >= 0 else -1
     halo[:] = np.nan
+    cells = np.empty((VOTE_CELLS, VOTE_CELLS, VOTE_CELLS), np.float32)
+    voted = _fill_cells(near, free, cells)
     for b in range(27):
         if slots[b] < 0:
             continue
@@ -48,9 +91,13 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
                 for x in range(x0, x1):
                     weight, distance = state[WEIGHT, numbers[x]], state[TSDF, numbers[x]]
                     known = (weight > 0) & (weight >= min_weight)
-                    vote = votes[cell + x // CELL]
-                    if (vote > weight) & ((distance < 0) | (not known)):
-                        known, distance = vote >= min_weight, (weight * distance + vote) / (weight + vote)
+                    if voted and (distance < 0 or not known):
+                        vote = _vote(SIDE * bx + x, SIDE * by + y, SIDE * bz + z, cells)
+                        lead = (vote - weight) / (vote + weight)
+                        if known:
+                            distance = max(distance, lead)
+                        elif vote > weight:  # nothing is known of it but by votes for itself
+                            known, distance = votes[cell + x // CELL] >= min_weight, lead
                     if known:
                         halo[i + x] = distance
 

@@ -102,7 +102,9 @@ def observe(
         threads: None means one per processor.
     """
     seen = make_room(*depth_map.depth.shape)
-    fill_room(seen, (depth_map, color), frame, gains=gains, trust=trust, threads=threads)
+    picture = (depth_map, color, edge_distances(depth_map, frame.truncation, threads))
+    arguments = observing(seen, picture, frame, gains=gains, trust=trust)
+    run_pieces(observe_rows, len(depth_map.depth), threads, *arguments)
     return seen
 
 
@@ -117,26 +119,29 @@ def make_room(height: int, width: int) -> Observations:
     return seen
 
 
-def fill_room(
+def observing(
     room: Observations,
-    picture: tuple[DepthMap, UInt8[np.ndarray, "h w 3"] | None],
+    picture: tuple[DepthMap, UInt8[np.ndarray, "h w 3"] | None, UInt8[np.ndarray, "h w"]],
     frame: Frame,
     *,
     gains: Float64[np.ndarray, "3"],
     trust: float,
-    threads: int | None,
-) -> None:
-    """Does what `observe` does, in room that was made before: new memory for each view takes time."""
-    depth_map, color = picture
-    height, width = depth_map.depth.shape
+) -> tuple[Any, ...]:
+    """Returns what `observe_rows` needs to do what `observe` does.
+
+    In room that was made before: new memory for each view takes time.
+
+    `picture`: depth map, photo, and what `edge_distances` returns of the map.
+    """
+    depth_map, color, distances = picture
+    width = depth_map.depth.shape[1]
     maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
-    distances = edge_distances(depth_map, frame.truncation, threads)
     photo = np.zeros((0, width, 3), np.uint8) if color is None else np.ascontiguousarray(color)
     rays_from_pixels = np.linalg.inv(frame.K)[:2].astype(np.float32)
     turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
     lengths = (np.float32(frame.voxel_size), np.float32(frame.truncation), np.float32(trust))
     lens = (rays_from_pixels, turn, frame.center.astype(np.float32), lengths, gains.astype(np.float32))
-    run_pieces(_observe_rows, height, threads, (*maps, photo, distances), lens, (room.records, room.fronts))
+    return (*maps, photo, distances), lens, (room.records, room.fronts)
 
 
 # Rows of the scratch space, CHUNK numbers each.
@@ -318,7 +323,8 @@ def _join(count: int, scratch: Any, records: Any) -> None:
 
 @compiled
 @no_type_check
-def _observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> None:
+def observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> None:
+    """Writes records and fronts of some rows of pixels; the rest of the arguments is of `observing`."""
     depth, normals, sigma, photo, distances = pixels
     maps = (depth, normals, sigma)
     width, padded = depth.shape[1], out[0].shape[1]

@@ -151,7 +151,6 @@ class TSDFVolume:
                 photos.
             ViewError: The map reaches too far for a grid of this voxel size.
         """
-        from recon.fusion.seen_views import look_back
         from recon.fusion.updates import add_view
 
         self._check_view(depth_map, cam_from_world, color)
@@ -160,9 +159,7 @@ class TSDFVolume:
             self.origin = np.floor(center / (SIDE * self.voxel_size)).astype(np.int64)
         self._check_reach(depth_map, cam_from_world)
         self.prepare(colored=color is not None)
-        view = look_back(self, depth_map, cam_from_world, color)
-        add_view(self, depth_map, color, view)
-        self.views.append(view)
+        self.views.append(add_view(self, depth_map, cam_from_world, color))
 
     def remove(
         self,

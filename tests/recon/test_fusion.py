@@ -318,6 +318,29 @@ def test_space_that_others_see_through_loses_its_surface():
     assert inside.mean() > 0.8
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_outlines_lie_where_votes_and_weight_are_equal(axis):
+    from recon.fusion.halo import HALO, HALO_VOXELS, fill_halo
+
+    words = np.zeros((27, 4, 512), np.float32)
+    words[:, 0], words[:, 1] = -0.4, 10.0
+    blocks = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(27, 3)[:, ::-1]
+    cells = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(64, 3)[:, ::-1]
+    for outline in np.arange(2.13, 6.0, 0.3):  # voxels from the block's corner; cells are two wide
+        middles = 8.0 * blocks[:, None, axis] + 2.0 * cells[:, axis] + 1.0
+        votes = (10.0 + 0.5 * (middles - outline)).astype(np.float32)
+        halo = np.empty(HALO_VOXELS, np.float32)
+        rows = np.arange(27, dtype=np.int32)
+        volume = (rows[None], rows, words, votes, np.float32(0.02))
+        fill_halo(rows, volume, np.empty(27, np.int64), halo)
+        line = np.moveaxis(halo.reshape(HALO, HALO, HALO), 2 - axis, 0)[:, 4, 4]
+        before = np.flatnonzero(np.diff(line >= 0))
+        assert len(before) == 1
+        k = before[0]
+        found = k - 0.5 + line[k] / (line[k] - line[k + 1])  # the first voxel's middle is at -1/2
+        assert found == pytest.approx(outline, abs=0.02)  # nearly linear in between
+
+
 def test_outlines_closed_by_free_space_have_the_colour_of_the_surface():
     wall = see_plane(np.eye(4), np.array([0.0, 0, -1]), -3.0)
     depth, near = wall.depth.copy(), (slice(14, 34), slice(20, 44))
