@@ -44,10 +44,10 @@ def enlarged(depth_map: DepthMap, camera: Camera) -> DepthMap:
     ]
     rows, columns = np.moveaxis(centers, -1, 0)[::-1].astype(np.int64)
     depth = sample_depth(depth_map.depth, centers.reshape(-1, 2)).reshape(rows.shape)
-    known = depth > 0
+    known = (depth > 0) & (depth_map.depth[rows, columns] > 0)
     return DepthMap(
         camera=camera,
-        depth=depth.astype(np.float32),
+        depth=np.where(known, depth, 0).astype(np.float32),
         normals=np.where(known[..., None], depth_map.normals[rows, columns], 0),
         sigma=np.where(known, depth_map.sigma[rows, columns], 0),
     )
