@@ -27,12 +27,15 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     """
     try:
         kernel = numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
-        kernel._cache._cache_file._source_stamp = _digest(function.__module__)
-        return kernel
     except RuntimeError:  # neither beside the source nor in the home folder: compile anew in each process
         return numba.njit(nogil=True, error_model="numpy", **options)(function)
+    stored = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    if stored is not None:  # numba compiles, and keeps its files as in the versions tested
+        stored._source_stamp = _digest(function.__module__)
+    return kernel
 
 
+@functools.cache
 def _digest(module: str) -> str:
     """Returns a digest of a module's source and of all that it imports from its package.
 

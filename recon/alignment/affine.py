@@ -8,12 +8,11 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from recon.alignment.line import Line, fit_line
 from recon.alignment.points import Points, folds, tiles
 from recon.alignment.spaces import depth_of, log_ratio, regressor, slope_of, target_of
-from recon.alignment.usable import MIN_CONFIDENCE, Known, seen_at
+from recon.alignment.usable import MIN_CONFIDENCE, Known, has_one_value, seen_at
 from recon.errors import ViewError
 from recon.geometry import sample
 from recon.scene import SparseDepth
 
-ROUNDING = 1e-6  # share of the values: a smaller spread is none
 FAR_QUANTILE = 0.01  # this share of pixels may come out beyond infinity or behind the camera
 MIN_GAIN = 0.03  # share of the held-out error that one more parameter has to win
 MIN_FOLDS_TO_CHOOSE = 3  # folds with anchors, without which the simplest model is taken
@@ -79,7 +78,7 @@ def best_line(known: Known, anchors: SparseDepth) -> tuple[str, Line, Float64[np
     lowest = float(np.nanpercentile(known.values[::2, ::2], 100 * FAR_QUANTILE))
     height, width = known.values.shape
     fold = folds(tiles(anchors.uv, width, height))
-    if known.is_depth and np.ptp(seen_at(known, anchors)) <= ROUNDING * float(np.nanmax(known.values)):
+    if known.is_depth and has_one_value(seen_at(known, anchors)):
         models = models[:1]  # one depth for all has a scale, and no more
     lines, errors = [], []
     for space, with_shift in models:

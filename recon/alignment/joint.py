@@ -112,7 +112,7 @@ def agree(
         for index, state in enumerate(states):
             after = joined(parts[index])
             if len(after.residual) >= MIN_COMPARED:
-                _solve(state, after)
+                state.precision, _ = _normal_equations(state, after)
                 found[state.view.name] = _correction(state, before[index], after, noise[index])
         progress(total, total)
     return found
@@ -148,13 +148,16 @@ def _update(state: State, others: Sequence[State]) -> None:
     """Solves one view's correction with the others as they are."""
     seen = compare_all(state, others)
     if len(seen.residual) >= MIN_COMPARED:
-        state.whitened = _solve(state, seen)
+        state.precision, moment = _normal_equations(state, seen)
+        state.whitened = np.linalg.solve(state.precision, moment)
         bend = state.sampled_waves.total(state.root.T @ state.whitened, state.predicted)
         state.log_depth = state.start + bend
 
 
-def _solve(state: State, seen: Comparison) -> Float64[np.ndarray, "m"]:
-    """Returns the whitened coefficients that comparisons tell, and updates how precise they are."""
+def _normal_equations(
+    state: State, seen: Comparison
+) -> tuple[Float64[np.ndarray, "m m"], Float64[np.ndarray, "m"]]:
+    """Returns the precision of the whitened coefficients that comparisons tell, and its product with them."""
     spread = np.sqrt(state.noise**2 + MIN_RELATIVE**2)
     robust = (1 + (seen.residual / (GATE * spread)) ** 2) ** -2
     weight = robust * seen.gain**2 / seen.variance
@@ -166,9 +169,8 @@ def _solve(state: State, seen: Comparison) -> Float64[np.ndarray, "m"]:
     moment = np.bincount(seen.index, weight * target, len(basis))
     rows = total > 0
     weighted = basis[rows] * np.sqrt(total[rows])[:, None]
-    state.precision = np.eye(len(state.root)) + weighted.T @ weighted
-    right = weighted.T @ (moment[rows] / np.sqrt(total[rows]))
-    return np.linalg.solve(state.precision, right)
+    precision = np.eye(len(state.root)) + weighted.T @ weighted
+    return precision, weighted.T @ (moment[rows] / np.sqrt(total[rows]))
 
 
 def _variances(state: State) -> tuple[Float64[np.ndarray, "nu nv nw"], ...]:

@@ -11,6 +11,7 @@ from recon.scene import Prediction, SparseDepth
 
 EDGE_CONTRAST = 0.03  # bend over one pixel, share of the prediction's range, that is a depth edge
 EDGE_NOISE = 6.0  # times the median bend of the map, so that a noisy prediction is not all edges
+ROUNDING = 1e-6  # share of values in float32
 FLAT_RANGE = 0.01  # anchors must span this share of the prediction's range to fix scale and shift
 MIN_CONFIDENCE = 1e-4  # keeps variances finite
 MIN_SATURATED = 0.002  # share of the pixels at one extreme value that shows clipping
@@ -94,8 +95,9 @@ def choose_anchors(known: Known, anchors: SparseDepth, min_points: int) -> Int64
             f"{(~predicted).sum()} beside the prediction, {(predicted & on_edge).sum()} on its edges, "
             f"{(predicted & clipped & ~on_edge).sum()} where it is clipped)"
         )
-    span = np.ptp(seen[usable])
-    if not known.is_depth and (span == 0 or span <= FLAT_RANGE * _range(known.values)):
+    if not known.is_depth and (
+        has_one_value(seen[usable]) or np.ptp(seen[usable]) <= FLAT_RANGE * _range(known.values)
+    ):
         raise ViewError(
             f"view: prediction is flat over the {usable.sum()} anchors, so scale and shift are unknown"
         )
@@ -117,6 +119,11 @@ def sharp_bends(values: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     finite = np.isfinite(bend)
     noise = float(np.median(bend[finite])) if finite.any() else 0.0
     return ~(bend <= max(EDGE_CONTRAST * _range(values), EDGE_NOISE * noise))  # so NaN is an edge
+
+
+def has_one_value(seen: Float64[np.ndarray, "n"]) -> bool:
+    """Returns whether predicted values differ by rounding alone: a slope through them means nothing."""
+    return bool(np.ptp(seen) <= ROUNDING * np.abs(seen).max())
 
 
 def seen_at(known: Known, anchors: SparseDepth) -> Float64[np.ndarray, "n"]:

@@ -181,6 +181,16 @@ def test_one_depth_for_all_has_a_scale_however_it_is_rounded(seed: int) -> None:
     assert fit.shift == 0
 
 
+@pytest.mark.parametrize("kind", ["affine", "affine_disparity"])
+def test_one_value_for_all_is_an_error_however_it_is_rounded(kind: str) -> None:
+    constant = Prediction(np.full((48, 64), 0.8, np.float32), kind)
+    for seed in range(10):
+        anchors, _ = anchors_of(wavy_depth(), 200, 0.1, seed)
+        uv = np.clip(anchors.uv + np.random.default_rng(seed).uniform(-0.4, 0.4, (200, 2)), 1, [63, 47])
+        with pytest.raises(ViewError, match="flat"):
+            align(constant, SparseDepth(uv, anchors.depth, anchors.sigma), CAMERA)
+
+
 def test_slanted_plane_in_disparity_is_exact_at_subpixel_anchors() -> None:
     normal = np.array([0.3, -0.5, -0.8])
     depth = -2 / (rays(CAMERA.K, 64, 48) @ normal)
