@@ -302,7 +302,7 @@ class Agree:
 
     makes: ClassVar[str] = "agreement"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def __call__(
         self, *, scene: Scene, aligned: ByView[Alignment], progress: Progress

@@ -45,6 +45,9 @@ class State:
     noise: float
     """Relative, of the prediction alone."""
 
+    anchors: int
+    """That tell it."""
+
     variance: Float64[np.ndarray, "nu nv nw"]
     """Of s from the anchors alone, for `Waves.summed`."""
 
@@ -113,6 +116,7 @@ def sampled(view: View, alignment: Alignment) -> State:
         usable=usable,
         sigma=sigma,
         noise=field.noise.tau,
+        anchors=int(field.inliers.sum()),
         variance=variance,
         shared=field.waves.variance(field.shared_root),
         open_variance=np.maximum(small.summed(variance, predicted), 0),

@@ -6,7 +6,7 @@ from jaxtyping import Float32, Float64
 from recon.alignment.affine import Fit
 from recon.alignment.field import Field
 from recon.alignment.line import Line
-from recon.alignment.spaces import regressor, slope_of
+from recon.alignment.spaces import slope_of, target_of
 from recon.alignment.usable import Known, confidence_of, sharp_bends
 from recon.errors import ViewError
 from recon.geometry import depth_edges, normals_from_depth
@@ -26,7 +26,7 @@ def plain_sigma(
     z = np.where(depth > 0, depth, 1.0)
     slope = slope_of(fit.space, z)
     of_prediction = line.noise.variance(slope * z, confidence_of(known)) / slope**2
-    return np.sqrt(_line_variance(fit.space, fit.covariance, known, depth) * z**2 + of_prediction)
+    return np.sqrt(line_variance(fit, fit.covariance, depth) * z**2 + of_prediction)
 
 
 def corrected_depth(
@@ -43,21 +43,27 @@ def corrected_depth(
     depth = plain * np.exp(field.at(log_depth))
     of_field = field.variance(log_depth)
     open_share = np.minimum(of_field / field.amplitude**2, 1)
-    of_fit = _line_variance(fit.space, fit.covariance - hidden, known, plain) * open_share**2
-    of_fit += _line_variance(fit.space, hidden, known, plain)
+    of_fit = line_variance(fit, fit.covariance - hidden, plain) * open_share**2
+    of_fit += line_variance(fit, hidden, plain)
     of_prediction = field.noise.variance(np.ones_like(depth), confidence_of(known))
     return depth, depth * np.sqrt(of_field + of_fit + of_prediction)
 
 
-def _line_variance(
-    space: str, covariance: Float64[np.ndarray, "2 2"], known: Known, depth: Float64[np.ndarray, "h w"]
+def line_variance(
+    fit: Fit, covariance: Float64[np.ndarray, "2 2"], depth: Float64[np.ndarray, "h w"]
 ) -> Float64[np.ndarray, "h w"]:
-    """Returns the variance of log depth that scale and shift bring; anything where depth is 0."""
-    x = np.where(depth > 0, regressor(space, known.values), 0.0)
+    """Returns the variance of log depth that scale and shift of this covariance bring; anything where depth is 0.
+
+    Args:
+        fit: The line.
+        covariance: Of (scale, shift).
+        depth: Of the fit.
+    """
     z = np.where(depth > 0, depth, 1.0)
+    x = (target_of(fit.space, z) - fit.shift) / fit.scale
     (scale_variance, both), (_, shift_variance) = covariance
     variance = np.maximum(scale_variance * x**2 + 2 * both * x + shift_variance, 0)
-    return variance / (slope_of(space, z) * z) ** 2
+    return variance / (slope_of(fit.space, z) * z) ** 2
 
 
 def _edge_sigma(known: Known, depth: Float32[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:

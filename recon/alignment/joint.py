@@ -37,14 +37,17 @@ from recon.alignment.comparison import (
     joined,
     sampled,
 )
+from recon.alignment.depth import line_variance
 from recon.alignment.noise import MIN_ERROR, NORMAL_MEDIAN
 from recon.alignment.waves import Waves
 from recon.scene import DepthMap, View
 
 SWEEPS = 4
 MIN_COMPARED = 50  # samples that a view needs to be changed
-NOISE_FACTOR = 1.5  # by which anchors may tell another noise of a prediction than neighbours do
+NOISE_OF_PAIRS = 0.2  # deviation of the logarithm of the noise that they show: views may err alike
+NOISE_OF_ANCHORS = 3.5  # the same, of one anchor: of 60, 0.45 is seen
 NOISE_STEPS = 30
+SHARED = 0.75  # of the variance that anchors' own errors bring: views weigh the same points differently
 TYPICAL_PAIRS = 2  # that each view has besides its own: of few samples, pairs may tell of no noise at all
 
 
@@ -107,7 +110,7 @@ def agree(
         parts = [
             [compare(state, states[j]) for j in near] for state, near in zip(states, neighbours, strict=True)
         ]
-        noise = _noise([state.noise for state in states], neighbours, parts)
+        noise = _noise(states, neighbours, parts)
         found = {}
         for index, state in enumerate(states):
             after = joined(parts[index])
@@ -127,8 +130,13 @@ def corrected(alignment: Alignment, correction: Correction) -> Alignment:
     log_depth = alignment.field.before(np.log(safe))
     waves = correction.waves
     bend = waves.total(correction.coefficients, log_depth)
-    before = np.maximum(waves.summed(correction.variances[0], log_depth), 0) + alignment.field.noise.tau**2
-    after = _variance(waves, correction.variances, log_depth) + correction.noise**2
+    before = np.maximum(waves.summed(correction.variances[0], log_depth), 0)
+    after = _variance(waves, correction.variances, log_depth)
+    of_line = line_variance(alignment.fit, alignment.fit.covariance, np.exp(log_depth))
+    before, after = (
+        variance + of_line * np.minimum(variance / alignment.field.amplitude**2, 1) ** 2 + tau**2
+        for variance, tau in ((before, alignment.field.noise.tau), (after, correction.noise))
+    )
     sigma = np.sqrt(after + np.maximum(np.square(depth_map.sigma / safe) - before, 0))
     depth = np.where(known, safe * np.exp(bend), 0)
     noise = replace(alignment.field.noise, tau=correction.noise)
@@ -188,19 +196,19 @@ def _variance(
 ) -> Float64[np.ndarray, "h w"]:
     """Returns the variance of s at every pixel once views agree: what they have in common stays."""
     own, agreed, shared = (np.maximum(waves.summed(one, log_depth), 0) for one in variances)
-    shared = np.minimum(shared, own)
+    shared = np.minimum(SHARED * shared, own)
     return shared + np.where(own > 0, 1 - shared / np.where(own > 0, own, 1), 0) * agreed
 
 
 def _noise(
-    own: Sequence[float], neighbours: Sequence[Sequence[int]], parts: Sequence[Sequence[Comparison]]
+    states: Sequence[State], neighbours: Sequence[Sequence[int]], parts: Sequence[Sequence[Comparison]]
 ) -> Float64[np.ndarray, "v"]:
-    """Returns the noise of each view's prediction: its anchors', within a factor of what neighbours show.
+    """Returns the noise of each view's prediction: what its anchors and its neighbours show, weighed.
 
     Residuals of views i and j have the variance n_i + n_j; steps by the mean ratio of what is found to what
     n says lead to the n that fit all pairs, and typical ones.
     """
-    noise = np.array(own)
+    noise = np.array([state.noise for state in states])
     pairs = [
         (i, j, float(np.median(np.abs(part.residual))) / NORMAL_MEDIAN)
         for i, near in enumerate(neighbours)
@@ -219,8 +227,9 @@ def _noise(
         mean = np.bincount(both, np.tile(ratio, 2), len(noise)) / np.maximum(count, 1)
         variance = np.maximum(variance * np.where(count > 0, mean, 1), MIN_ERROR**2)
     variance = (count * variance + TYPICAL_PAIRS * typical) / (count + TYPICAL_PAIRS)
-    shown = np.sqrt(variance)
-    return np.where(count > 0, np.clip(noise, shown / NOISE_FACTOR, shown * NOISE_FACTOR), noise)
+    anchors = np.array([state.anchors for state in states])
+    trust = np.where(count > 0, 1 / (1 + NOISE_OF_PAIRS**2 * anchors / NOISE_OF_ANCHORS**2), 0)
+    return noise ** (1 - trust) * variance ** (trust / 2)
 
 
 def _correction(state: State, before: Comparison, after: Comparison, noise: float) -> Correction:
