@@ -52,7 +52,7 @@ def corrected_depth(
 def line_variance(
     fit: Fit, covariance: Float64[np.ndarray, "2 2"], depth: Float64[np.ndarray, "h w"]
 ) -> Float64[np.ndarray, "h w"]:
-    """Returns the variance of log depth that scale and shift of this covariance bring; anything where depth is 0.
+    """Returns the variance of log depth that scale and shift bring; anything where depth is 0.
 
     Args:
         fit: The line.
