@@ -113,33 +113,52 @@ def run_pieces(kernel: Callable[..., Any], count: int, threads: int | None, *arg
         threads: None means one per processor.
         arguments: The rest of what the kernel is called with.
     """
-    return begin_pieces(kernel, count, threads, *arguments)()
-
-
-def begin_pieces(
-    kernel: Callable[..., Any], count: int, threads: int | None, *arguments: Any
-) -> Callable[[], list[Any]]:
-    """Starts what `run_pieces` does on all threads but the calling one, which is free for other work.
-
-    Returns what finishes it: a function that helps with the pieces that are left and returns their results.
-    """
     pieces = min(PIECES, max(count, 1))
     results: list[Any] = [None] * pieces
-    todo = iter(range(pieces))  # shared: who is done takes the next
 
-    def work() -> None:
+    def work(i: int) -> None:
+        results[i] = kernel(count * i // pieces, count * (i + 1) // pieces, *arguments)
+
+    _share(work, pieces, thread_count(threads))()
+    return results
+
+
+def begin_rows(
+    kernel: Callable[..., Any], count: int, threads: int | None, *arguments: Any
+) -> Callable[[], None]:
+    """Starts `kernel(start, stop, *arguments)` for parts of range(count) on all threads but the calling one.
+
+    For kernels whose rows have nothing to do with each other, so that the parts may depend on the number of
+    threads: each takes its share of what is left. To take the next one a thread has to wait for the
+    interpreter, which the calling thread may need for its own work meanwhile.
+
+    Returns what finishes it: a function that helps with the parts that are left.
+    """
+    workers, least = thread_count(threads), -(-count // PIECES)
+    parts, start = [], 0
+    while start < count:
+        stop = min(start + max(-(-(count - start) // workers), least), count)
+        parts.append((start, stop))
+        start = stop
+    return _share(lambda i: kernel(*parts[i], *arguments), len(parts), workers)
+
+
+def _share(work: Callable[[int], None], count: int, threads: int) -> Callable[[], None]:
+    """Starts work(0), work(1), ... on all threads but the calling one; returns what helps and waits."""
+    todo = iter(range(count))  # shared: who is done takes the next
+
+    def some() -> None:
         for i in todo:
-            results[i] = kernel(count * i // pieces, count * (i + 1) // pieces, *arguments)
+            work(i)
 
-    others = min(thread_count(threads), pieces) - 1
-    futures = [_pool(others).submit(work) for _ in range(others)]
+    others = min(threads, count) - 1
+    futures = [_pool(others).submit(some) for _ in range(others)]
 
-    def finish() -> list[Any]:
-        work()
+    def finish() -> None:
+        some()
         for future in futures:
             if not future.cancel():  # not begun: others keep the threads busy, and nothing is left to do
                 future.result()
-        return results
 
     return finish
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from recon.geometry import RELATIVE_DEPTH_JUMP
-from recon.jit import begin_pieces, compiled
+from recon.jit import begin_rows, compiled
 from recon.scene import DepthMap
 
 EDGE_RADIUS_PX = 8  # edges farther away do not matter
@@ -23,25 +23,21 @@ def edge_distances(depth_map: DepthMap, truncation: float, threads: int | None) 
     depths differ by less than the truncation distance or than what noise explains; or if the tangent plane of
     either meets the other: a floor at a grazing angle has large steps but no edges.
     """
-    return begin_edge_distances(depth_map, truncation, threads)()
+    distances, finish = begin_edge_distances(depth_map, truncation, threads)
+    finish()
+    return distances
 
 
 def begin_edge_distances(
     depth_map: DepthMap, truncation: float, threads: int | None
-) -> Callable[[], UInt8[np.ndarray, "h w"]]:
-    """Starts `edge_distances` on all threads but the calling one; returns what finishes it."""
+) -> tuple[UInt8[np.ndarray, "h w"], Callable[[], Any]]:
+    """Starts `edge_distances` on all threads but the calling one; returns what they are, and what ends it."""
     rays_from_pixels = np.linalg.inv(depth_map.camera.K)[:2].astype(np.float32)
     maps = tuple(np.ascontiguousarray(m) for m in (depth_map.depth, depth_map.normals, depth_map.sigma))
     distances = np.empty(depth_map.depth.shape, np.uint8)
     squared = np.float32(truncation) ** 2
     arguments = ((*maps, rays_from_pixels), squared, distances)
-    finish_rows = begin_pieces(_row_distances, len(distances), threads, *arguments)
-
-    def finish() -> UInt8[np.ndarray, "h w"]:
-        finish_rows()
-        return distances
-
-    return finish
+    return distances, begin_rows(_row_distances, len(distances), threads, *arguments)
 
 
 @compiled

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 
 from recon.errors import InputError, PipelineError, ViewError
 from recon.geometry import invert, unproject
-from recon.scene import DepthMap, Mesh
+from recon.scene import Camera, DepthMap, Mesh
 
 if TYPE_CHECKING:
     from recon.fusion.observations import Observations
@@ -157,8 +157,6 @@ class TSDFVolume:
         if self.origin is None:
             center = invert(cam_from_world)[:3, 3]
             self.origin = np.floor(center / (SIDE * self.voxel_size)).astype(np.int64)
-        self._check_reach(depth_map, cam_from_world)
-        self.prepare(colored=color is not None)
         self.views.append(add_view(self, depth_map, cam_from_world, color))
 
     def remove(
@@ -209,7 +207,7 @@ class TSDFVolume:
             ViewError: The map reaches too far for a grid of this voxel size.
         """
         self._check_view(depth_map, cam_from_world, color)
-        self._check_reach(depth_map, cam_from_world)
+        self.check_reach(depth_map.camera, float(depth_map.depth.max()), cam_from_world)
         self.remove(depth_map, old_cam_from_world, color)
         self.integrate(depth_map, cam_from_world, color)
 
@@ -338,12 +336,16 @@ class TSDFVolume:
         return self._room
 
     def extend(self) -> None:
-        """Makes voxels for the blocks that are new in the index."""
+        """Makes voxels and cells for the blocks that are new in the index."""
+        self.pages.extend(len(self.index))
+        self.reserve_votes(len(self.index))
+
+    def reserve_votes(self, blocks: int) -> None:
+        """Makes room for the cells of so many blocks."""
         from recon.fusion.blocks import GROWTH
 
-        self.pages.extend(len(self.index))
-        if len(self.index) > len(self._free):
-            larger = np.zeros((max(len(self.index), int(GROWTH * len(self._free))), 64), np.float32)
+        if blocks > len(self._free):
+            larger = np.zeros((max(blocks, int(GROWTH * len(self._free))), 64), np.float32)
             larger[: len(self._free)] = self._free
             self._free = larger
 
@@ -360,8 +362,9 @@ class TSDFVolume:
         color: UInt8[np.ndarray, "h w 3"] | None,
     ) -> None:
         rotation = cam_from_world[:3, :3]
-        rigid = np.isfinite(cam_from_world).all() and np.linalg.det(rotation) > 0
-        if not rigid or not np.allclose(rotation @ rotation.T, np.eye(3), atol=ROTATION_TOLERANCE):
+        skew = np.abs(rotation @ rotation.T - np.eye(3)).max()  # NaN if anything is
+        rigid = skew <= ROTATION_TOLERANCE and np.linalg.det(rotation) > 0
+        if not rigid or not np.isfinite(cam_from_world).all():
             raise InputError("cam_from_world: not a rigid transform")
         if color is not None and color.shape[:2] != depth_map.depth.shape:
             raise InputError(
@@ -371,13 +374,16 @@ class TSDFVolume:
         if self.colored is not None and self.colored != (color is not None):
             raise InputError("some views have a photo and some have none, wanted all or none")
 
-    def _check_reach(self, depth_map: DepthMap, cam_from_world: Float64[np.ndarray, "4 4"]) -> None:
+    def check_reach(self, camera: Camera, depth: float, cam_from_world: Float64[np.ndarray, "4 4"]) -> None:
+        """Checks that the grid has room for what a view sees up to this depth.
+
+        Raises:
+            ViewError: It has not.
+        """
         from recon.fusion.blocks import MAX_COORDINATE
 
-        camera = depth_map.camera
         corners = np.array([[0, 0], [camera.width, 0], [0, camera.height], [camera.width, camera.height]])
         ray_length = np.linalg.norm(unproject(camera.K, corners.astype(np.float64), np.ones(4)), axis=1).max()
-        depth = float(depth_map.depth.max())
         assert self.origin is not None
         from_origin = invert(cam_from_world)[:3, 3] - self.origin * (SIDE * self.voxel_size)
         farthest = np.linalg.norm(from_origin) + 2 * (depth * ray_length + self.truncation)

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from recon.jit import begin_rows
 
 KERNEL = """
 from staling.sizes import SIDE
@@ -38,3 +41,15 @@ def test_a_kernel_on_disk_is_as_new_as_the_constants_of_other_files(tmp_path: Pa
         found.append(float(done.stdout))
     assert found == [4, 9, 4]
     assert list(package.glob("__pycache__/*.nbi"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 100])
+@pytest.mark.parametrize("threads", [1, 2, 3, 40])
+def test_rows_are_done_once_on_any_number_of_threads(count: int, threads: int) -> None:
+    done = np.zeros(count, int)
+
+    def add(start: int, stop: int, to: np.ndarray) -> None:
+        to[start:stop] += 1
+
+    begin_rows(add, count, threads, done)()
+    assert np.array_equal(done, np.ones(count))
