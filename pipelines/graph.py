@@ -12,9 +12,9 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_origin, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, get_origin, runtime_checkable
 
 import networkx as nx
 import numpy as np
@@ -107,12 +107,38 @@ def evaluate(recipe: Recipe, store: MutableMapping[str, Any]) -> Any:
     return value
 
 
-def read_inputs(recipe: Recipe, store: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a recipe's stage; those over all views stay lazy."""
+def read_inputs(
+    recipe: Recipe, store: MutableMapping[str, Any], known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns the arguments of a recipe's stage; those over all views stay lazy.
+
+    Args:
+        recipe: Of an artifact.
+        store: Of the run.
+        known: Arguments that are there already, by name.
+    """
+    known = {} if known is None else known
     return {
-        name: evaluate(source, store) if isinstance(source, Recipe) else ByView(source, store)
+        name: known[name]
+        if name in known
+        else (evaluate(source, store) if isinstance(source, Recipe) else ByView(source, store))
         for name, source in recipe.inputs.items()
     }
+
+
+def read_common(recipes: Sequence[Recipe], store: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Returns those arguments that are the same for all recipes of a stage, each read once."""
+    common = {}
+    for name, source in recipes[0].inputs.items():
+        if isinstance(source, Recipe) and len({_key_of(recipe, name) for recipe in recipes}) == 1:
+            common[name] = evaluate(source, store)
+    return common
+
+
+def _key_of(recipe: Recipe, name: str) -> str:
+    source = recipe.inputs[name]
+    assert isinstance(source, Recipe)  # as it is of the other recipes of the stage
+    return source.key
 
 
 @dataclass(frozen=True)
@@ -123,15 +149,88 @@ class Input:
     by_view: bool
 
 
+@dataclass(frozen=True)
+class Renamed:
+    """A stage among artifacts of other names, so that it can run twice in a pipeline.
+
+    Its results are kept under the keys of the stage itself: the same work is never done anew.
+    """
+
+    stage: Stage
+    names: tuple[tuple[str, str], ...]
+    """Pairs: what the stage calls an artifact, and what it is called in this pipeline."""
+
+    @property
+    def makes(self) -> str:
+        """As in `Stage`."""
+        return self.called(self.stage.makes)
+
+    @property
+    def per_view(self) -> bool:
+        """As in `Stage`."""
+        return self.stage.per_view
+
+    @property
+    def version(self) -> int:
+        """As in `Stage`."""
+        return self.stage.version
+
+    @property
+    def whole_machine(self) -> bool:
+        """Whether the stage takes all cores itself."""
+        return getattr(self.stage, "whole_machine", False)
+
+    @property
+    def batch_size(self) -> int:
+        """How many views the stage takes at once."""
+        return getattr(self.stage, "batch_size", 1)
+
+    def many(self, inputs: list[dict[str, Any]]) -> list[Any]:
+        """Calls the stage for a few views at once."""
+        return cast(Any, self.stage).many([self.as_the_stage_calls(one) for one in inputs])
+
+    def called(self, name: str) -> str:
+        """Returns what an artifact of the stage is called in this pipeline."""
+        return dict(self.names).get(name, name)
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Calls the stage."""
+        return self.stage(**self.as_the_stage_calls(inputs))
+
+    def as_the_stage_calls(self, inputs: Mapping[str, T]) -> dict[str, T]:
+        """Returns what is known by the names of this pipeline by those of the stage."""
+        own = {here: name for name, here in self.names}
+        return {own.get(name, name): value for name, value in inputs.items()}
+
+
+def renamed(stages: Sequence[Stage], names: Mapping[str, str]) -> tuple[Stage, ...]:
+    """Returns stages among artifacts of other names.
+
+    Args:
+        stages: As they are.
+        names: What their artifacts are called instead.
+    """
+    return tuple(cast(Stage, Renamed(stage, tuple(names.items()))) for stage in stages)
+
+
 def inputs_of(stage: Stage) -> tuple[Input, ...]:
     """Returns what a stage reads, from the signature of its call; `progress` is no artifact."""
+    if isinstance(stage, Renamed):
+        return tuple(replace(one, name=stage.called(one.name)) for one in inputs_of(stage.stage))
     parameters = list(inspect.signature(type(stage).__call__).parameters.values())[1:]
     return tuple(Input(p.name, get_origin(p.annotation) is ByView) for p in parameters if p.name != PROGRESS)
 
 
 def takes_progress(stage: Stage) -> bool:
     """Returns whether a stage reports its progress."""
+    if isinstance(stage, Renamed):
+        return takes_progress(stage.stage)
     return PROGRESS in inspect.signature(type(stage).__call__).parameters
+
+
+def name_of(stage: Stage) -> str:
+    """Returns the name of a stage's class."""
+    return name_of(stage.stage) if isinstance(stage, Renamed) else type(stage).__name__
 
 
 def stages_among(pipeline: Any) -> tuple[Stage, ...]:
@@ -154,14 +253,14 @@ def build_graph(stages: Sequence[Stage]) -> "nx.DiGraph[str]":
     for stage in stages:
         if stage.makes in made_by:
             raise PipelineError(
-                f"{type(stage).__name__} makes {stage.makes!r}, which {made_by[stage.makes]} makes already"
+                f"{name_of(stage)} makes {stage.makes!r}, which {made_by[stage.makes]} makes already"
             )
-        made_by[stage.makes] = type(stage).__name__
+        made_by[stage.makes] = name_of(stage)
         graph.add_node(stage.makes, stage=stage)
     for stage in stages:
         for source in inputs_of(stage):
             if source.name not in made_by:
-                raise PipelineError(f"{type(stage).__name__} reads {source.name!r}, which no stage makes")
+                raise PipelineError(f"{name_of(stage)} reads {source.name!r}, which no stage makes")
             graph.add_edge(source.name, stage.makes)
             if source.name in VIEW_SOURCES:
                 graph.add_edge("scene", source.name)
@@ -194,6 +293,8 @@ def stage_key(stage: Stage, inputs: Mapping[str, str | Mapping[str, str]], conte
         inputs: Keys by parameter name; by view for those over all views.
         content: Digest of whatever else the result depends on, such as a file that an option names.
     """
+    if isinstance(stage, Renamed):
+        return stage_key(stage.stage, stage.as_the_stage_calls(inputs), content)
     identity = {
         "stage": f"{type(stage).__module__}.{type(stage).__qualname__}",
         "version": stage.version,

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from lotus.checkpoints import is_embedded
 from lotus.predictor import LotusPredictor
-from pipelines.graph import Stage, stages_among
+from pipelines.graph import Stage, renamed, stages_among
 from pipelines.predictors import FromFiles
 from pipelines.stages import (
     Agree,
     Align,
     Check,
+    Draw,
     ExtractMesh,
     Fuse,
     GivenModel,
@@ -24,6 +25,9 @@ from pipelines.stages import (
     Undistort,
     embedded,
 )
+
+REPEATED = ("measured", "settled", "checked", "volume", "mesh")
+"""Artifacts of both passes; the first one's are called first_measured and so on."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,31 @@ class MultiView:
     fuse: Fuse = field(default_factory=Fuse)
     extract: ExtractMesh = field(default_factory=ExtractMesh)
 
+    second_pass: bool = False
+    """Whether the photos are compared a second time, around the surface that the first pass makes: more
+    detail, and fewer holes where no network predicts the scene well, in about twice the time."""
+
+    draw: Draw = field(default_factory=Draw)
+    """Of the second pass."""
+
     max_dropped: float = 0.5
     """Largest share of the views that may fail; if more do, the run stops."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages that run: interpolated points are aligned already."""
-        done = self.predict.makes == self.align.makes
-        return tuple(s for s in stages_among(self) if not (done and s in (self.rectify, self.align)))
+        """The stages that run: interpolated points are aligned already, and a second pass repeats some."""
+        stages = stages_among(self)
+        if self.predict.makes == self.align.makes:
+            stages = tuple(s for s in stages if s not in (self.rectify, self.align))
+        drawing = tuple(s for s in stages if s.makes == Draw.makes)
+        once = tuple(s for s in stages if s.makes != Draw.makes)
+        if not self.second_pass:
+            return once
+        before = tuple(s for s in once if s.makes not in REPEATED)
+        repeated = tuple(s for s in once if s.makes in REPEATED)
+        first = {name: f"first_{name}" for name in REPEATED}
+        again = {Refine.makes: Draw.makes}
+        return before + renamed((*repeated, *drawing), first) + renamed(repeated, again)
 
     @property
     def predictor_note(self) -> str:

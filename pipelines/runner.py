@@ -24,7 +24,9 @@ from pipelines.graph import (
     build_graph,
     evaluate,
     inputs_of,
+    name_of,
     plan,
+    read_common,
     read_inputs,
     stage_key,
     takes_progress,
@@ -235,9 +237,10 @@ def _run_batch(batch: Sequence[Recipe], store: MutableMapping[str, Any]) -> int:
     stage = batch[0].make
     if len(batch) > 1 and hasattr(stage, "many"):
         inputs, recipes = [], []
+        common = read_common(batch, store)
         for recipe in batch:
             try:
-                inputs.append(read_inputs(recipe, store))
+                inputs.append(read_inputs(recipe, store, common))
                 recipes.append(recipe)
             except ViewError as error:
                 store[recipe.failure_key] = str(error)
@@ -272,7 +275,7 @@ def _record(stage: Stage, state: _State, started: float, counts: tuple[int, int]
     state.steps.append(
         Step(
             artifact=stage.makes,
-            stage=type(stage).__name__,
+            stage=name_of(stage),
             seconds=time.perf_counter() - started,
             computed=counts[0],
             reused=counts[1],

@@ -12,7 +12,7 @@ import tyro
 from jaxtyping import UInt8
 
 from pipelines.config import options_of, read_options, with_options
-from pipelines.graph import build_graph, inputs_of
+from pipelines.graph import build_graph, inputs_of, name_of
 from pipelines.graph import plan as plan_of
 from pipelines.multi_view import MultiView
 from pipelines.predictors import FromFiles
@@ -112,7 +112,7 @@ def plan(words: Sequence[str]) -> None:
         stage = graph.nodes[artifact]["stage"]
         reads = ", ".join(f"all {i.name}" if i.by_view else i.name for i in inputs_of(stage))
         once = "each view" if stage.per_view else "once"
-        sys.stdout.write(f"{artifact:18s}{once:11s}{type(stage).__name__:19s}from {reads}\n")
+        sys.stdout.write(f"{artifact:18s}{once:11s}{name_of(stage):19s}from {reads}\n")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ the help of the command line. How stages are connected, reused and run is in `gr
 
 from pipelines.stages.alignment import Agree, Align, Refine
 from pipelines.stages.cameras import GivenModel, Sfm, Undistort
-from pipelines.stages.photometry import Check, Match, Settle
+from pipelines.stages.photometry import Check, Draw, Match, Settle
 from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify, embedded
 from pipelines.stages.single import Calibrate, MeshDepth, OneCamera, SensorDepth
 from pipelines.stages.surface import ExtractMesh, Fuse
@@ -16,6 +16,7 @@ __all__ = [
     "Align",
     "Calibrate",
     "Check",
+    "Draw",
     "ExtractMesh",
     "Fuse",
     "GivenModel",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -21,9 +21,11 @@ from recon.consistency import Agreement
 from recon.errors import ViewError
 from recon.io import images
 from recon.photometric import Measurement
+from recon.raycasting import RayCaster
 from recon.refinement import Refinement
-from recon.scene import Camera, DepthMap, Scene, SparseDepth, View
+from recon.scene import Camera, DepthMap, Mesh, Scene, SparseDepth, View
 
+EDGES_ASKED = 100_000  # triangles whose edges tell the size of a voxel
 CHECKING_VIEWS = 6  # views whose measurements confirm or refute one another
 
 
@@ -163,3 +165,44 @@ class Check:
         return consistency.check(
             view, settled[view.name].depth_map, [(near, settled[near.name].depth_map) for near in chosen]
         )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draws the surface of a first pass into each view: the depth around which a second one compares photos.
+
+    It holds what all views know together. It is rounded where depth has edges, so that depth predicted well
+    gains nothing by a second pass.
+    """
+
+    makes: ClassVar[str] = "drawn"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+    whole_machine: ClassVar[bool] = True
+    batch_size: ClassVar[int] = 8  # for which one mesh is prepared
+
+    edges: ClassVar[float] = 1.3  # typical edges of triangles that the surface may be off by: about a voxel
+
+    def __call__(self, *, view: View, settled: Refinement, mesh: Mesh) -> Refinement:
+        """Returns the surface's depth, and where there is none what was settled."""
+        return self.many([{"view": view, "settled": settled, "mesh": mesh}])[0]
+
+    def many(self, inputs: list[dict[str, Any]]) -> list[Refinement]:
+        """Returns the same for a few views of one mesh."""
+        mesh = inputs[0]["mesh"]
+        some = mesh.faces[:: max(1, len(mesh.faces) // EDGES_ASKED)]
+        edge = np.linalg.norm(mesh.vertices[some[:, 0]] - mesh.vertices[some[:, 1]], axis=1)
+        sigma, caster = np.float32(self.edges * np.median(edge)), RayCaster(mesh)
+        drawn = []
+        for one in inputs:
+            known = one["settled"].depth_map
+            hits = caster.cast(known.camera, one["view"].cam_from_world)
+            hit = hits.depth > 0
+            depth_map = DepthMap(
+                camera=known.camera,
+                depth=np.where(hit, hits.depth, known.depth),
+                normals=np.where(hit[..., None], hits.normals, known.normals),
+                sigma=np.where(hit, sigma, known.sigma),
+            )
+            drawn.append(refinement.unrefined(depth_map))
+        return drawn

@@ -190,9 +190,11 @@ def photo_row(source: Path, size: int, programs: Path, folder: Path) -> dict:
     for name in {view.name for view in scene.views} - {view.name for view in given.scene.views}:
         (folder / "images" / name).rename(folder / name)
     colmap.write_model(colmap.model_from_scene(given.scene), folder / "sparse")
+    options = [*POINTS, "--match.max-size", str(size)]
     made = {
         "openmvs": run_openmvs(programs, folder, folder / "openmvs"),
-        "ours": run_ours(folder, folder / "ours", [*POINTS, "--match.max-size", str(size)]),
+        "ours": run_ours(folder, folder / "ours", options),
+        "ours_second_pass": run_ours(folder, folder / "ours_second_pass", [*options, "--second-pass"]),
     }
     pictures = {view.name: read_photo(folder / "images" / view.name) for view in given.scene.views}
     pictures[given.photo.name] = read_photo(folder / given.photo.name)

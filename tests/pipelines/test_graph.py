@@ -7,7 +7,19 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipelines.graph import ByView, Recipe, build_graph, digest, evaluate, inputs_of, plan, stage_key
+from pipelines.graph import (
+    ByView,
+    Recipe,
+    build_graph,
+    digest,
+    evaluate,
+    inputs_of,
+    name_of,
+    plan,
+    read_common,
+    renamed,
+    stage_key,
+)
 from recon.errors import PipelineError, ViewError
 
 
@@ -104,6 +116,37 @@ def test_key_depends_on_options_inputs_and_content() -> None:
         stage_key(Blur(), {"image": "a"}, content="c"),
     }
     assert len(keys) == 4
+
+
+def test_renamed_stages_read_and_make_artifacts_of_other_names() -> None:
+    (first,) = renamed([Blur()], {"blurred": "once", "image": "photo"})
+    (second,) = renamed([Blur()], {"image": "once"})
+    assert (first.makes, [i.name for i in inputs_of(first)], name_of(first)) == ("once", ["photo"], "Blur")
+    assert plan(build_graph([second, replace_image(first), MakeScene()]))[1:] == ("once", "blurred")
+    assert first(photo=3) == 3
+
+
+def replace_image(stage: Any) -> Any:
+    """The same stage reading what a scene gives."""
+    return renamed([stage.stage], {"blurred": "once"})[0]
+
+
+def test_results_of_renamed_stages_are_those_of_the_stage_itself() -> None:
+    (other,) = renamed([Blur()], {"blurred": "once", "image": "photo"})
+    assert stage_key(other, {"photo": "a"}) == stage_key(Blur(), {"image": "a"})
+
+
+def test_what_all_of_a_batch_read_is_read_once() -> None:
+    reads = []
+
+    def read() -> int:
+        reads.append(1)
+        return 7
+
+    common, own = Recipe("common", read), [Recipe(name, lambda: 1) for name in "ab"]
+    recipes = [Recipe(f"made-{one.key}", max, {"mesh": common, "view": one}) for one in own]
+    assert read_common(recipes, {}) == {"mesh": 7}
+    assert len(reads) == 1
 
 
 def test_key_does_not_depend_on_where_a_file_lies() -> None:

@@ -114,3 +114,17 @@ def test_until_stops_before_fusion(room: Room, tmp_path: Path) -> None:
 
 def test_report_names_the_predictor(out: Path) -> None:
     assert "prediction files" in json.loads((out / "report.json").read_text())["notes"][0]
+
+
+def test_a_second_pass_goes_on_from_the_first(room: Room, out: Path, tmp_path: Path) -> None:
+    again = tmp_path / "out"
+    shutil.copytree(out, again)
+    cli.main([*room.flags(again), "--second-pass"])
+    made = {artifact for artifact, (computed, _) in steps(again).items() if computed}
+    assert made - {"prediction"} == {"drawn", "measured", "settled", "checked", "volume", "mesh"}
+    first, second = (
+        evaluate_mesh(read_mesh(folder / "mesh.ply"), room.capture.mesh, thresholds=[0.1], samples=20_000)
+        for folder in (out, again)
+    )
+    assert second.f_score[0] > first.f_score[0] - 0.02
+    assert (again / "mesh.ply").read_bytes() != (out / "mesh.ply").read_bytes()
