@@ -16,6 +16,7 @@ from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE, BlockIndex
 from recon.fusion.cube_cases import EDGE_AXIS, EDGE_CORNER, case_table
 from recon.fusion.halo import FREE, HALO, HALO_VOXELS, MIDDLE, SOLID, fill_halo, mark_corners, mix_cubes
+from recon.fusion.on_device import DevicePages
 from recon.fusion.pages import Pages
 from recon.fusion.vertices import fill_vertices
 from recon.jit import compiled, run_pieces
@@ -42,7 +43,11 @@ class Triangles:
 
 
 def extract_triangles(
-    index: BlockIndex, pages: Pages, free: Float32[np.ndarray, "n 64"], min_weight: float, threads: int | None
+    index: BlockIndex,
+    pages: Pages | DevicePages,
+    free: Float32[np.ndarray, "n 64"],
+    min_weight: float,
+    threads: int | None,
 ) -> Triangles:
     """Returns the zero set of a volume's blocks as triangles, ordered by block and not by history.
 
@@ -80,7 +85,7 @@ def extract_triangles(
 
 
 def _parts(
-    order: Int64[np.ndarray, "n"], index: BlockIndex, pages: Pages, threads: int | None
+    order: Int64[np.ndarray, "n"], index: BlockIndex, pages: Pages | DevicePages, threads: int | None
 ) -> Iterator[tuple[Int64[np.ndarray, "m"], Int32[np.ndarray, "m 27"]]]:
     """Yields rows in order and the rows around them, in parts that fit into memory and then are there."""
     start, size = 0, len(order)

@@ -35,8 +35,8 @@ def merge_into(volume: "TSDFVolume", other: "TSDFVolume") -> None:
     volume.origin = other.origin.copy() if volume.origin is None else volume.origin
     coords = (other.index.coords + (other.origin - volume.origin)).astype(np.int32)
     rows = volume.index.rows(pack(coords))
-    volume.extend()
-    volume.free_votes[rows] += other.free_votes
+    volume.pages.extend(len(volume.index))
+    volume.pages.add_votes(rows, other.free_votes)
     size = min(volume.pages.most or len(rows), other.pages.most or len(rows), max(len(rows), 1))
     for start in range(0, len(rows), size):
         ours = volume.pages.slots(rows[start : start + size], change=True)

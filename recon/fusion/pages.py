@@ -1,7 +1,7 @@
-"""The blocks' voxels in memory, or beyond a budget in a temporary file.
+"""The blocks' voxels and votes in memory, or beyond a budget in a temporary file.
 
 Rows are what the index gives: 0, 1, 2, ... Slots are places in memory. Without budget slot and row are the
-same; with one, the blocks that were not needed for the longest time make room for others.
+same; with one, the voxels of blocks that were not needed for the longest time make room for others.
 """
 
 import mmap
@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int, Int32
 
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, GROWTH
+from recon.fusion.integration import BLOCK_CELLS
 
 ON_DISK = np.int32(-1)
 MIN_BLOCKS = 256  # in memory; the blocks around a few must fit
@@ -22,7 +23,7 @@ RESERVED_SHARE = 0.5  # of the machine's memory, as addresses without a limit; t
 
 
 class Pages:
-    """Voxels by block: `words` of shape (slots, channels, 512), float32 or whatever its bits mean."""
+    """Voxels by block: `words` of shape (slots, channels, 512), float32 or what its bits mean; and votes."""
 
     def __init__(self, channels: int, budget: int | None, folder: Path | None) -> None:
         """Makes room for nothing.
@@ -36,6 +37,7 @@ class Pages:
         self.channels, self._folder = channels, folder
         self._most = None if budget is None else max(budget // self.block_bytes, MIN_BLOCKS)
         self.words: Float32[np.ndarray, "slots channels 512"] = self._empty(0)
+        self._votes = np.zeros((0, BLOCK_CELLS), np.float32)
         self._rows = 0
         self._slot_of_row = np.empty(0, np.int32)
         self._row_of_slot = np.empty(0, np.int64)
@@ -60,10 +62,27 @@ class Pages:
         """Whether there are more blocks than fit into the budget."""
         return self._most is not None and self._rows > self._most
 
+    @property
+    def free_votes(self) -> Float32[np.ndarray, "rows 64"]:
+        """Sums of votes for free space in a block's cells, by row; all in memory."""
+        return self._votes[: self._rows]
+
+    def add_votes(self, rows: Int[np.ndarray, "n"], votes: Float32[np.ndarray, "n 64"]) -> None:
+        """Adds to the votes of rows, each once."""
+        self._votes[rows] += votes
+
+    def reserve_votes(self, rows: int) -> None:
+        """Makes room for the votes of so many rows."""
+        if rows > len(self._votes):
+            larger = np.zeros((max(rows, int(GROWTH * len(self._votes))), BLOCK_CELLS), np.float32)
+            larger[: len(self._votes)] = self._votes
+            self._votes = larger
+
     def extend(self, rows: int) -> None:
         """Adds rows, of zeros, so that there are as many."""
         if rows <= self._rows:
             return
+        self.reserve_votes(rows)
         fit = rows if self._most is None else min(rows, self._most)
         if fit > len(self.words):
             self._grow(self._most or max(fit, int(GROWTH * len(self.words)), self._reserved()))

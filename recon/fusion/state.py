@@ -69,8 +69,8 @@ def fill_from_arrays(volume: "TSDFVolume", arrays: Mapping[str, np.ndarray]) -> 
     rows = volume.index.rows(pack(blocks))
     if len(rows) < len(blocks):
         raise InputError("TSDF volume: a block is there twice")
-    volume.extend()
-    volume.free_votes[:] = arrays["free"]
+    volume.pages.extend(len(volume.index))
+    volume.pages.add_votes(rows, arrays["free"])
     size = min(volume.pages.most or PART, PART)
     for start in range(0, len(blocks), size):
         slots = volume.pages.slots(rows[start : start + size], change=True)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from recon.fusion import on_device
 from recon.fusion.allocation import touched_keys
 from recon.fusion.blocks import SIDE
 from recon.fusion.edges import begin_edge_distances, edge_distances
 from recon.fusion.integration import carve_blocks, fuse_blocks
 from recon.fusion.observations import Frame, Observations, observing
+from recon.fusion.on_device import DevicePages
 from recon.fusion.seen_views import SeenView, look_back
 from recon.fusion.view import Projection, frame_of, projection_of, visible_space
 from recon.jit import begin_rows
@@ -39,6 +41,15 @@ class _Look:
     arguments: tuple[Any, ...]
     """Of `touched_keys`."""
 
+    def voxels(self, sign: np.float32) -> tuple[Any, ...]:
+        """Returns the view as `fuse_blocks` needs it."""
+        per_truncation = np.float32(self.frame.voxel_size / self.frame.truncation)
+        return self.projection.camera, self.projection.voxels, per_truncation, sign
+
+    def cells(self, sign: np.float32) -> tuple[Any, ...]:
+        """Returns the view as `carve_blocks` needs it."""
+        return self.projection.camera, self.projection.votes, self.space, sign
+
 
 def add_view(
     volume: "TSDFVolume",
@@ -61,11 +72,16 @@ def add_view(
     look = _look(volume, (depth_map, color, distances), view, deepest)
     finish_distances()
     touched = touched_keys(look.arguments, look.frame, look.block, volume.threads)
-    before = len(volume.index)
-    volume.reserve_votes(before + len(touched))  # the votes of old blocks stay where they are
+    before, pages = len(volume.index), volume.pages
+    if isinstance(pages, DevicePages):
+        rows = volume.index.rows(touched)
+        pages.extend(len(volume.index))
+        _update_on_device(volume, pages, look, rows, ADD)
+        return view
+    pages.reserve_votes(before + len(touched))  # the votes of old blocks stay where they are
     finish_votes = _begin_votes(volume, look, slice(before), ADD)
     rows = volume.index.rows(touched)
-    volume.extend()
+    pages.extend(len(volume.index))
     finish_new = _begin_votes(volume, look, slice(before, None), ADD)
     _update(volume, look, rows, before, ADD)
     finish_votes()
@@ -81,8 +97,12 @@ def remove_view(
     look = _look(volume, (depth_map, color, distances), view, float(depth_map.depth.max()))
     touched = touched_keys(look.arguments, look.frame, look.block, volume.threads)
     rows = np.unique(volume.index.find(touched))
+    rows = rows[rows >= 0]
+    if isinstance(volume.pages, DevicePages):
+        _update_on_device(volume, volume.pages, look, rows, REMOVE)
+        return
     finish_votes = _begin_votes(volume, look, slice(None), REMOVE)
-    _update(volume, look, rows[rows >= 0], len(volume.index), REMOVE)
+    _update(volume, look, rows, len(volume.index), REMOVE)
     finish_votes()
 
 
@@ -107,8 +127,7 @@ def _begin_votes(volume: "TSDFVolume", look: _Look, rows: slice, sign: np.float3
     Votes are apart from voxels.
     """
     blocks = (volume.index.coords[rows], look.block)
-    space = (look.projection.camera, look.projection.votes, look.space, sign)
-    fronts = look.seen.fronts.reshape(-1, 2)
+    space, fronts = look.cells(sign), look.seen.fronts.reshape(-1, 2)
     return begin_rows(
         carve_blocks, len(blocks[0]), volume.threads, blocks, space, fronts, volume.free_votes[rows]
     )
@@ -117,10 +136,18 @@ def _begin_votes(volume: "TSDFVolume", look: _Look, rows: slice, sign: np.float3
 def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int, sign: np.float32) -> None:
     if not len(rows):
         return
-    projection, records = look.projection, look.seen.records.reshape(-1, 4)
-    camera = (projection.camera, projection.voxels, np.float32(volume.voxel_size / volume.truncation), sign)
+    camera, records = look.voxels(sign), look.seen.records.reshape(-1, 4)
     for part in volume.parts(rows):
         slots = volume.pages.slots(part, change=True)
         corners = (volume.index.coords[part] - look.block) * float(SIDE)
         blocks = (slots, corners, part >= first_new)
         begin_rows(fuse_blocks, len(part), volume.threads, blocks, camera, records, volume.pages.words)()
+
+
+def _update_on_device(
+    volume: "TSDFVolume", pages: DevicePages, look: _Look, rows: np.ndarray, sign: np.float32
+) -> None:
+    coords = volume.index.coords
+    corners = (coords[rows] - look.block) * float(SIDE)
+    on_device.fuse_blocks(pages, (rows, corners), look.voxels(sign), look.seen.records.reshape(-1, 4))
+    on_device.carve_blocks(pages, (coords, look.block), look.cells(sign), look.seen.fronts.reshape(-1, 2))

@@ -14,6 +14,7 @@ from recon.scene import Camera, DepthMap, Mesh
 
 if TYPE_CHECKING:
     from recon.fusion.observations import Observations
+    from recon.fusion.on_device import DevicePages
     from recon.fusion.pages import Pages
     from recon.fusion.seen_views import SeenView
 
@@ -70,6 +71,7 @@ class TSDFVolume:
         threads: int | None = None,
         memory: float | None = None,
         folder: Path | None = None,
+        device: str = "cpu",
     ) -> None:
         """Makes an empty volume.
 
@@ -80,9 +82,12 @@ class TSDFVolume:
             memory: Most bytes of voxels in memory; blocks beyond are kept in a temporary file.
                 None means any.
             folder: Where that file is; None means the system's folder for temporary files.
+            device: Where voxels are and are updated: "cpu", or a device of torch such as "cuda" ("cpu:0" is
+                torch's own way on the processor). Pixels are observed, and surfaces extracted, on the CPU.
 
         Raises:
-            InputError: A size is not positive, or the truncation distance is below two voxels.
+            InputError: A size is not positive, the truncation distance is below two voxels, there is no
+                such device, or a device of torch shall keep to a limit of memory.
         """
         if not (np.isfinite(voxel_size) and voxel_size > 0):
             raise InputError(f"voxel size {voxel_size}, wanted a positive number")
@@ -91,18 +96,21 @@ class TSDFVolume:
             raise InputError(f"truncation distance {truncation}, wanted at least two voxels of {voxel_size}")
         if memory is not None and not memory > 0:
             raise InputError(f"memory of {memory} bytes, wanted a positive number")
+        if device != "cpu":
+            from recon.fusion.on_device import find_device
+
+            find_device(device, memory)
         from recon.fusion.blocks import BlockIndex
 
         self.voxel_size = float(voxel_size)
         self.truncation = float(truncation)
         self.threads = threads
-        self.memory, self.folder = memory, folder
+        self.memory, self.folder, self.device = memory, folder, device
         self.index: BlockIndex = BlockIndex()
         self.origin: Int64[np.ndarray, 3] | None = None
         """Of the index's coordinates, blocks of the world; so that scenes far from its origin have keys."""
         self.views: list[SeenView] = []
-        self._pages: Pages | None = None
-        self._free = np.zeros((0, 64), np.float32)
+        self._pages: Pages | DevicePages | None = None
         self._room: Observations | None = None
 
     @property
@@ -118,8 +126,8 @@ class TSDFVolume:
         return None if self._pages is None else self._pages.channels > 4
 
     @property
-    def pages(self) -> "Pages":
-        """The voxels.
+    def pages(self) -> "Pages | DevicePages":
+        """The voxels, and votes for free space.
 
         Raises:
             PipelineError: Nothing was brought into the volume.
@@ -131,7 +139,7 @@ class TSDFVolume:
     @property
     def free_votes(self) -> Float32[np.ndarray, "n 64"]:
         """Sum of the weights of views that saw through cells of 2 x 2 x 2 voxels, by block."""
-        return self._free[: len(self.index)]
+        return np.zeros((0, 64), np.float32) if self._pages is None else self._pages.free_votes
 
     def integrate(
         self,
@@ -282,19 +290,24 @@ class TSDFVolume:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, np.ndarray], threads: int | None = None, memory: float | None = None
+        cls,
+        arrays: Mapping[str, np.ndarray],
+        threads: int | None = None,
+        memory: float | None = None,
+        device: str = "cpu",
     ) -> "TSDFVolume":
         """Returns the volume whose state `arrays()` gave; integrating goes on as if it had not stopped.
 
         Raises:
-            InputError: An array is missing or does not fit the others.
+            InputError: An array is missing or does not fit the others, or as for a new volume.
         """
         from recon.fusion.state import fill_from_arrays
 
         missing = {"voxel_size", "truncation", "origin", "blocks", "views", "group"} - set(arrays)
         if missing:
             raise InputError(f"TSDF volume: no array {', '.join(sorted(missing))}")
-        volume = cls(float(arrays["voxel_size"]), float(arrays["truncation"]), threads=threads, memory=memory)
+        sizes = (float(arrays["voxel_size"]), float(arrays["truncation"]))
+        volume = cls(*sizes, threads=threads, memory=memory, device=device)
         fill_from_arrays(volume, arrays)
         return volume
 
@@ -309,23 +322,29 @@ class TSDFVolume:
         write(self, Path(path))
 
     @classmethod
-    def load(cls, path: Path, threads: int | None = None, memory: float | None = None) -> "TSDFVolume":
-        """Reads a volume that `save` wrote.
+    def load(
+        cls, path: Path, threads: int | None = None, memory: float | None = None, device: str = "cpu"
+    ) -> "TSDFVolume":
+        """Reads a volume that `save` wrote, on whatever device it was.
 
         Raises:
-            InputError: The file is missing, damaged or not a volume.
+            InputError: The file is missing, damaged or not a volume, or as for a new volume.
         """
         from recon.fusion.state import read
 
-        return cls.from_arrays(read(Path(path)), threads, memory)
+        return cls.from_arrays(read(Path(path)), threads, memory, device)
 
     def prepare(self, colored: bool) -> None:
         """Makes room for voxels with or without colours, if that was not done before."""
+        from recon.fusion.on_device import DevicePages, find_device
         from recon.fusion.pages import Pages
 
-        if self._pages is None:
+        channels = 5 if colored else 4
+        if self._pages is None and self.device != "cpu":
+            self._pages = DevicePages(channels, find_device(self.device, self.memory))
+        elif self._pages is None:
             budget = None if self.memory is None else int(self.memory)
-            self._pages = Pages(5 if colored else 4, budget, self.folder)
+            self._pages = Pages(channels, budget, self.folder)
 
     def room(self, height: int, width: int) -> "Observations":
         """Returns room for what a view sees, the last view's if it has the same size."""
@@ -334,20 +353,6 @@ class TSDFVolume:
         if self._room is None or self._room.fronts.shape[:2] != (height + 2, width + 2):
             self._room = make_room(height, width)
         return self._room
-
-    def extend(self) -> None:
-        """Makes voxels and cells for the blocks that are new in the index."""
-        self.pages.extend(len(self.index))
-        self.reserve_votes(len(self.index))
-
-    def reserve_votes(self, blocks: int) -> None:
-        """Makes room for the cells of so many blocks."""
-        from recon.fusion.blocks import GROWTH
-
-        if blocks > len(self._free):
-            larger = np.zeros((max(blocks, int(GROWTH * len(self._free))), 64), np.float32)
-            larger[: len(self._free)] = self._free
-            self._free = larger
 
     def parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Yields the rows in as many as fit into memory at once."""
