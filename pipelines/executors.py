@@ -61,6 +61,27 @@ def worker_count(photos: int, pixels: float) -> int:
     return max(1, min(thread_count(None), by_memory, photos // 2, int(photos * pixels / WORKER_PIXELS)))
 
 
+class Workers:
+    """Processes of this machine, started when they are first needed."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        """As the builtin map."""
+        if self._pool is None:
+            # spawn, since a fork of a process that has torch's or Open3D's threads hangs
+            self._pool = ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
+        return self._pool.map(function, items)
+
+    def rest(self) -> None:
+        """Ends the processes, which hold memory as long as they wait; the next call starts others."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None
+
+
 @contextmanager
 def local_executor(workers: int) -> Iterator[Executor]:
     """Gives an executor of this machine: 1 worker is the builtin map, more are processes of their own.
@@ -74,19 +95,18 @@ def local_executor(workers: int) -> Iterator[Executor]:
     if workers == 1:
         yield map
         return
-    # spawn, since a fork of a process that has torch's or Open3D's threads hangs
-    context = multiprocessing.get_context("spawn")
+    processes = Workers(workers)
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # workers inherit it; they share the cores
     try:
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            yield pool.map
+        yield processes
     except BrokenProcessPool:
         raise PipelineError(
             f"one of {workers} workers was ended, most likely for lack of memory; the same command goes on "
             "where it was, with --workers 1 on the least memory"
         ) from None
     finally:
+        processes.rest()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 

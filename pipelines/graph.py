@@ -181,6 +181,11 @@ class Renamed:
         return getattr(self.stage, "whole_machine", False)
 
     @property
+    def fills_memory(self) -> bool:
+        """Whether the stage needs the memory that idle workers hold."""
+        return getattr(self.stage, "fills_memory", False)
+
+    @property
     def batch_size(self) -> int:
         """How many views the stage takes at once."""
         return getattr(self.stage, "batch_size", 1)

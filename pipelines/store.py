@@ -46,10 +46,9 @@ class DiskStore(MutableMapping[str, Any]):
         try:
             with zipfile.ZipFile(path) as archive:
                 header = json.loads(archive.read(HEADER))
-                arrays = {name: _read_array(archive, name) for name in archive.namelist() if name != HEADER}
-            if header["key"] != key:
-                raise KeyError(key)
-            return _join(header["value"], arrays)
+                if header["key"] != key:
+                    raise KeyError(key)
+                return _join(header["value"], _Arrays(archive))
         except FileNotFoundError:
             raise KeyError(key) from None
         except (
@@ -93,9 +92,31 @@ class DiskStore(MutableMapping[str, Any]):
         return self._folder / f"{key}.npz"
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+@dataclasses.dataclass(frozen=True)
+class _Arrays:
+    """The arrays of a file, each read when it is asked for."""
+
+    archive: zipfile.ZipFile
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        with self.archive.open(name) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+
+class _Later(Mapping[str, Any]):
+    """What an object is made from, of which each part is read when it is asked for and not kept."""
+
+    def __init__(self, value: Mapping[str, Any], arrays: _Arrays) -> None:
+        self._parts, self._arrays = dict(value["dict"]), arrays
+
+    def __getitem__(self, key: str) -> Any:
+        return _join(self._parts[key], self._arrays)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 def _split(value: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -123,7 +144,7 @@ def _split(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     raise TypeError(f"cannot keep a {type(value).__name__}")
 
 
-def _join(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def _join(value: Any, arrays: _Arrays) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
@@ -138,7 +159,7 @@ def _join(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return {key: _join(item, arrays) for key, item in value["dict"]}
     kind = _own_type(value["object"])
     if "arrays" in value:
-        return kind.from_arrays(_join(value["arrays"], arrays))
+        return kind.from_arrays(_Later(value["arrays"], arrays))
     return kind(**{name: _join(item, arrays) for name, item in value["fields"].items()})
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from recon.errors import InputError
-from recon.fusion.blocks import GROUP, pack, unpack
+from recon.fusion.blocks import BLOCK_VOXELS, GROUP, pack, unpack
 from recon.fusion.seen_views import COLUMNS, SeenView
 
 if TYPE_CHECKING:
@@ -59,24 +60,29 @@ def fill_from_arrays(volume: "TSDFVolume", arrays: Mapping[str, np.ndarray]) -> 
     if "tsdf" not in arrays and not len(blocks):
         return
     names = CHANNELS | (COLOR if "color" in arrays else {})
-    for name, dtype in (names | {"free": np.float32}).items():
-        shape = (len(blocks), 64 if name == "free" else 512)
-        given = arrays.get(name)
-        if given is None or given.shape != shape or given.dtype != dtype:
-            found = "missing" if given is None else f"{given.dtype} {given.shape}"
-            raise InputError(f"TSDF volume: {name} is {found}, wanted {np.dtype(dtype)} {shape}")
     volume.prepare(colored="color" in arrays)
     rows = volume.index.rows(pack(blocks))
     if len(rows) < len(blocks):
         raise InputError("TSDF volume: a block is there twice")
     volume.pages.extend(len(volume.index))
-    volume.pages.add_votes(rows, arrays["free"])
-    size = min(volume.pages.most or PART, PART)
-    for start in range(0, len(blocks), size):
-        slots = volume.pages.slots(rows[start : start + size], change=True)
-        for channel, name in enumerate(names):
-            part = arrays[name][start : start + size]
-            volume.pages.words[slots, channel] = np.ascontiguousarray(part).view(np.float32)
+    volume.pages.add_votes(rows, _of(arrays, "free", np.float32, (len(rows), 64)))
+    channels = [(i, name, dtype) for i, (name, dtype) in enumerate(names.items())]
+    for some in [channels] if volume.pages.paged else [[one] for one in channels]:  # one array at a time
+        given = {i: _of(arrays, name, dtype, (len(rows), BLOCK_VOXELS)) for i, name, dtype in some}
+        size = min(volume.pages.most or PART, PART)
+        for start in range(0, len(blocks), size):
+            slots = volume.pages.slots(rows[start : start + size], change=True)
+            for channel, array in given.items():
+                part = np.ascontiguousarray(array[start : start + size])
+                volume.pages.words[slots, channel] = part.view(np.float32)
+
+
+def _of(arrays: Mapping[str, np.ndarray], name: str, dtype: DTypeLike, shape: tuple[int, int]) -> np.ndarray:
+    given = arrays.get(name)
+    if given is None or given.shape != shape or given.dtype != dtype:
+        found = "missing" if given is None else f"{given.dtype} {given.shape}"
+        raise InputError(f"TSDF volume: {name} is {found}, wanted {np.dtype(dtype)} {shape}")
+    return given
 
 
 def write(volume: "TSDFVolume", path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reuse, failures and executors, on stages that only count."""
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipelines.executors import local_executor, worker_count
+from pipelines.executors import Workers, local_executor, worker_count
 from pipelines.graph import ByView
 from pipelines.runner import Outcome, run
 from pipelines.sources import Photo, Photos
@@ -234,3 +235,39 @@ def test_a_worker_that_is_ended_is_told_in_one_line() -> None:
     with pytest.raises(PipelineError, match=r"one of 2 workers was ended.*--workers 1"):  # noqa: SIM117
         with local_executor(2) as executor:
             list(executor(os._exit, [1]))
+
+
+def test_workers_that_rest_are_gone_and_others_come_for_the_next_call() -> None:
+    with local_executor(2) as executor:
+        first = set(executor(os.getpgid, [0]))
+        before = multiprocessing.active_children()
+        assert before
+        assert isinstance(executor, Workers)
+        executor.rest()
+        assert multiprocessing.active_children() == []
+        assert set(executor(os.getpgid, [0])) == first
+    assert multiprocessing.active_children() == []
+
+
+@dataclass(frozen=True)
+class Large(Total):
+    fills_memory: ClassVar[bool] = True
+
+
+def test_workers_rest_before_a_stage_that_fills_the_memory(folder: Path) -> None:
+    class Counted:
+        rests = 0
+
+        def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+            return map(function, items)
+
+        def rest(self) -> None:
+            self.rests += 1
+
+    workers, store = Counted(), DiskStore(folder / "cache")
+    run_on(folder, Pipeline(), store, executor=workers)
+    assert workers.rests == 0
+    run_on(folder, Pipeline(total=Large(factor=2)), store, executor=workers)
+    assert workers.rests == 1
+    run_on(folder, Pipeline(total=Large(factor=2)), store, executor=workers)  # there is nothing to do
+    assert workers.rests == 1
