@@ -7,8 +7,8 @@ fine, and planes spread from pixel to pixel; so a depth range alone can be the p
 In the order of the method: `views` chooses the neighbours; `pictures` and `planes` bring photos and prior
 into the kernels' form, `levels` at several sizes; at each size `sweep` tries inverse depths (on `cost`),
 `propagation` lets neighbouring pixels try each other's planes, `fitting` finds the vertex, its standard
-deviation, and what to reject; `refinement` holds them together. `consistency` compares views
-afterwards, `normals` judges the predicted ones by what they confirm.
+deviation, and what to reject; `refinement` holds them together, `tiles` cuts large photos. `consistency`
+compares views afterwards, `normals` judges the predicted ones by what they confirm.
 """
 
 from recon.photometric.consistency import count_witnesses, cross_check
@@ -16,7 +16,8 @@ from recon.photometric.flat import depth_range, flat_prior
 from recon.photometric.merging import merge
 from recon.photometric.normals import better_normals, fit_normals
 from recon.photometric.pictures import Photo
-from recon.photometric.refinement import Measurement, refine
+from recon.photometric.refinement import Measurement
+from recon.photometric.tiles import refine
 from recon.photometric.views import choose_neighbours
 
 __all__ = [

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from recon.errors import InputError
 from recon.jit import run_pieces
 from recon.photometric.cost import INVALID
 from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR, measure_rows
@@ -69,31 +68,14 @@ class _Found:
     outcome: UInt8[np.ndarray, "h w"]
 
 
-def refine(
+def measure(
     reference: Photo,
     prior: DepthMap,
     neighbours: Sequence[Photo],
-    *,
-    camera_error_px: float = 0.1,
-    threads: int | None = None,
+    camera_error_px: float,
+    threads: int | None,
 ) -> Measurement:
-    """Returns depth measured in the photos near a prior, not merged with it.
-
-    Args:
-        reference: The view whose depth is wanted.
-        prior: What is known, of the photo's size: depth to search around (3 sigma to either side, wider only
-            where a neighbouring pixel's surface goes on), sigma, and normals, which slant the patches. Pixels
-            without prior depth are not measured.
-        neighbours: Other photos, of any size, as `choose_neighbours` finds them. Their order does not matter
-            but for rounding.
-        camera_error_px: Standard deviation of where the cameras put a point in another photo: a part of every
-            sigma. SfM's is a tenth to a half of its mean reprojection error.
-        threads: None takes one per processor. The result does not depend on it.
-
-    Raises:
-        InputError: The prior has another size than the photo.
-    """
-    _check_size(reference.camera, prior.camera)
+    """Returns what `tiles.refine` does, all at once."""
     levels = make_levels(reference, prior, sorted(neighbours, key=_order))
     state, coarser = None, None
     for level in reversed(levels):
@@ -110,13 +92,6 @@ def refine(
 def _order(photo: Photo) -> tuple[float, ...]:
     """Sums over the views are taken in an order that the caller's does not change."""
     return (*photo.cam_from_world.ravel(), *photo.camera.K.ravel())
-
-
-def _check_size(camera: Camera, prior: Camera) -> None:
-    if (prior.width, prior.height) != (camera.width, camera.height):
-        raise InputError(
-            f"refine: prior of {prior.width}x{prior.height}, photo of {camera.width}x{camera.height}"
-        )
 
 
 def _match(level: Level, photo: Any, sources: Any, coarser: _State | None, threads: int | None) -> _State:
