@@ -36,6 +36,9 @@ class Fuse:
     memory: float = 8.0
     """Most memory for the volume's voxels, GB; what does not fit is kept in a temporary file."""
 
+    device: str = "cpu"
+    """Where voxels are updated: cpu, or a GPU by its name in torch (cuda), which has to hold them all."""
+
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
     version: ClassVar[int] = 5
@@ -48,7 +51,8 @@ class Fuse:
         size = self.voxel_size
         if size is None:
             size = fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)))
-        return TSDFVolume(size, self.truncation, memory=self.memory * 1e9)
+        memory = self.memory * 1e9 if self.device == "cpu" else None  # what is elsewhere is not paged
+        return TSDFVolume(size, self.truncation, memory=memory, device=self.device)
 
     def add(
         self,
