@@ -43,9 +43,17 @@ class Match:
     camera_error_px: float = 0.1
     """Standard deviation of where the cameras put a point in another photo, px."""
 
+    device: str = "cpu"
+    """Where photos are compared: cpu, or a GPU by its name in torch (cuda)."""
+
     makes: ClassVar[str] = "measured"
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 4
+
+    @property
+    def whole_machine(self) -> bool:
+        """Whether one process does it for all views: on the processor each worker has a core of its own."""
+        return self.device != "cpu"
 
     def __call__(
         self,
@@ -74,6 +82,7 @@ class Match:
             prior,
             photos,
             camera_error_px=self.camera_error_px,
+            device=self.device,
         )
 
     def _wide(self, view: View, scene: Scene, depth_map: DepthMap) -> DepthMap:

@@ -44,24 +44,6 @@ CHUNK = 2048  # blocks updated at once: a million voxels, whose numbers on the w
 SIGNED_MIXER = int(MIXER.view(np.int32))  # the product's lower 32 bits are the same
 
 
-def find_device(name: str, memory: float | None) -> "torch.device":
-    """Returns the device of torch that has this name.
-
-    Raises:
-        InputError: There is no such device, or it shall keep to a limit of memory, bytes.
-    """
-    import torch
-
-    if memory is not None:
-        raise InputError(f"memory of {memory:g} bytes on device {name!r}: wanted no limit, or the device cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {name!r}: not on this machine; wanted cpu, cuda, cuda:1, ...") from error
-    return device
-
-
 class DevicePages:
     """Voxels and votes by block on a device; the rows that `slots` was asked for last are on the host, too.
 

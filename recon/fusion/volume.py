@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
+from recon.devices import find_device
 from recon.errors import InputError, PipelineError, ViewError
 from recon.geometry import invert, unproject
 from recon.scene import Camera, DepthMap, Mesh
@@ -97,9 +98,11 @@ class TSDFVolume:
         if memory is not None and not memory > 0:
             raise InputError(f"memory of {memory} bytes, wanted a positive number")
         if device != "cpu":
-            from recon.fusion.on_device import find_device
-
-            find_device(device, memory)
+            find_device(device)
+            if memory is not None:
+                raise InputError(
+                    f"memory of {memory:g} bytes on device {device!r}: wanted no limit, or the device cpu"
+                )
         from recon.fusion.blocks import BlockIndex
 
         self.voxel_size = float(voxel_size)
@@ -336,12 +339,12 @@ class TSDFVolume:
 
     def prepare(self, colored: bool) -> None:
         """Makes room for voxels with or without colours, if that was not done before."""
-        from recon.fusion.on_device import DevicePages, find_device
+        from recon.fusion.on_device import DevicePages
         from recon.fusion.pages import Pages
 
         channels = 5 if colored else 4
         if self._pages is None and self.device != "cpu":
-            self._pages = DevicePages(channels, find_device(self.device, self.memory))
+            self._pages = DevicePages(channels, find_device(self.device))
         elif self._pages is None:
             budget = None if self.memory is None else int(self.memory)
             self._pages = Pages(channels, budget, self.folder)

@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from recon.jit import run_pieces
 from recon.photometric.cost import INVALID
-from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR, measure_rows
+from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR
 from recon.photometric.levels import Level, enlarged, make_levels, parents
+from recon.photometric.matcher import MakeMatcher, Matcher
 from recon.photometric.pictures import Photo
 from recon.photometric.planes import normals_of
-from recon.photometric.propagation import fit_rows, propagate_rows
-from recon.photometric.sweep import BAND_SIGMAS, sweep_rows
+from recon.photometric.sweep import BAND_SIGMAS
 from recon.scene import Camera, DepthMap
+
+if TYPE_CHECKING:
+    from recon.photometric.on_device import DeviceMatcher
 
 SIGMA_FACTOR = 1.8  # measured: errors over what the curvature says; taps are not independent
 FLOOR_PX = 0.06  # of any match, px of the view that moves most: measured where cameras are exact
@@ -52,11 +54,6 @@ class _State:
     ratios: Float32[np.ndarray, "h w"]
     motions: Float32[np.ndarray, "h w"]
 
-    @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """As the kernels want them."""
-        return self.planes, self.scores, self.ratios, self.motions
-
 
 @dataclass(frozen=True, eq=False)
 class _Found:
@@ -73,17 +70,20 @@ def measure(
     prior: DepthMap,
     neighbours: Sequence[Photo],
     camera_error_px: float,
-    threads: int | None,
+    make_matcher: MakeMatcher,
 ) -> Measurement:
     """Returns what `tiles.refine` does, all at once."""
     levels = make_levels(reference, prior, sorted(neighbours, key=_order))
     state, coarser = None, None
     for level in reversed(levels):
-        photo, sources = level.reference(), level.sources()
-        state = _match(level, photo, sources, state, threads)
-        limit = np.inf if level is levels[0] else MAX_OFF_CENTRE_PX
+        photo = level.reference()
+        matcher = make_matcher(photo, level.sources(), _nothing(level.grey.shape))
+        _match(matcher, _centres(level, state))
+        energy = np.sum(np.square(np.gradient(photo[0])), axis=0)
+        numbers, outcome = matcher.measure(energy, np.inf if level is levels[0] else MAX_OFF_CENTRE_PX)
+        state = _State(*matcher.arrays())
         floor_px = np.hypot(FLOOR_PX, camera_error_px * level.camera.width / prior.camera.width)
-        found = _measure(level, (*photo, limit), sources, state, float(floor_px), threads)
+        found = _found(level, state, numbers, outcome, float(floor_px))
         coarser = (level, found if coarser is None else _filled(level, found, *coarser))
     assert coarser is not None
     return _measurement(coarser[1], prior.camera)
@@ -94,22 +94,19 @@ def _order(photo: Photo) -> tuple[float, ...]:
     return (*photo.cam_from_world.ravel(), *photo.camera.K.ravel())
 
 
-def _match(level: Level, photo: Any, sources: Any, coarser: _State | None, threads: int | None) -> _State:
+def _nothing(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Returns the state, as for `sweep.sweep_rows`, before the first sweep."""
+    scores = np.full(shape, INVALID, np.float32)
+    return np.zeros((*shape, 3), np.float32), scores, np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+
+
+def _match(matcher: Union[Matcher, "DeviceMatcher"], centres: tuple[np.ndarray, ...]) -> None:
     """Sweeps, then propagates."""
-    rows, columns = level.grey.shape
-    state = _State(
-        planes=np.zeros((rows, columns, 3), np.float32),
-        scores=np.full((rows, columns), INVALID, np.float32),
-        ratios=np.zeros((rows, columns), np.float32),
-        motions=np.zeros((rows, columns), np.float32),
-    )
-    run_pieces(sweep_rows, rows, threads, photo, sources, _centres(level, coarser), state.arrays)
+    matcher.sweep(centres)
     for _ in range(ROUNDS):
         for color in (0, 1):
-            run_pieces(propagate_rows, rows, threads, color, photo, sources, state.arrays)
-    old = (state.planes.copy(), state.scores.copy())
-    run_pieces(fit_rows, rows, threads, photo, sources, old, state.arrays)
-    return state
+            matcher.propagate(color)
+    matcher.fit()
 
 
 def _centres(
@@ -128,16 +125,14 @@ def _centres(
     return np.where(good[..., None], found, level.planes), np.where(good, narrow, half), alone
 
 
-def _measure(
-    level: Level, photo: Any, sources: Any, state: _State, floor_px: float, threads: int | None
+def _found(
+    level: Level,
+    state: _State,
+    numbers: Float32[np.ndarray, "h w 3"],
+    outcome: UInt8[np.ndarray, "h w"],
+    floor_px: float,
 ) -> _Found:
-    numbers = np.zeros((*level.grey.shape, 3), np.float32)
-    outcome = np.zeros(level.grey.shape, np.uint8)
-    grey, colors, _, planes, bands, limit = photo
-    energy = np.sum(np.square(np.gradient(grey)), axis=0)
-    photo = (grey, colors, energy, limit, planes, bands)
-    run_pieces(measure_rows, len(outcome), threads, photo, sources, state.arrays, (numbers, outcome))
-    outcome[level.planes[..., 0] <= 0] = NO_PRIOR
+    outcome = np.where(level.planes[..., 0] > 0, outcome, np.uint8(NO_PRIOR))
     floor = np.float32(floor_px) / np.maximum(state.motions, TINY)
     variances = np.float32(SIGMA_FACTOR**2) * numbers[..., 2] + np.square(floor)
     return _Found(state.planes, numbers[..., 1], variances, outcome)

@@ -8,6 +8,7 @@ from jaxtyping import Float64
 
 from recon.errors import InputError
 from recon.geometry import invert, project, transform, unproject
+from recon.photometric.matcher import matchers_on
 from recon.photometric.pictures import Photo
 from recon.photometric.refinement import Measurement, measure
 from recon.photometric.sweep import BAND_SIGMAS
@@ -31,6 +32,7 @@ def refine(
     *,
     camera_error_px: float = 0.1,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Measurement:
     """Returns depth measured in the photos near a prior, not merged with it.
 
@@ -44,17 +46,21 @@ def refine(
         camera_error_px: Standard deviation of where the cameras put a point in another photo: a part of every
             sigma. SfM's is a tenth to a half of its mean reprojection error.
         threads: None takes one per processor. The result does not depend on it.
+        device: Where pixels are matched: "cpu", or a device of torch such as "cuda" ("cpu:0" is torch's own
+            way on the processor), where a few pixels that match as well in two places may choose the other.
+            About 1 GB of memory is needed there, with four neighbours.
 
     Raises:
-        InputError: The prior has another size than the photo.
+        InputError: The prior has another size than the photo, or there is no such device.
     """
     width, height = reference.camera.width, reference.camera.height
     if (prior.camera.width, prior.camera.height) != (width, height):
         raise InputError(
             f"refine: prior of {prior.camera.width}x{prior.camera.height}, photo of {width}x{height}"
         )
+    make_matcher = matchers_on(device, threads)
     if max(width, height) <= WHOLE:
-        return measure(reference, prior, neighbours, camera_error_px, threads)
+        return measure(reference, prior, neighbours, camera_error_px, make_matcher)
     whole = _nothing(prior.camera)
     for tile in _tiles(width, height):
         left, top, right, bottom = tile
@@ -65,7 +71,7 @@ def refine(
             min(bottom + BEYOND, height),
         )
         part, near = _cut(reference, outer), _cut_map(prior, outer)
-        found = measure(part, near, _seen_parts(part, near, neighbours), camera_error_px, threads)
+        found = measure(part, near, _seen_parts(part, near, neighbours), camera_error_px, make_matcher)
         inner = (slice(top - outer[1], bottom - outer[1]), slice(left - outer[0], right - outer[0]))
         for into, one in zip(_arrays(whole), _arrays(found), strict=True):
             into[top:bottom, left:right] = one[inner]
