@@ -44,12 +44,13 @@ def fill_gaps(
     cam_from_world: Float64[np.ndarray, "4 4"],
     others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
     allowed: Bool[np.ndarray, "h w"] | None = None,
+    trust: float = 1.0,
 ) -> DepthMap:
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
-    Refuted is what more of the others' measurements look through than confirm. A prior that tells the
-    held-out pixels clearly better than those around them do, or as well as these are known, is left alone: it
-    knows what stands in a gap.
+    Refuted is what more of the others' measurements look through than confirm, and more than would by chance.
+    A prior that tells the held-out pixels clearly better than those around them do, or as well as these are
+    known, is left alone: it knows what stands in a gap.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
@@ -58,6 +59,7 @@ def fill_gaps(
         cam_from_world: Pose of the view.
         others: What other views measured, and their poses.
         allowed: Pixels that may be filled; all if not given.
+        trust: Share of the measurements that are right; where most are wrong, they refute little.
     """
     from scipy.ndimage import distance_transform_edt
     from scipy.spatial import cKDTree
@@ -89,7 +91,8 @@ def fill_gaps(
     found = _chosen(surer, between, prior)
     agree, against = count_witnesses(found, cam_from_world, others)
     nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
-    return _chosen(against > agree, nothing, found)
+    by_chance = max(1 - 2 * trust, 0) * (agree.astype(np.float32) + against)
+    return _chosen(against > agree + by_chance, nothing, found)
 
 
 def is_between(known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

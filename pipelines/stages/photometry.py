@@ -48,7 +48,7 @@ class Match:
 
     makes: ClassVar[str] = "measured"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     @property
     def whole_machine(self) -> bool:
@@ -67,7 +67,7 @@ class Match:
     ) -> Measurement:
         """Returns what the photos say, at their size; nothing where they say nothing."""
         prior = refined[view.name].depth_map
-        if not aligned.has_own_normals:
+        if not aligned.is_predicted:
             prior = masked(self._wide(view, scene, prior), resized_mask(mask, prior.camera))
         if self.neighbours:
             prior = enlarged(prior, view.camera.fitted(self.max_size))
@@ -118,7 +118,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 15
+    version: ClassVar[int] = 16
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -144,12 +144,13 @@ class Settle:
         checked = photometric.cross_check(own, view.cam_from_world, others)
         prior = enlarged(refined.depth_map, own.depth_map.camera)
         between = is_between(checked.depth_map.depth > 0)
-        if aligned.has_own_normals:  # what a network clips may be the sky
+        if aligned.is_predicted:  # what a network clips may be the sky
             allowed = between & (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
         else:
             prior, allowed = masked(prior, between), between
         allowed &= resized_mask(mask, prior.camera)
-        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others, allowed)
+        trust = float((checked.depth_map.depth > 0).sum() / (own.depth_map.depth > 0).sum())
+        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others, allowed, trust)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
         with one_torch_thread():

@@ -32,6 +32,10 @@ class Alignment:
     note: str = ""
     """What a reader has to know of this view."""
 
+    is_predicted: bool = False
+    """Whether depth is a prediction's, near the anchors too; else it is interpolated between them, and what a
+    prediction says beyond is vague."""
+
 
 def align(
     prediction: Prediction,
@@ -90,7 +94,7 @@ def align(
             else:
                 field = replace(field, coefficients=np.zeros_like(field.coefficients))
     depth_map = to_depth_map(known, depth, sigma, prediction.normals, camera)
-    return Alignment(depth_map, fit, field, has_own_normals=prediction.normals is not None)
+    return Alignment(depth_map, fit, field, has_own_normals=prediction.normals is not None, is_predicted=True)
 
 
 def fold_of(anchors: SparseDepth, camera: Camera) -> Int64[np.ndarray, "n"]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from recon.errors import PipelineError
 from recon.geometry import rays
@@ -19,9 +20,10 @@ MAX_SURFACE_VOXELS = 4e7  # summed over the views; about 3 GB where each place i
 def choose_voxel_size(depth_maps: Sequence[DepthMap]) -> float:
     """Returns a voxel size, scene units, for maps of one scene; proportional to the scene's scale.
 
-    It is the median over the maps of max(1.5 d / f, 0.75 sigma), medians over each map's pixels: the width of
-    a pixel on the surface and the standard deviation of depth. It grows where the surface that the maps show,
-    sum over pixels of d^2 / (f_x f_y |n . r|) with rays r of z = 1, would take more than 4e7 voxels.
+    It is the median over the maps of max(1.5 d / f, 0.75 sigma), d / f the median width of a pixel on the
+    surface, sigma the standard deviation of depth that half of the map's weight, 1 / sigma^2, is below: what
+    is vague weighs little in the volume and must not make it coarse. It grows where the surface that the
+    maps show, sum over pixels of d^2 / (f_x f_y |n . r|) with rays r of z = 1, would take over 4e7 voxels.
 
     Raises:
         PipelineError: No map has any depth.
@@ -33,12 +35,19 @@ def choose_voxel_size(depth_maps: Sequence[DepthMap]) -> float:
             continue
         focal = np.sqrt(depth_map.camera.K[0, 0] * depth_map.camera.K[1, 1])
         footprint = np.median(depth_map.depth[valid]) / focal
-        sigma = np.median(depth_map.sigma[valid])
+        sigma = _typical(depth_map.sigma[valid].astype(np.float64))
         sizes.append(float(max(PIXELS_PER_VOXEL * footprint, SIGMAS_PER_VOXEL * sigma)))
         area += surface_area(depth_map)
     if not sizes:
         raise PipelineError(f"no voxel size: none of the {len(depth_maps)} depth maps has any depth")
     return float(max(np.median(sizes), np.sqrt(area / MAX_SURFACE_VOXELS)))
+
+
+def _typical(sigma: Float64[np.ndarray, "n"]) -> float:
+    """Returns the median of standard deviations, weighted by precision."""
+    ordered = np.sort(np.maximum(sigma, np.finfo(float).tiny))
+    weight = np.cumsum(np.square(ordered[0] / ordered))
+    return float(ordered[np.searchsorted(weight, weight[-1] / 2)])
 
 
 def surface_area(depth_map: DepthMap) -> float:

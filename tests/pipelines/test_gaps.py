@@ -70,6 +70,17 @@ def test_what_another_view_looks_through_is_left_out(measured: DepthMap) -> None
     assert filled.depth[60:68, 90:130].all()
 
 
+def test_measurements_of_which_most_are_wrong_refute_what_nearly_all_look_through_only(
+    measured: DepthMap,
+) -> None:
+    behind, same = map_of(1.2 * TRUE, 1e-3), map_of(TRUE, 1e-3)
+    others = [(behind, HERE)] * 3 + [(same, HERE)] * 2
+    prior = map_of(1.05 * TRUE, 0.03)
+    assert not fill_gaps(prior, measured, HERE, others, trust=0.9).depth[72:100, 90:130].any()
+    assert fill_gaps(prior, measured, HERE, others, trust=0.2).depth[72:100, 90:130].all()
+    assert not fill_gaps(prior, measured, HERE, others[:3], trust=0.2).depth[72:100, 90:130].any()
+
+
 def test_the_sky_is_not_between_what_stands_before_it() -> None:
     known = np.zeros((181, 243), bool)
     known[90:] = True  # the ground

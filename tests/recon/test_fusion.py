@@ -252,6 +252,18 @@ def test_voxel_size_scales_with_the_scene_and_holds_pixels_and_noise():
     assert choose_voxel_size(noisy) == pytest.approx(0.75 * 0.2)
 
 
+def test_vague_pixels_do_not_make_voxels_large_even_where_most_are():
+    maps = [see_sphere(pose) for pose in sphere_poses(5)]
+    vague = []
+    for one in maps:
+        v, u = np.nonzero(one.depth > 0)
+        sigma = one.sigma.copy()
+        chosen = np.random.default_rng(0).random(len(v)) < 0.7
+        sigma[v[chosen], u[chosen]] *= 50
+        vague.append(replace(one, sigma=sigma))
+    assert choose_voxel_size(vague) == pytest.approx(choose_voxel_size(maps))
+
+
 def test_voxel_size_of_nothing_is_an_error():
     nothing = depth_map_of(np.zeros((48, 64)), np.zeros((48, 64, 3)))
     with pytest.raises(PipelineError, match="none of the 1 depth maps"):
