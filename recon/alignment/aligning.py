@@ -33,8 +33,7 @@ class Alignment:
     """What a reader has to know of this view."""
 
     is_predicted: bool = False
-    """Whether depth is a prediction's, near the anchors too; else it is interpolated between them, and what a
-    prediction says beyond is vague."""
+    """Whether a prediction tells depth where there are no anchors; else it is interpolated between them."""
 
 
 def align(
