@@ -15,6 +15,7 @@ from pipelines.predictors import FromFiles, Imported
 from pipelines.single_view import SingleView
 from pipelines.stages import InterpolatePoints, Predict
 from pipelines.streaming import Streaming
+from recon.devices import find_device
 from recon.errors import InputError
 
 C = TypeVar("C")
@@ -125,3 +126,15 @@ def check_predictor(predict: Any) -> None:
     predictor = predict.predictor if isinstance(predict, Predict) else None
     if isinstance(predictor, LotusPredictor):
         predictor.check()
+
+
+def check_devices(pipeline: MultiView | Streaming) -> None:
+    """Raises before any work what its stages would raise at their first view.
+
+    Raises:
+        InputError: A device that an option names is not on this machine.
+    """
+    for stage in (getattr(pipeline, name, None) for name in ("match", "fuse")):
+        device = getattr(stage, "device", "cpu")
+        if device != "cpu":
+            find_device(device)

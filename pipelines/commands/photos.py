@@ -11,6 +11,7 @@ import tyro
 from pipelines.commands.flags import (
     PredictorFlags,
     Unprefixed,
+    check_devices,
     check_predictor,
     configured,
     early_flags,
@@ -83,6 +84,8 @@ def multi(words: Sequence[str]) -> None:
     command = parse(Multi(tyro.MISSING, tyro.MISSING, options=pipeline), "recon multi", words)
     plan(build_graph(command.options.stages), command.until)  # a wrong --until is told before any work
     check_predictor(command.options.predict)
+    if command.ray is None:  # the machines of a cluster may have what this one lacks
+        check_devices(command.options)
     out = open_out(command.out)
     with Console() as console:
         photos = find_photos(

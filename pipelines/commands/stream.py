@@ -10,6 +10,7 @@ import tyro
 from pipelines.commands.flags import (
     PredictorFlags,
     Unprefixed,
+    check_devices,
     check_predictor,
     configured,
     early_flags,
@@ -60,6 +61,7 @@ def stream(words: Sequence[str]) -> None:
     if command.every < 1:
         raise InputError(f"--every {command.every}, at least 1 wanted")
     check_predictor(command.options.predict)
+    check_devices(command.options)
     sequence = read_sequence(command.sequence)
     sequence = replace(sequence, frames=sequence.frames[:: command.every])
     out = open_out(command.out)

@@ -45,6 +45,16 @@ def test_photos_that_are_none(
     assert any(word in line for word in words.split("|")), line
 
 
+@pytest.mark.parametrize("option", ["--match.device", "--fuse.device"])
+def test_device_that_is_not_there_is_told_before_any_work(
+    room: Room, tmp_path: Path, capsys: Capsys, option: str
+) -> None:
+    out = tmp_path / "out"
+    line = fails(["multi", str(room.photos), str(out), option, "cuda:99"], capsys)
+    assert "device 'cuda:99': not on this machine" in line
+    assert not out.exists()
+
+
 def test_single_photo_for_multi_says_what_to_do(room: Room, tmp_path: Path, capsys: Capsys) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copy(sorted(room.photos.iterdir())[0], tmp_path / "photos")
