@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 24
+    version: ClassVar[int] = 25
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -302,7 +302,7 @@ class Agree:
 
     makes: ClassVar[str] = "agreement"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     def __call__(
         self, *, scene: Scene, aligned: ByView[Alignment], progress: Progress

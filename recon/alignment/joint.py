@@ -47,7 +47,7 @@ MIN_COMPARED = 50  # samples that a view needs to be changed
 NOISE_OF_PAIRS = 0.2  # deviation of the logarithm of the noise that they show: views may err alike
 NOISE_OF_ANCHORS = 3.5  # the same, of one anchor: of 60, 0.45 is seen
 NOISE_STEPS = 30
-SHARED = 0.75  # of the variance that anchors' own errors bring: views weigh the same points differently
+SHARED = 0.7  # of the variance that anchors' own errors bring: views weigh the same points differently
 TYPICAL_PAIRS = 2  # that each view has besides its own: of few samples, pairs may tell of no noise at all
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from recon.alignment import few
-from recon.alignment.affine import MIN_GAIN, Fit, median_of, regression, simplest, spread_over
+from recon.alignment.affine import Fit, median_of, regression, simplest, spread_over
 from recon.alignment.field import Field, fit_field
 from recon.alignment.line import Line
 from recon.alignment.points import Points, folds
@@ -15,6 +15,7 @@ from recon.alignment.usable import Known
 from recon.alignment.waves import Waves
 from recon.scene import SparseDepth
 
+REFUTED = 0.5  # standard errors by which a few held-out anchors must prefer the plain fit
 PIXEL_STEP = 4  # every fourth pixel shows the range of depth
 
 
@@ -73,7 +74,7 @@ def try_correction(
     if opinion is None:
         helps = simplest([plain_errors, field_errors], fold) == 1
     else:
-        helps = _is_better(plain_errors, field_errors, opinion.weights)
+        helps = _stands(plain_errors, field_errors, opinion.weights)
     return Trial(settled, field, field_errors, helps)
 
 
@@ -92,16 +93,17 @@ def _settle(
     return settled, lines, opinion
 
 
-def _is_better(
+def _stands(
     plain: Float64[np.ndarray, "n"], corrected: Float64[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]
 ) -> bool:
-    """Returns whether the correction has the smaller held-out errors, by MIN_GAIN, at anchors that are right.
+    """Returns whether held-out errors at anchors that are right leave the correction standing.
 
-    Their mean, not medians by fold: a fold of a few dozen anchors has no median to speak of.
+    Networks bend, so it stands unless the mean error grows by more than half its standard error. Means, not
+    medians by fold: a fold of a few dozen anchors has no median to speak of.
     """
     judged = np.isfinite(plain) & np.isfinite(corrected)
-    gain = (weights * (plain - corrected))[judged].sum()
-    return bool(gain > MIN_GAIN * (weights * plain)[judged].sum())
+    gains = (weights * (plain - corrected))[judged]
+    return bool(gains.sum() > -REFUTED * np.sqrt(np.square(gains).sum()))
 
 
 def _line_steps(

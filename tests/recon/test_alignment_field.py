@@ -199,6 +199,18 @@ def test_thirty_anchors_remove_most_of_a_bend_despite_outliers() -> None:
     assert np.median(ratios) < 0.6
 
 
+def test_ten_anchors_remove_some_of_a_slight_bend_though_held_out_ones_can_hardly_tell() -> None:
+    ratios = []
+    for seed in range(24):
+        prediction = predict(
+            bend_of(seed, 0.02) + 0.003 * np.random.default_rng(seed).standard_normal(DEPTH.shape)
+        )
+        anchors = anchors_of(DEPTH, 10, 0.2, seed)[0]
+        plain, result = (align(prediction, anchors, CAMERA, min_points=4, correct=c) for c in (False, True))
+        ratios.append(np.median(error_of(result)) / np.median(error_of(plain)))
+    assert np.exp(np.log(ratios).mean()) < 0.64
+
+
 def test_scene_of_less_depth_than_the_bend_has_depth_though_its_prediction_falls() -> None:
     depth = 2 + 0.02 * (U / 64)
     prediction = predict(0.06 * (U / 64 - 0.5), depth)  # disparity falls by 1 % in truth, seen to fall by 7 %
