@@ -134,7 +134,7 @@ def check_devices(pipeline: MultiView | Streaming) -> None:
     Raises:
         InputError: A device that an option names is not on this machine.
     """
-    for stage in (getattr(pipeline, name, None) for name in ("match", "fuse")):
-        device = getattr(stage, "device", "cpu")
+    for name in ("match", "fuse"):
+        device = getattr(getattr(pipeline, name, None), "device", "cpu")
         if device != "cpu":
-            find_device(device)
+            find_device(device, double=name == "match")

@@ -25,7 +25,7 @@ FRONT, VOTE = range(2)
 MIN_COSINE = np.float32(np.cos(np.radians(85.0)))  # beyond 85 degrees depth says nothing about the surface
 COSINE_WITHOUT_NORMAL = np.float32(0.5)  # a pixel without normal counts like one seen at 60 degrees
 MAX_PRECISION = np.float32(4.0)  # no pixel is trusted to better than half a voxel, whatever it says
-EDGE_SIGMA_PX = 3.0  # depth is mixed over about this distance from a depth edge
+EDGE_SIGMA_PX = 2.0  # depth is mixed over about this distance from a depth edge
 MAX_EDGE_PX2 = 64  # the weight is within 0.1 % of 1 from here on
 MIN_REACH_VOXELS = np.float32(2.0)  # both corners of a cell that the surface cuts are closer than this
 REACH_TRUNCATIONS = np.float32(2.0)  # how far a plane is extrapolated along the ray (Voxfield, Pan 2022)
@@ -85,7 +85,7 @@ def observe(
 
     - precision: min(voxel_size^2 / sigma^2, 4);
     - incidence: (cos(theta) - cos(85 deg)) / (1 - cos(85 deg)), at least 0, theta between ray and normal;
-    - distance d to the next depth edge or hole: 1 - exp(-(d / 3 px)^2), which removes flying pixels;
+    - distance d to the next depth edge or hole: 1 - exp(-(d / 2 px)^2), which removes flying pixels;
     - `trust`.
 
     The support is max(1, 3/4 + 2 sigma / truncation): with the taper of `integration`, distances up to two
