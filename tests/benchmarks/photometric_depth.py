@@ -4,7 +4,8 @@
 
 A word names a synthetic world and its seed; `flat` replaces the predictions by one depth range. A word with =
 is a folder with `cameras.json` and photos, whose cameras are taken as given: 70 % of its sparse points make
-the prior, the others judge. Errors are relative, percent; `share` is of the pixels (or points) with truth.
+the prior, the others judge; `points_off` is the median error that the judges' own sigma makes. Errors are
+relative, percent; `share` is of the pixels (or points) with truth.
 `within_68` and `within_95` are the shares of errors within 1 and 1.96 sigma, away from depth edges.
 """
 
@@ -189,6 +190,7 @@ def real_scene(word: str) -> dict:
         "scene": name,
         "views": len(scene.views),
         "size": [scene.views[0].camera.width, scene.views[0].camera.height],
+        "points_off": round(100 * points_off(list(judges.values())), 3),
         **{stage: at_points(maps, judges) for stage, maps in stages.items()},
         "cpu_s_per_view": done.cpu_s,
         "wall_s_per_view": done.wall_s,
@@ -203,6 +205,11 @@ def interpolated(anchors: SparseDepth, camera: Camera) -> DepthMap:
     field = interpolation.interpolate_points(anchors, camera)
     off = np.abs(np.log(interpolation.predict_held_out(anchors, camera) / anchors.depth))
     return interpolation.to_depth_map(field, camera, MAD_TO_SIGMA * max(float(np.nanmedian(off)), 1e-3))
+
+
+def points_off(judges: list[SparseDepth]) -> float:
+    sigma = np.concatenate([points.sigma / points.depth for points in judges])
+    return float(np.median(np.abs(sigma * np.random.default_rng(0).standard_normal(len(sigma)))))
 
 
 def at_points(maps: Mapping[str, DepthMap], judges: Mapping[str, SparseDepth]) -> dict[str, float]:
