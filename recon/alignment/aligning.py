@@ -49,8 +49,8 @@ def align(
     A disparity or affine depth gets scale and shift in its own space. A depth up to scale (or metric) gets
     a scale; a shift or a contrast (log space) only where held-out anchors prefer it by more than one
     standard error. Then a smooth correction of log depth is fitted to what is left, and kept where held-out
-    anchors prefer it as clearly (up to 200 anchors: unless they prefer to be without); with it, scale and
-    shift of up to 200 anchors are fitted anew. The result does not depend on the
+    anchors prefer it as clearly (up to 200 anchors: unless they prefer the plain fit by half a standard
+    error); with it, scale and shift of up to 200 anchors are fitted anew. The result does not depend on the
     order of the anchors and scales with the scene.
 
     The sigma of the depth map holds the covariance of the fit (of the correction near anchors, of scale and

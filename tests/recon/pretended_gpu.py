@@ -18,7 +18,6 @@ from torch.utils._pytree import tree_flatten, tree_map
 GPU = torch.device("cuda", 0)
 TO_NUMPY = {Tensor.numpy, Tensor.__array__}
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda}
-MAY_MIX = {Tensor.copy_, Tensor.device.__get__, Tensor.size, Tensor.dim, Tensor.__len__}
 
 
 class _Marked(Tensor):
@@ -40,7 +39,7 @@ class _Mode(TorchFunctionMode):
         if asked is not None and torch.device(asked).type == "cuda":
             return _mark(func(*args, **(kwargs | {"device": "cpu"})), True)
         away = [one for one in tensors if not isinstance(one, _Marked) and one.dim()]
-        if there and away and func not in MAY_MIX:
+        if there and away and func is not Tensor.copy_:
             raise RuntimeError(f"{func.__name__}: tensors on cuda:0 and on cpu, {tuple(away[0].shape)}")
         return _mark(func(*args, **kwargs), there and asked is None)
 
