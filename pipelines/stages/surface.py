@@ -41,7 +41,7 @@ class Fuse:
 
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     fills_memory: ClassVar[bool] = True
 
     most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size

@@ -75,7 +75,7 @@ class BlockIndex:
 
     def rows(self, keys: Int64[np.ndarray, "n"]) -> Int32[np.ndarray, "m"]:
         """Returns the rows of keys, each once, in the order they first appear; new keys get new rows."""
-        self._reserve(self._count + len(keys))
+        self.reserve(self._count + len(keys))
         table = (self._slot_keys, self._slot_rows, self._keys)
         first = self._count
         rows, self._count = _find_or_insert(keys, first, *table)
@@ -91,7 +91,8 @@ class BlockIndex:
         run_pieces(_find, len(keys), threads, keys, self._slot_keys, self._slot_rows, near)
         return near.reshape(-1, 27)
 
-    def _reserve(self, most: int) -> None:
+    def reserve(self, most: int) -> None:
+        """Makes room for so many keys."""
         if most > len(self._keys):
             larger = max(most, int(GROWTH * len(self._keys)))
             keys, coords = np.empty(larger, np.int64), np.empty((larger, 3), np.int32)

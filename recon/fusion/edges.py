@@ -10,14 +10,14 @@ from recon.geometry import RELATIVE_DEPTH_JUMP
 from recon.jit import begin_rows, compiled
 from recon.scene import DepthMap
 
-EDGE_RADIUS_PX = 8  # edges farther away do not matter
+EDGE_RADIUS_PX = 6  # edges farther away do not matter
 JUMP_SIGMAS = np.float32(5.0)  # smaller steps may be noise; at 3, noise alone marks one pixel in 90
 INSIDE, EDGE = 0, 1  # other marks: bits 1 to 4 for a jump to the neighbours at STEPS
 STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0))  # rows and columns
 
 
 def edge_distances(depth_map: DepthMap, truncation: float, threads: int | None) -> UInt8[np.ndarray, "h w"]:
-    """Returns the squared distance of each pixel to the next edge in its row, px^2, at most 64.
+    """Returns the squared distance of each pixel to the next edge in its row, px^2, at most 36.
 
     An edge is a pixel without depth or with a neighbour that is not on its surface. Neighbours are if their
     depths differ by less than the truncation distance or than what noise explains; or if the tangent plane of

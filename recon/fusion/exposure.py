@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from recon.fusion.volume import TSDFVolume
     from recon.scene import DepthMap
 
-SAMPLES = 1200  # pixels looked at
+SAMPLES = 1200  # pixels looked at, about
 MIN_SAMPLES = 100  # fewer say nothing
 DARKEST, BRIGHTEST = 8, 247  # levels beyond are clipped or noise
 NO_CHANGE = 0.02  # of the logarithm: below, nothing is changed, so that equal exposures stay as they are
 MAX_CHANGE = np.log(4.0)  # what is more is another light or another scene
+
+
+def sampling_step(depth_map: "DepthMap") -> int:
+    """Returns which pixels of a view are looked at: one in so many, of rows and columns."""
+    return max(1, int(np.sqrt(depth_map.depth.size / SAMPLES)))
 
 
 def exposure_gains(
@@ -42,7 +47,7 @@ def exposure_gains(
         frame: Where the view is.
         block: The block at the frame's origin.
     """
-    step = max(1, int(np.sqrt(depth_map.depth.size / SAMPLES)))
+    step = sampling_step(depth_map)
     depth, levels = depth_map.depth[::step, ::step], color[::step, ::step]
     voxels_from_cam = frame.rotation.T / frame.voxel_size
     place = (np.linalg.inv(frame.K)[:2], voxels_from_cam, frame.center, step)
@@ -56,8 +61,8 @@ def exposure_gains(
         slots = np.full(len(volume.index) + 1, -1, np.int32)  # the last one is of no block
         slots[part] = volume.pages.slots(part, change=False)
         read_colors(slots[rows], numbers, volume.pages.words, fused, sure)
-    pixels = levels.reshape(-1, 3)[sure].astype(np.float32)
-    return np.array([_gain(fused[sure, k], pixels[:, k]) for k in range(3)])
+    pixels, fused = levels.reshape(-1, 3)[sure].astype(np.float32), fused[sure]
+    return np.array([_gain(fused[:, k], pixels[:, k]) for k in range(3)])
 
 
 @compiled

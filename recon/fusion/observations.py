@@ -6,7 +6,7 @@ from typing import Any, no_type_check
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt32
 
-from recon.fusion.edges import edge_distances
+from recon.fusion.edges import EDGE_RADIUS_PX, edge_distances
 from recon.fusion.packing import (
     HIGH_XY,
     HIGH_Z,
@@ -26,7 +26,7 @@ MIN_COSINE = np.float32(np.cos(np.radians(85.0)))  # beyond 85 degrees depth say
 COSINE_WITHOUT_NORMAL = np.float32(0.5)  # a pixel without normal counts like one seen at 60 degrees
 MAX_PRECISION = np.float32(4.0)  # no pixel is trusted to better than half a voxel, whatever it says
 EDGE_SIGMA_PX = 2.0  # depth is mixed over about this distance from a depth edge
-MAX_EDGE_PX2 = 64  # the weight is within 0.1 % of 1 from here on
+MAX_EDGE_PX2 = EDGE_RADIUS_PX**2  # the weight is within 0.02 % of 1 from here on
 MIN_REACH_VOXELS = np.float32(2.0)  # both corners of a cell that the surface cuts are closer than this
 REACH_TRUNCATIONS = np.float32(2.0)  # how far a plane is extrapolated along the ray (Voxfield, Pan 2022)
 REACH_SIGMAS = np.float32(3.0)
@@ -233,7 +233,7 @@ def _nearest_edges(v: int, first: int, count: int, distances: Any, nearest: Any,
     flat = distances.reshape(-1)
     for i in range(count):
         nearest[i] = np.uint8(MAX_EDGE_PX2)
-    for row in range(max(0, v - 7), min(height, v + 8)):
+    for row in range(max(0, v - EDGE_RADIUS_PX + 1), min(height, v + EDGE_RADIUS_PX)):
         rise, along = np.uint8((row - v) * (row - v)), flat[row * width + first :]
         for i in range(count):
             nearest[i] = min(nearest[i], np.uint8(along[i] + rise))

@@ -88,10 +88,19 @@ class DevicePages:
         Raises:
             InputError: The device has no memory for them.
         """
+        if rows > len(self.device_words):
+            self.reserve(max(rows, int(GROWTH * self._rows)))
+        self._rows = max(rows, self._rows)
+
+    def reserve(self, room: int) -> None:
+        """Makes room for so many rows.
+
+        Raises:
+            InputError: The device has no memory for them.
+        """
         import torch
 
-        if rows > len(self.device_words):
-            room = max(rows, int(GROWTH * self._rows))
+        if room > len(self.device_words):
             try:
                 self.device_words = _longer(self.device_words, room)
                 self.device_votes = _longer(self.device_votes, room)
@@ -100,7 +109,6 @@ class DevicePages:
                     f"{self.device_words.device}: no room for {room} blocks of {self.block_bytes} bytes; "
                     "take larger voxels, or the device cpu"
                 ) from error
-        self._rows = max(rows, self._rows)
 
     def slots(self, rows: Int[np.ndarray, "n"], change: bool) -> Int32[np.ndarray, "n"]:
         """Returns where rows are in `words` after bringing them there; those that were there leave.

@@ -78,21 +78,18 @@ class Pages:
             larger[: len(self._votes)] = self._votes
             self._votes = larger
 
+    def reserve(self, rows: int) -> None:
+        """Makes room for so many rows, and has the system give the memory now."""
+        fit = self._make_room(rows)
+        self.words[self._rows : fit] = 0
+        self._votes[self._rows :] = 0
+
     def extend(self, rows: int) -> None:
         """Adds rows, of zeros, so that there are as many."""
         if rows <= self._rows:
             return
-        self.reserve_votes(rows)
-        fit = rows if self._most is None else min(rows, self._most)
-        if fit > len(self.words):
-            self._grow(self._most or max(fit, int(GROWTH * len(self.words)), self._reserved()))
-        if fit > len(self._row_of_slot):
-            self._remember(self._most or max(fit, int(GROWTH * len(self._row_of_slot)), MIN_BLOCKS))
-        if rows > len(self._slot_of_row):
-            grown = max(rows, int(GROWTH * len(self._slot_of_row)), MIN_BLOCKS)
-            self._slot_of_row = _longer(self._slot_of_row, grown, ON_DISK)
-            self._on_disk = _longer(self._on_disk, grown, False)
-        resident = np.arange(self._rows, min(rows, fit))
+        fit = self._make_room(rows)
+        resident = np.arange(self._rows, fit)
         self._slot_of_row[resident] = resident
         self._row_of_slot[resident] = resident
         self._rows = rows
@@ -104,6 +101,8 @@ class Pages:
             rows: Of blocks.
             change: Whether they will be written to.
         """
+        if self._most is None:
+            return rows.astype(np.int32)
         self._time += 1
         slots = self._slot_of_row[rows]
         missing = slots == ON_DISK
@@ -130,6 +129,20 @@ class Pages:
         self._file.flush()
         shape = (self._rows, self.channels, BLOCK_VOXELS)
         return np.memmap(self._file.name, np.float32, "r", shape=shape)
+
+    def _make_room(self, rows: int) -> int:
+        """Lengthens what is too short for so many rows; returns how many may be in memory."""
+        self.reserve_votes(rows)
+        fit = rows if self._most is None else min(rows, self._most)
+        if fit > len(self.words):
+            self._grow(self._most or max(fit, int(GROWTH * len(self.words)), self._reserved()))
+        if fit > len(self._row_of_slot):
+            self._remember(self._most or max(fit, int(GROWTH * len(self._row_of_slot)), MIN_BLOCKS))
+        if rows > len(self._slot_of_row):
+            grown = max(rows, int(GROWTH * len(self._slot_of_row)), MIN_BLOCKS)
+            self._slot_of_row = _longer(self._slot_of_row, grown, ON_DISK)
+            self._on_disk = _longer(self._on_disk, grown, False)
+        return fit
 
     def _bring(self, rows: Int[np.ndarray, "n"]) -> Int32[np.ndarray, "n"]:
         slots = (

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from recon.geometry import invert
+from recon.fusion.exposure import exposure_gains, sampling_step
+from recon.fusion.view import center_of, frame_of
 from recon.scene import DepthMap
 
 if TYPE_CHECKING:
@@ -56,12 +57,10 @@ def look_back(
 
     Its trust is min(1, 8 / (1 + n)), n the number of earlier views from nearly the same place and direction.
     """
-    from recon.fusion.exposure import exposure_gains
-    from recon.fusion.view import frame_of
-
-    step = max(1, int(np.sqrt(depth_map.depth.size / 2000)))
+    step = sampling_step(depth_map)
     depths = depth_map.depth[::step, ::step]
-    depth = float(np.median(depths[depths > 0])) if (depths > 0).any() else 0.0
+    depths = depths[depths > 0]
+    depth = float(np.median(depths)) if len(depths) else 0.0
     gains = np.ones(3)
     if color is not None and len(volume.index):
         frame, block = frame_of(depth_map, cam_from_world, volume)
@@ -74,6 +73,6 @@ def _trust(views: list[SeenView], cam_from_world: Float64[np.ndarray, "4 4"], de
         return 1.0
     poses = np.stack([view.cam_from_world for view in views])
     centers = -np.einsum("nij,ni->nj", poses[:, :3, :3], poses[:, :3, 3])
-    apart = np.linalg.norm(centers - invert(cam_from_world)[:3, 3], axis=1) / (SAME_PLACE * depth)
+    apart = np.linalg.norm(centers - center_of(cam_from_world), axis=1) / (SAME_PLACE * depth)
     alike = poses[:, 2, :3] @ cam_from_world[2, :3] > SAME_GAZE
     return float(min(1.0, FULL_VIEWS / (1 + np.exp(-0.5 * apart[alike] ** 2).sum())))

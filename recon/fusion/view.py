@@ -9,7 +9,6 @@ from jaxtyping import Float32, Float64, Int64
 from recon.fusion.blocks import SIDE
 from recon.fusion.integration import VOTES, VOXELS
 from recon.fusion.observations import Frame
-from recon.geometry import invert
 from recon.scene import DepthMap
 
 if TYPE_CHECKING:
@@ -32,12 +31,17 @@ class Projection:
     """The same to its cells of votes."""
 
 
+def center_of(cam_from_world: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "3"]:
+    """Returns where the camera of a rigid transform is, world frame; `geometry.invert` takes ten times as long."""
+    return -(cam_from_world[:3, 3] @ cam_from_world[:3, :3])
+
+
 def frame_of(
     depth_map: DepthMap, cam_from_world: Float64[np.ndarray, "4 4"], volume: "TSDFVolume"
 ) -> tuple[Frame, Int64[np.ndarray, "3"]]:
     """Returns the frame of a view and the block at its origin, the one of the camera, as the index counts."""
     assert volume.origin is not None
-    center = invert(cam_from_world)[:3, 3] / volume.voxel_size
+    center = center_of(cam_from_world) / volume.voxel_size
     block = np.floor(center / SIDE).astype(np.int64)
     frame = Frame(
         K=depth_map.camera.K,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recon.errors import InputError
+from recon.errors import InputError, PipelineError
 from recon.fusion import TSDFVolume
 from recon.geometry import look_at
 from recon.scene import Camera
@@ -224,6 +224,28 @@ def test_weights_come_with_the_surface(sphere):
     surface = sphere.extract_surface()
     assert len(surface.weights) == len(surface.mesh.vertices)
     assert surface.weights.min() >= 0.02
+
+
+@pytest.mark.parametrize("options", [{}, {"memory": 3e6}, {"device": "cpu:0"}])
+def test_room_made_beforehand_changes_no_byte(options):
+    poses = sphere_poses(6)
+    reserved, plain = TSDFVolume(VOXEL, **options), TSDFVolume(VOXEL, **options)
+    reserved.reserve(500, colored=True)
+    assert reserved.size.blocks == 0
+    with pytest.raises(PipelineError, match="volume is empty"):
+        reserved.extract()
+    add(reserved, poses[:3])
+    reserved.reserve(1000, colored=True)  # what is there stays
+    add(reserved, poses[3:])
+    add(plain, poses)
+    expected = plain.arrays()
+    for name, array in reserved.arrays().items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_room_for_other_blocks_than_the_views_is_refused(sphere):
+    with pytest.raises(InputError, match="room for blocks without colours, unlike the views'"):
+        sphere.reserve(10, colored=False)
 
 
 def test_a_memory_of_nothing_is_refused():
