@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from recon.fusion.blocks import EMPTY, HALF, KEY_BITS, SIDE, slot_of
-from recon.fusion.observations import DIRECTION, TRUST, VOTE, Frame, observe_rows
-from recon.fusion.packing import unpack_direction, unpack_trust
+from recon.fusion.observations import DIRECTION, TRUST, Frame, observe_rows
+from recon.fusion.packing import unpack_direction, unpack_trust, unpack_vote
 from recon.jit import compiled, inlined, run_pieces
 
 MIN_COSINE2 = np.float32(np.cos(np.radians(85.0)) ** 2)
@@ -19,7 +19,7 @@ MAX_SUBPIXELS = 8  # per side; rays of a pixel seen at the worst angle are still
 MIX = np.int64(0x2545F4914F6CDD1D)  # odd, large
 SPARED, LEAST_WALK = np.float32(0.5), np.float32(0.5)  # voxels farther out weigh little
 CHUNK = 128  # pixels done at once: a constant size of the scratch space lets loops be vectorised
-DEPTH, VOTES, WIDTH2 = 6, 7, 8  # rows of the scratch space; before them middles and halves of walks
+DEPTH, WIDTH2 = 6, 7  # rows of the scratch space; before them middles and halves of walks
 CORNERS = np.array([x << 2 * KEY_BITS | y << KEY_BITS | z for x in (0, 1) for y in (0, 1) for z in (0, 1)])
 LOWS, BOXES, WALKS = 0, CHUNK, 2 * CHUNK  # in the scratch space of keys
 SLOTS = 2048  # of recently touched blocks, and of boxes and walks, that a thread remembers
@@ -80,12 +80,11 @@ def _take(pixels: Any, waiting: int, queue: Any) -> int:
 @compiled
 @no_type_check
 def _look(pixels: Any, count: int, view: Any, scratch: Any, words: Any) -> None:
-    """Copies depth, vote, direction and trust of pixels."""
-    depth, records, fronts = view
+    """Copies depth, direction and trust of pixels."""
+    depth, records = view
     for i in range(count):
         v, u = np.uint32(pixels[0, i]), np.uint32(pixels[1, i])
         scratch[DEPTH * CHUNK + i] = depth[v, u]
-        scratch[VOTES * CHUNK + i] = fronts[v + np.uint32(1), u + np.uint32(1), VOTE]
         words[i] = records[v + np.uint32(1), u + np.uint32(1), DIRECTION]
         words[CHUNK + i] = records[v + np.uint32(1), u + np.uint32(1), TRUST]
 
@@ -95,7 +94,7 @@ def _look(pixels: Any, count: int, view: Any, scratch: Any, words: Any) -> None:
 def _place(pixels: Any, count: int, place: Any, scratch: Any, words: Any) -> None:
     """Writes middles and halves of the walks of pixels, and squared widths, blocks; -1 for those without."""
     rays, B, center, across, _ = place
-    zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
+    one, half = np.float32(1), np.float32(0.5)
     uu, uv, uw = np.float32(rays[0, 0]), np.float32(rays[0, 1]), np.float32(rays[0, 2])
     vu, vv, vw = np.float32(rays[1, 0]), np.float32(rays[1, 1]), np.float32(rays[1, 2])
     xx, xy, xz = np.float32(B[0, 0]), np.float32(B[0, 1]), np.float32(B[0, 2])
@@ -116,7 +115,7 @@ def _place(pixels: Any, count: int, place: Any, scratch: Any, words: Any) -> Non
         scratch[i], scratch[CHUNK + i], scratch[2 * CHUNK + i] = cx + z * x, cy + z * y, cz + z * w
         scratch[3 * CHUNK + i], scratch[4 * CHUNK + i] = nx * half_walk, ny * half_walk
         scratch[5 * CHUNK + i] = nz * half_walk
-        scratch[WIDTH2 * CHUNK + i] = width2 if scratch[VOTES * CHUNK + i] > zero else -one
+        scratch[WIDTH2 * CHUNK + i] = width2 if unpack_vote(np.uint32(words[CHUNK + i])) > 0 else -one
 
 
 @compiled
@@ -124,7 +123,7 @@ def _place(pixels: Any, count: int, place: Any, scratch: Any, words: Any) -> Non
 def _split(pixel: Any, view: Any, place: Any, scratch: Any) -> int:
     """Writes middles and halves of the walks of a wide pixel's parts; returns how many there are."""
     v, u = pixel
-    depth, records, _ = view
+    depth, records = view
     rays, B, center, across, _ = place
     nx, ny, nz = unpack_direction(np.uint32(records[v + 1, u + 1, DIRECTION]))
     _, support = unpack_trust(np.uint32(records[v + 1, u + 1, TRUST]))
@@ -227,7 +226,7 @@ def _choose(pixels: Any, size: Any, scratch: Any, chosen: Any, queue: Any) -> An
 
 @compiled
 @no_type_check
-def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, place: Any) -> Any:
+def _touch_rows(start: int, stop: int, depth: Any, records: Any, place: Any) -> Any:
     """Returns keys of the blocks that pairs of rows of pixels touch, most of them once.
 
     Arrays are neither assigned nor returned in the inner loops: each time numba would count references.
@@ -235,8 +234,8 @@ def _touch_rows(start: int, stop: int, depth: Any, records: Any, fronts: Any, pl
     `place`: rays from pixels, blocks from the camera frame, the camera's centre in blocks, truncation
     distance in blocks, the block at the frame's origin.
     """
-    view, (height, width), origin = (depth, records, fronts), depth.shape, place[4]
-    scratch, parts = np.empty(9 * CHUNK, np.float32), np.empty(6 * CHUNK, np.float32)
+    view, (height, width), origin = (depth, records), depth.shape, place[4]
+    scratch, parts = np.empty(8 * CHUNK, np.float32), np.empty(6 * CHUNK, np.float32)
     words = np.empty(2 * CHUNK, np.uint32)
     keys, chosen, every = np.empty(3 * CHUNK, np.int64), np.empty(CHUNK, np.bool_), np.ones(CHUNK, np.bool_)
     pixels, queue = np.empty((2, CHUNK), np.int32), np.empty((2, 4 * CHUNK), np.int32)
@@ -277,7 +276,7 @@ def _see_rows(start: int, stop: int, arguments: Any, place: Any) -> Any:
     """Observes pairs of rows of pixels and returns keys of the blocks that they touch."""
     pixels, lens, out = arguments
     observe_rows(2 * start, min(2 * stop, len(pixels[0])), pixels, lens, out)
-    return _touch_rows(start, stop, pixels[0], out[0], out[1], place)
+    return _touch_rows(start, stop, pixels[0], out, place)
 
 
 @compiled

@@ -5,7 +5,8 @@ from typing import Any, no_type_check
 import numpy as np
 
 from recon.fusion.blocks import SIDE, VOXEL_NUMBERS
-from recon.fusion.integration import CELL, CELLS, TSDF, WEIGHT
+from recon.fusion.integration import CELL, CELLS, TSDF, VARIANCE, WEIGHT
+from recon.fusion.packing import VOTE_STEPS, bits_of, unpack_variance
 from recon.jit import compiled
 
 HALO = SIDE + 3  # a block with one voxel before it and two behind it
@@ -18,7 +19,7 @@ FREE, SOLID, UNKNOWN = 1, 2, 4  # marks of corners
 @compiled
 @no_type_check
 def _fill_cells(near: Any, free: Any, cells: Any) -> bool:
-    """Writes the votes of a block's cells and of those around it; returns whether there are any.
+    """Writes the votes of a block's cells and of those around it, steps; returns whether there are any.
 
     None where there is no block: whichever block asks, a voxel has to get the same distance.
     """
@@ -29,7 +30,7 @@ def _fill_cells(near: Any, free: Any, cells: Any) -> bool:
                 x, y, z = i - 1, j - 1, k - 1
                 row = near[MIDDLE + x // CELLS + 3 * (y // CELLS) + 9 * (z // CELLS)]
                 cell = x % CELLS + CELLS * (y % CELLS + CELLS * (z % CELLS))
-                cells[k, j, i] = free[row, cell] if row >= 0 else np.float32(0)
+                cells[k, j, i] = np.float32(free[row, cell]) if row >= 0 else np.float32(0)
                 most = max(most, cells[k, j, i])
     return most > 0
 
@@ -37,7 +38,7 @@ def _fill_cells(near: Any, free: Any, cells: Any) -> bool:
 @compiled
 @no_type_check
 def _vote(x: int, y: int, z: int, cells: Any) -> Any:
-    """Returns the votes at a voxel, interpolated between the middles of cells.
+    """Returns the votes of the cells at a voxel, interpolated between their middles.
 
     As they are in its own cell, a gap as wide as a cell would be open or closed by where the grid lies.
     """
@@ -74,7 +75,7 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
         slots[b] = slot_of_row[near[b]] if near[b] >= 0 else -1
     halo[:] = np.nan
     cells = np.empty((VOTE_CELLS, VOTE_CELLS, VOTE_CELLS), np.float32)
-    voted = _fill_cells(near, free, cells)
+    voted, one, step = _fill_cells(near, free, cells), np.float32(1), np.float32(1 / VOTE_STEPS)
     for b in range(27):
         if slots[b] < 0:
             continue
@@ -91,13 +92,18 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
                 for x in range(x0, x1):
                     weight, distance = state[WEIGHT, numbers[x]], state[TSDF, numbers[x]]
                     known = (weight > 0) & (weight >= min_weight)
-                    if voted and (distance < 0 or not known):
-                        vote = _vote(SIDE * bx + x, SIDE * by + y, SIDE * bz + z, cells)
-                        lead = (vote - weight) / (vote + weight)
+                    if distance < 0 or not known:
+                        _, through = unpack_variance(bits_of(state[VARIANCE, numbers[x]]))
+                        vote = through
+                        if voted:
+                            vote += _vote(SIDE * bx + x, SIDE * by + y, SIDE * bz + z, cells)
+                        vote *= step
+                        lead = (vote - weight) / (vote + weight) if vote > 0 else -one
                         if known:
                             distance = max(distance, lead)
                         elif vote > weight:  # nothing is known of it but by votes for itself
-                            known, distance = votes[cell + x // CELL] >= min_weight, lead
+                            own = step * (np.float32(votes[cell + x // CELL]) + through)
+                            known, distance = own >= min_weight, lead
                     if known:
                         halo[i + x] = distance
 

@@ -5,24 +5,34 @@ from typing import Any, no_type_check
 import numpy as np
 
 from recon.fusion.blocks import BLOCK_VOXELS, GROUP, SIDE, VOXEL_NUMBERS
-from recon.fusion.observations import COLOR, DIRECTION, FRONT, OFFSET, TAPER_LENGTH, TRUST, VOTE
+from recon.fusion.observations import COLOR, DIRECTION, OFFSET, TAPER_LENGTH, TRUST
 from recon.fusion.packing import (
+    UPPER,
     bits_of,
     chances,
     float_of,
     pack_three,
+    pack_variance,
+    sum_of_votes,
     unpack_direction,
     unpack_three,
     unpack_trust,
+    unpack_variance,
+    unpack_vote,
 )
 from recon.jit import compiled, inlined, prefetch, reordered
 
-# Words of a voxel; a block keeps 512 of each kind together.
+# Words of a voxel; a block keeps 512 of each kind together. VARIANCE shares its word with the votes for free
+# space of the views that see a surface in the block; those of the others are counted in cells.
 TSDF, WEIGHT, VARIANCE, GRADIENT, RGB = range(5)
-CELL = 2  # voxels along the side of the cells that count votes for free space
+CELL = 2  # voxels along the side of these cells
 CELLS = SIDE // CELL
 BLOCK_CELLS = CELLS**3
-DISTANCES, WEIGHTS, NORMALS, PAINTS = (BLOCK_VOXELS * kind for kind in range(4))  # in the scratch space
+# In the scratch space. A voxel has a weight or a vote; the vote is there as a negative weight.
+DISTANCES, WEIGHTS, NORMALS, PAINTS = (BLOCK_VOXELS * kind for kind in range(4))
+NEITHER, WEIGHS, SEEN_THROUGH = np.uint8(0), np.uint8(1), np.uint8(2)  # marks of voxels
+SOME_WEIGH = np.uint64(0x0101010101010101)  # in the marks of eight
+CELL_MARGIN = np.float32(1)  # voxels: half the side of a cell
 # Behind a surface sure pixels stop at two voxels, or both sides of a thin part would push each other away;
 # unsure ones must weigh alike on both sides, or the mean of their noise would move the surface.
 LESS_1, LESS_2 = np.float32(0.25), np.float32(1.5)
@@ -81,7 +91,7 @@ def _project(corner: Any, view: Any, lattice: Any, pixels: Any, depths: Any) -> 
 @no_type_check
 def _gather(records: Any, pixels: Any, near: Any) -> None:
     """Copies the records of pixels; each of the copies is one load and one store."""
-    for i in range(BLOCK_VOXELS):
+    for i in range(len(pixels)):
         pixel = np.uint32(pixels[i])
         a, b, c, d = records[pixel, 0], records[pixel, 1], records[pixel, 2], records[pixel, 3]
         near[4 * i], near[4 * i + 1], near[4 * i + 2], near[4 * i + 3] = a, b, c, d
@@ -89,11 +99,12 @@ def _gather(records: Any, pixels: Any, near: Any) -> None:
 
 @compiled
 @no_type_check
-def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, has_weight: Any) -> None:
-    """Writes distances / truncation of a block's voxels to their planes, weights, and which have one.
+def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, marks: Any) -> None:
+    """Writes distances / truncation of a block's voxels to their planes, weights, votes, and marks of both.
 
-    And the words that are needed later, each kind together. All four of a record are read, as the compiler
-    wants it for vectors.
+    A voxel is seen through where it is farther before the plane than the weight reaches. And the words that
+    are needed later are written, each kind together. All four of a record are read, as the compiler wants it
+    for vectors.
     """
     zero, one, per_taper = np.float32(0), np.float32(1), np.float32(1) / TAPER_LENGTH
     per_taper_behind = one / TAPER_BEHIND
@@ -102,6 +113,7 @@ def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, has_weight
     for i in range(BLOCK_VOXELS):
         nx, ny, nz = unpack_direction(near[4 * i + DIRECTION])
         weight, support = unpack_trust(near[4 * i + TRUST])
+        vote = unpack_vote(near[4 * i + TRUST])
         x, y, z = first_x + VOXELS[0, i], first_y + VOXELS[1, i], first_z + VOXELS[2, i]
         distance = nx * x + ny * y + nz * z - float_of(near[4 * i + OFFSET])
         distance *= per_truncation
@@ -109,10 +121,11 @@ def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, has_weight
         behind = max(min(support + support - LESS_2, support - LESS_1), min(support, least))
         taper = min((support - distance) * per_taper, (behind + distance) * per_taper_behind)
         weight *= min(max(taper, zero), one)
-        scratch[i + WEIGHTS] = weight
         scratch[i + NORMALS] = float_of(near[4 * i + DIRECTION])
         scratch[i + PAINTS] = float_of(near[4 * i + COLOR])
-        has_weight[i] = weight > zero
+        vote = vote if distance > support else zero
+        scratch[i + WEIGHTS] = weight - vote
+        marks[i] = WEIGHS if weight > zero else (SEEN_THROUGH if vote > zero else NEITHER)
 
 
 @inlined
@@ -145,39 +158,64 @@ def _updated(sign: Any, weight: Any, distance: Any, mean: Any, old: Any, varianc
     return mean + share * change, total, max((one - share) * (variance + share * squared), zero), share
 
 
+@inlined
+@no_type_check
+def _voted(old: Any, votes: Any) -> Any:
+    """Returns the word of variance and votes with more votes."""
+    word = bits_of(old)
+    votes = np.int32(sum_of_votes(unpack_variance(word)[1], votes))
+    return float_of(np.uint32(np.uint32(word & UPPER) | np.uint32(votes)))
+
+
 @reordered
 @no_type_check
-def _fuse(sign: Any, scratch: Any, has_weight: Any, state: Any) -> None:
-    """Updates the groups of a block's voxels of which some have weight."""
+def _fuse(sign: Any, scratch: Any, marks: Any, state: Any) -> None:
+    """Updates the groups of a block's voxels of which some have weight, and counts votes in the others."""
+    zero = np.float32(0)
     for group in range(BLOCK_VOXELS // GROUP):
-        if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
+        marked = marks[2 * group] | marks[2 * group + 1]
+        if (marked & SOME_WEIGH) != 0:
             for voxel in range(GROUP):  # over i itself it would not be vectorised
                 i = GROUP * group + voxel
-                weight, distance, old = scratch[i + WEIGHTS], scratch[i + DISTANCES], state[i + 512]
-                mean, total, variance, share = _updated(
-                    sign, weight, distance, state[i], old, state[i + 1024]
-                )
+                weight, vote = max(scratch[i + WEIGHTS], zero), max(-scratch[i + WEIGHTS], zero)
+                distance, old = scratch[i + DISTANCES], state[i + 512]
+                variance, votes = unpack_variance(bits_of(state[i + 1024]))
+                mean, total, variance, share = _updated(sign, weight, distance, state[i], old, variance)
                 by_chance = chances(bits_of(total))
-                state[i], state[i + 512], state[i + 1024] = mean, total, variance
+                votes = sum_of_votes(votes, sign * vote)
+                state[i], state[i + 512] = mean, total
+                state[i + 1024] = float_of(pack_variance(variance, by_chance[2], votes))
                 state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
+        elif marked != 0:
+            for voxel in range(GROUP):
+                i = GROUP * group + voxel
+                state[i + 1024] = _voted(state[i + 1024], -sign * scratch[i + WEIGHTS])
 
 
 @reordered
 @no_type_check
-def _fuse_colored(sign: Any, scratch: Any, has_weight: Any, state: Any) -> None:
+def _fuse_colored(sign: Any, scratch: Any, marks: Any, state: Any) -> None:
     """Updates the same, and the colours."""
+    zero = np.float32(0)
     for group in range(BLOCK_VOXELS // GROUP):
-        if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
+        marked = marks[2 * group] | marks[2 * group + 1]
+        if (marked & SOME_WEIGH) != 0:
             for voxel in range(GROUP):
                 i = GROUP * group + voxel
-                weight, distance, old = scratch[i + WEIGHTS], scratch[i + DISTANCES], state[i + 512]
-                mean, total, variance, share = _updated(
-                    sign, weight, distance, state[i], old, state[i + 1024]
-                )
+                weight, vote = max(scratch[i + WEIGHTS], zero), max(-scratch[i + WEIGHTS], zero)
+                distance, old = scratch[i + DISTANCES], state[i + 512]
+                variance, votes = unpack_variance(bits_of(state[i + 1024]))
+                mean, total, variance, share = _updated(sign, weight, distance, state[i], old, variance)
                 by_chance = chances(bits_of(total))
-                state[i], state[i + 512], state[i + 1024] = mean, total, variance
+                votes = sum_of_votes(votes, sign * vote)
+                state[i], state[i + 512] = mean, total
+                state[i + 1024] = float_of(pack_variance(variance, by_chance[2], votes))
                 state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
                 state[i + 2048] = _mixed(state[i + 2048], scratch[i + PAINTS], share, by_chance)
+        elif marked != 0:
+            for voxel in range(GROUP):
+                i = GROUP * group + voxel
+                state[i + 1024] = _voted(state[i + 1024], -sign * scratch[i + WEIGHTS])
 
 
 @compiled
@@ -200,15 +238,15 @@ def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, wor
     camera, lattice, per_truncation, sign = view
     pixels, depths = np.empty(BLOCK_VOXELS, np.int32), np.empty(BLOCK_VOXELS, np.float32)
     near, scratch = np.empty(4 * BLOCK_VOXELS, np.uint32), np.empty((2, 4 * BLOCK_VOXELS), np.float32)
-    has_weight = np.empty((2, BLOCK_VOXELS), np.bool_)
-    eights = has_weight.view(np.uint64)
+    marks = np.empty((2, BLOCK_VOXELS), np.uint8)
+    eights = marks.view(np.uint64)
     states, colored = words.reshape(len(words), -1), words.shape[1] > RGB
     for k in range(start, stop + 1):
         this, last = k & 1, (k + 1) & 1
         if k < stop:
             _project(corners[k], camera, lattice, pixels, depths)
             _gather(records, pixels, near)
-            _weigh(corners[k], per_truncation, near, scratch[this], has_weight[this])
+            _weigh(corners[k], per_truncation, near, scratch[this], marks[this])
             if new[k]:
                 states[rows[k]][:] = 0
             _fetch(eights[this], states[rows[k]])
@@ -220,12 +258,15 @@ def fuse_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, wor
 
 @compiled
 @no_type_check
-def _fetch(has_weight: Any, state: Any) -> None:
+def _fetch(marks: Any, state: Any) -> None:
     """Asks for the words of the groups that will be updated."""
     for group in range(BLOCK_VOXELS // GROUP):
-        if (has_weight[2 * group] | has_weight[2 * group + 1]) != 0:
+        marked = marks[2 * group] | marks[2 * group + 1]
+        if (marked & SOME_WEIGH) != 0:
             for word in range(GROUP * group, len(state), BLOCK_VOXELS):
                 prefetch(state, word)
+        elif marked != 0:
+            prefetch(state, BLOCK_VOXELS * VARIANCE + GROUP * group)
 
 
 @compiled
@@ -240,34 +281,40 @@ def _may_see(x: Any, y: Any, z: Any, planes: Any) -> Any:
 
 @compiled
 @no_type_check
-def carve_blocks(start: int, stop: int, blocks: Any, view: Any, fronts: Any, free: Any) -> None:
-    """Adds the votes for free space of one view: cells that its rays cross well before they meet a surface.
+def carve_blocks(start: int, stop: int, blocks: Any, view: Any, records: Any, free: Any) -> None:
+    """Adds the votes for free space of one view to blocks that it sees no surface in.
+
+    For cells that its rays cross well before they meet a surface.
 
     Args:
         start: First block to do.
         stop: One past the last.
-        blocks: Coordinates of all blocks; block at the origin of the view's frame.
-        view: Of `_project`; its lattice; half spaces that a block's corner lies in if the view may see it;
-            1 to add the votes, -1 to take them away.
-        fronts: Of `observations.Observations`, flat.
+        blocks: Coordinates of all blocks; block at the origin of the view's frame; which blocks have surfaces
+            that the view sees.
+        view: Of `_project`; its lattice; 1 / truncation, voxels; half spaces that a block's corner lies in if
+            the view may see it; 1 to add the votes, -1 to take them away.
+        records: Of `observations.Observations`, flat.
         free: (n, 64) sums of votes per cell; changed in place.
     """
-    coords, origin = blocks
-    camera, lattice, planes, sign = view
+    coords, origin, has_surface = blocks
+    camera, lattice, per_truncation, planes, sign = view
     pixels, depths = np.empty(BLOCK_CELLS, np.int32), np.empty(BLOCK_CELLS, np.float32)
-    corner, zero = np.empty(3), np.float32(0)
-    near = np.empty(2 * BLOCK_CELLS, np.float32)
+    corner, margin, zero = np.empty(3), CELL_MARGIN * per_truncation, np.float32(0)
+    near = np.empty(4 * BLOCK_CELLS, np.uint32)
     for row in range(start, stop):
         for a in range(3):
             corner[a] = SIDE * (coords[row, a] - origin[a])
-        if not _may_see(corner[0], corner[1], corner[2], planes):
+        if has_surface[row] or not _may_see(corner[0], corner[1], corner[2], planes):
             continue
         _project(corner, camera, lattice, pixels, depths)
-        for i in range(BLOCK_CELLS):
-            pixel, j = np.uint32(pixels[i]), np.uint32(i) * np.uint32(2)
-            a, b = fronts[pixel, FRONT], fronts[pixel, VOTE]
-            near[j], near[j + np.uint32(1)] = a, b
+        _gather(records, pixels, near)
+        first_x, first_y, first_z = np.float32(corner[0]), np.float32(corner[1]), np.float32(corner[2])
         votes = free[row]
         for i in range(BLOCK_CELLS):
-            vote = near[2 * i + 1] if depths[i] < near[2 * i] else zero
-            votes[i] = max(votes[i] + sign * vote, zero)
+            nx, ny, nz = unpack_direction(near[4 * i + DIRECTION])
+            _, support = unpack_trust(near[4 * i + TRUST])
+            x, y, z = first_x + VOTES[0, i], first_y + VOTES[1, i], first_z + VOTES[2, i]
+            distance = nx * x + ny * y + nz * z - float_of(near[4 * i + OFFSET])
+            cast = unpack_vote(near[4 * i + TRUST])
+            cast = cast if distance * per_truncation > support + margin else zero
+            votes[i] = np.uint16(np.int32(sum_of_votes(np.float32(votes[i]), sign * cast)))

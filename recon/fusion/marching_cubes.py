@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64, UInt8
+from jaxtyping import Float32, Float64, Int32, Int64, UInt8, UInt16
 
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE, BlockIndex
 from recon.fusion.cube_cases import EDGE_AXIS, EDGE_CORNER, case_table
@@ -45,7 +45,7 @@ class Triangles:
 def extract_triangles(
     index: BlockIndex,
     pages: Pages | DevicePages,
-    free: Float32[np.ndarray, "n 64"],
+    free: UInt16[np.ndarray, "n 64"],
     min_weight: float,
     threads: int | None,
 ) -> Triangles:

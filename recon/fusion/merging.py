@@ -6,8 +6,17 @@ import numpy as np
 
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, pack
-from recon.fusion.integration import GRADIENT, RGB, TSDF, VARIANCE, WEIGHT
-from recon.fusion.packing import bits_of, chances, float_of, pack_three, unpack_three
+from recon.fusion.integration import GRADIENT, RGB, TINY, TSDF, VARIANCE, WEIGHT
+from recon.fusion.packing import (
+    bits_of,
+    chances,
+    float_of,
+    pack_three,
+    pack_variance,
+    sum_of_votes,
+    unpack_three,
+    unpack_variance,
+)
 from recon.jit import compiled, run_pieces
 
 if TYPE_CHECKING:
@@ -63,14 +72,17 @@ def merge_blocks(start: int, stop: int, ours: Any, theirs: Any, words: Any, othe
     for k in range(start, stop):
         state, other = words[ours[k]], others[theirs[k]]
         for i in range(BLOCK_VOXELS):
+            variance, votes = unpack_variance(bits_of(state[VARIANCE, i]))
+            more_variance, more_votes = unpack_variance(bits_of(other[VARIANCE, i]))
             weight = other[WEIGHT, i]
-            if weight <= 0:
+            if weight <= 0 and more_votes == 0:
                 continue
             total = state[WEIGHT, i] + weight
-            share = weight / total
+            share = weight / max(total, TINY)
             change = other[TSDF, i] - state[TSDF, i]
-            variance = (one - share) * state[VARIANCE, i] + share * other[VARIANCE, i]
-            state[VARIANCE, i] = variance + share * (one - share) * change * change
+            variance += share * (more_variance - variance + (one - share) * change * change)
+            chance, votes = chances(bits_of(total))[2], sum_of_votes(votes, more_votes)
+            state[VARIANCE, i] = float_of(pack_variance(variance, chance, votes))
             state[TSDF, i] += share * change
             state[WEIGHT, i] = total
             state[GRADIENT, i] = _mix(state[GRADIENT, i], other[GRADIENT, i], share, bits_of(total))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8, UInt32
+from jaxtyping import Float64, UInt8, UInt32
 
 from recon.fusion.edges import EDGE_RADIUS_PX, edge_distances
 from recon.fusion.packing import (
@@ -21,7 +21,6 @@ from recon.jit import compiled, reordered, run_pieces
 from recon.scene import DepthMap
 
 DIRECTION, TRUST, OFFSET, COLOR = range(4)  # words of a record
-FRONT, VOTE = range(2)
 MIN_COSINE = np.float32(np.cos(np.radians(85.0)))  # beyond 85 degrees depth says nothing about the surface
 COSINE_WITHOUT_NORMAL = np.float32(0.5)  # a pixel without normal counts like one seen at 60 degrees
 MAX_PRECISION = np.float32(4.0)  # no pixel is trusted to better than half a voxel, whatever it says
@@ -34,7 +33,6 @@ SMOOTH_SIGMAS = np.float32(3.0)  # neighbours that differ by more are another su
 FULL_SIGMAS = np.float32(2.0)  # deviations that noise explains do not cost weight
 TAPER_LENGTH = np.float32(0.75)  # of the truncation distance: sure pixels taper from one voxel to four
 FREE_WEIGHT = np.float32(1.0)  # of having seen through; how sure the depth behind is does not matter
-FREE_MARGIN_VOXELS = np.float32(1)  # half the diagonal of a cell of votes, rounded up
 CHUNK = 640  # pixels done at once: a constant size of the scratch space lets the loops be vectorised
 LEVEL_XY, LEVEL_Z = np.float32(HIGH_XY / 255), np.float32(HIGH_Z / 255)
 
@@ -62,11 +60,9 @@ class Observations:
 
     records: UInt32[np.ndarray, "h2 w2 4"]
     """DIRECTION: the plane's normal n, grid's axes. OFFSET: n . x - offset is the signed distance of x, in
-    voxels, in the frame of the view; a float32. TRUST: weight and support, the distance / truncation at which
-    the weight has fallen to nothing. COLOR: levels / 255. All as in `packing`."""
-
-    fronts: Float32[np.ndarray, "h2 w2 2"]
-    """FRONT: smallest z, camera frame, voxels, of what may not be free. VOTE: weight of free space there."""
+    voxels, in the frame of the view; a float32. TRUST: weight, support, the distance / truncation at which
+    the weight has fallen to nothing, and the vote for free space farther out. COLOR: levels / 255. All as in
+    `packing`."""
 
 
 def observe(
@@ -110,13 +106,9 @@ def observe(
 
 def make_room(height: int, width: int) -> Observations:
     """Returns room for what a view of this size sees; what is in it means nothing, except for the border."""
-    seen = Observations(
-        records=np.empty((height + 2, width + 2, 4), np.uint32),
-        fronts=np.empty((height + 2, width + 2, 2), np.float32),
-    )
-    for padded in (seen.records, seen.fronts):
-        padded[[0, -1]], padded[:, [0, -1]] = 0, 0
-    return seen
+    records = np.empty((height + 2, width + 2, 4), np.uint32)
+    records[[0, -1]], records[:, [0, -1]] = 0, 0
+    return Observations(records)
 
 
 def observing(
@@ -141,7 +133,7 @@ def observing(
     turn = np.ascontiguousarray(frame.rotation.T.astype(np.float32))
     lengths = (np.float32(frame.voxel_size), np.float32(frame.truncation), np.float32(trust))
     lens = (rays_from_pixels, turn, frame.center.astype(np.float32), lengths, gains.astype(np.float32))
-    return (*maps, photo, distances), lens, (room.records, room.fronts)
+    return (*maps, photo, distances), lens, room.records
 
 
 # Rows of the scratch space, CHUNK numbers each.
@@ -243,11 +235,10 @@ def _nearest_edges(v: int, first: int, count: int, distances: Any, nearest: Any,
 
 @reordered
 @no_type_check
-def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out: Any) -> None:
-    """Writes what is in the records of a row of pixels, except for colours, and the space before them."""
-    v, first, start = place
+def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any) -> None:
+    """Writes what is in the records of a row of pixels, except for colours."""
+    v, first = place
     rays, turn, center, lengths, _ = lens
-    fronts = out[1][start // 2 :]
     one, half, zero, tiny = np.float32(1), np.float32(0.5), np.float32(0), np.float32(1e-6)
     voxel, truncation, trust = lengths
     per_voxel, per_truncation, voxel2 = one / voxel, one / truncation, voxel * voxel
@@ -286,14 +277,11 @@ def _write(place: Any, count: int, lens: Any, scratch: Any, variances: Any, out:
         reach = max(REACH_TRUNCATIONS * truncation, REACH_SIGMAS * sigma, MIN_REACH_VOXELS * voxel / cosine)
         support = max(TAPER_LENGTH + FULL_SIGMAS * sigma * per_truncation, one)
         support = min(support, -reach * toward * per_truncation)
-        vote, solid = FREE_WEIGHT * trust * scratch[NEAREST * CHUNK + i], support * truncation
-        front = z + (solid + FREE_MARGIN_VOXELS * voxel) / min(toward, -tiny)
         support = support if weight > zero else zero
+        vote = FREE_WEIGHT * trust * scratch[NEAREST * CHUNK + i] if weight > zero else zero
         scratch[DIRECTIONS * CHUNK + i] = float_of(direction)
-        scratch[TRUSTS * CHUNK + i] = float_of(pack_trust(weight, support))
+        scratch[TRUSTS * CHUNK + i] = float_of(pack_trust(weight, support, vote))
         scratch[OFFSETS * CHUNK + i] = offset if usable else zero
-        fronts[2 * i] = front * per_voxel if usable else zero
-        fronts[2 * i + 1] = vote if usable else zero
 
 
 @compiled
@@ -327,8 +315,8 @@ def observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> Non
     """Writes records and fronts of some rows of pixels; the rest of the arguments is of `observing`."""
     depth, normals, sigma, photo, distances = pixels
     maps = (depth, normals, sigma)
-    width, padded = depth.shape[1], out[0].shape[1]
-    flat = (out[0].reshape(-1), out[1].reshape(-1))
+    width, padded = depth.shape[1], out.shape[1]
+    flat = out.reshape(-1)
     scratch, around = np.zeros(12 * CHUNK, np.float32), np.zeros(6 * (CHUNK + 2), np.float32)
     nearest = np.empty(CHUNK, np.uint8)
     for v in range(start, stop):
@@ -339,7 +327,7 @@ def observe_rows(start: int, stop: int, pixels: Any, lens: Any, out: Any) -> Non
             _halo(v, first, count, maps, around)
             _smooth(count, lens[0], around, scratch)
             _nearest_edges(v, first, count, distances, nearest, scratch)
-            _write((v, first, begin), count, lens, scratch, around, flat)
+            _write((v, first), count, lens, scratch, around)
             if len(photo):
                 _paint(v, first, count, photo, lens[4], scratch)
-            _join(count, scratch, flat[0][begin:])
+            _join(count, scratch, flat[begin:])

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int32, UInt32
+from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt16, UInt32
 
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, GROWTH, SIDE
 from recon.fusion.integration import (
     BLOCK_CELLS,
+    CELL_MARGIN,
     GRADIENT,
     LEAST_BEHIND,
     LEAST_SHARE,
@@ -30,11 +31,22 @@ from recon.fusion.integration import (
     TINY,
     TSDF,
     VARIANCE,
+    VOTES,
     VOXELS,
     WEIGHT,
 )
-from recon.fusion.observations import COLOR, DIRECTION, FRONT, OFFSET, TAPER_LENGTH, TRUST, VOTE
-from recon.fusion.packing import DITHER, HIGH_XY, HIGH_Z, MIXER, STEP_XY, STEP_Z, SUPPORT_STEP
+from recon.fusion.observations import COLOR, DIRECTION, OFFSET, TAPER_LENGTH, TRUST
+from recon.fusion.packing import (
+    DITHER,
+    HIGH_XY,
+    HIGH_Z,
+    MIXER,
+    MOST_VOTES,
+    STEP_XY,
+    STEP_Z,
+    SUPPORT_STEP,
+    VOTE_STEPS,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -67,20 +79,24 @@ class DevicePages:
         self.block_bytes = 4 * BLOCK_VOXELS * channels
         self.channels = channels
         self.device_words = torch.zeros((0, channels, BLOCK_VOXELS), device=device)
-        self.device_votes = torch.zeros((0, BLOCK_CELLS), device=device)
+        self.device_votes = torch.zeros((0, BLOCK_CELLS), dtype=torch.int32, device=device)
         self.words = np.zeros((0, channels, BLOCK_VOXELS), np.float32)
         self._held: np.ndarray = np.zeros(0, np.int64)  # rows, by slot
         self._changed = False
         self._rows = 0
 
     @property
-    def free_votes(self) -> Float32[np.ndarray, "rows 64"]:
-        """Sums of votes by row; on the host, not to be written to."""
-        return self.device_votes[: self._rows].cpu().numpy()
+    def free_votes(self) -> UInt16[np.ndarray, "rows 64"]:
+        """Sums of votes by row, in steps; on the host, not to be written to."""
+        return self.device_votes[: self._rows].cpu().numpy().astype(np.uint16)
 
-    def add_votes(self, rows: Int[np.ndarray, "n"], votes: Float32[np.ndarray, "n 64"]) -> None:
+    def add_votes(self, rows: Int[np.ndarray, "n"], votes: UInt16[np.ndarray, "n 64"]) -> None:
         """Adds to the votes of rows, each once."""
-        self.device_votes[self.put(rows)] += self.put(votes)
+        self.cast(self.put(rows), self.put(votes.astype(np.int32)))
+
+    def cast(self, rows: "Tensor", votes: "Tensor") -> None:
+        """Adds steps of votes, or takes them away, on the device."""
+        self.device_votes[rows] = (self.device_votes[rows] + votes).clamp(0, MOST_VOTES)
 
     def extend(self, rows: int) -> None:
         """Adds rows, of zeros, so that there are as many.
@@ -173,43 +189,50 @@ def fuse_blocks(
         rows, corners = pages.put(blocks[0][part].astype(np.int64)), blocks[1][part]
         pixels, _ = _project(pages, corners, camera, lattice)
         near = seen[pixels]  # (blocks, 512, 4)
-        distances, weights = _weigh(pages, corners, float(per_truncation), near)
-        at = torch.nonzero(weights.view(-1) > 0)[:, 0]
-        voxels = rows[at // BLOCK_VOXELS] * (pages.channels * BLOCK_VOXELS) + at % BLOCK_VOXELS
-        near, measured = near.view(-1, 4)[at], (distances.view(-1)[at], weights.view(-1)[at])
+        plane = _plane(pages, corners, VOXELS, float(per_truncation), near)
+        weights, words = _weigh(float(per_truncation), plane, near), states.view(torch.int32)
+        at, voxels = _chosen(weights > 0, rows, pages.channels)
+        near, measured = near.view(-1, 4), (plane[0].view(-1)[at], weights.view(-1)[at])
         share, chances = _average(states, voxels, float(sign), measured)
-        words = states.view(torch.int32)
         for kind, new in ((GRADIENT, DIRECTION), (RGB, COLOR))[: pages.channels - GRADIENT]:
             place = voxels + BLOCK_VOXELS * kind
-            words[place] = _mixed(words[place], near[:, new], share, chances)
+            words[place] = _mixed(words[place], near[at, new], share, chances)
+        at, voxels = _chosen(plane[0] > plane[1], rows, pages.channels)
+        word = words[voxels + BLOCK_VOXELS * VARIANCE]
+        votes = (word & 0xFFFF) + int(sign) * (near[at, TRUST] & VOTE_STEPS)
+        words[voxels + BLOCK_VOXELS * VARIANCE] = (word & ~0xFFFF) | votes.clamp(0, MOST_VOTES)
 
 
 def carve_blocks(
     pages: DevicePages,
-    blocks: tuple[Int32[np.ndarray, "n 3"], Int[np.ndarray, "3"]],
+    blocks: tuple[Int32[np.ndarray, "n 3"], Int[np.ndarray, "3"], Bool[np.ndarray, "n"]],
     view: tuple[Any, ...],
-    fronts: Float32[np.ndarray, "pixels 2"],
+    records: UInt32[np.ndarray, "pixels 4"],
 ) -> None:
-    """Adds the votes for free space of one view: cells that its rays cross well before they meet a surface.
+    """Adds the votes for free space of one view to blocks that it sees no surface in.
 
     Args:
         pages: Of the volume; changed.
-        blocks: Coordinates of all blocks, by row; block at the origin of the view's frame.
+        blocks: Coordinates of all blocks, by row; block at the origin of the view's frame; which have
+            surfaces.
         view: As for `integration.carve_blocks`.
-        fronts: Of `observations.Observations`, flat.
+        records: Of `observations.Observations`, flat.
     """
     import torch
 
-    camera, lattice, planes, sign = view
+    camera, lattice, per_truncation, planes, sign = view
     corners = (blocks[0] - blocks[1]) * float(SIDE)
-    visible = np.flatnonzero((corners @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1))
-    lattice, seen, votes = pages.put(lattice), pages.put(fronts), pages.device_votes
+    visible = (corners @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
+    visible = np.flatnonzero(visible & ~blocks[2])
+    lattice, seen = pages.put(lattice), pages.put(records.view(np.int32))
+    margin = float(CELL_MARGIN * per_truncation)
     for part in _chunks(len(visible)):
-        rows = pages.put(visible[part])
-        pixels, depths = _project(pages, corners[visible[part]], camera, lattice)
-        near = seen[pixels]  # (blocks, 64, 2)
-        cast = torch.where(depths < near[..., FRONT], near[..., VOTE], 0)
-        votes[rows] = (votes[rows] + float(sign) * cast).clamp(min=0)
+        rows, some = pages.put(visible[part]), corners[visible[part]]
+        near = seen[_project(pages, some, camera, lattice)[0]]  # (blocks, 64, 4)
+        distance, support = _plane(pages, some, VOTES, float(per_truncation), near)
+        pages.cast(
+            rows, int(sign) * torch.where(distance > support + margin, near[..., TRUST] & VOTE_STEPS, 0)
+        )
 
 
 def _chunks(count: int) -> Iterator[slice]:
@@ -244,25 +267,43 @@ def _project(
     return torch.where(inside, pixels, 0), depths
 
 
-def _weigh(
-    pages: DevicePages, corners: Float64[np.ndarray, "n 3"], per_truncation: float, near: "Tensor"
+def _plane(
+    pages: DevicePages,
+    corners: Float64[np.ndarray, "n 3"],
+    lattice: Float32[np.ndarray, "3 lattice"],
+    per_truncation: float,
+    near: "Tensor",
 ) -> tuple["Tensor", "Tensor"]:
-    """Returns distances / truncation of blocks' voxels to their planes, and weights, both (n, 512)."""
+    """Returns distances / truncation of blocks' lattices to their planes, and supports, both (n, lattice)."""
     import torch
 
-    x, y, z = pages.put(corners.astype(np.float32)).T[..., None] + pages.put(VOXELS)[:, None]
+    x, y, z = pages.put(corners.astype(np.float32)).T[..., None] + pages.put(lattice)[:, None]
     nx, ny, nz = _three(near[..., DIRECTION])
     nx, ny, nz = nx * float(STEP_XY) - 1, ny * float(STEP_XY) - 1, nz * float(STEP_Z) - 1
-    trust = near[..., TRUST]
-    weight, support = (trust & ~0xFFFF).view(torch.float32), (trust & 0xFFFF) * float(SUPPORT_STEP)
     distance = nx * x + ny * y + nz * z - near[..., OFFSET].view(torch.float32)
-    distance = distance * per_truncation
+    return distance * per_truncation, (near[..., TRUST] >> 6 & 1023) * float(SUPPORT_STEP)
+
+
+def _weigh(per_truncation: float, plane: tuple["Tensor", "Tensor"], near: "Tensor") -> "Tensor":
+    """Returns the weights of blocks' voxels, (n, 512)."""
+    import torch
+
+    distance, support = plane
+    weight = (near[..., TRUST] & ~0xFFFF).view(torch.float32)
     least = max(float(LEAST_BEHIND), float(LEAST_VOXELS_BEHIND) * per_truncation)
     surer = torch.minimum(support + support - float(LESS_2), support - float(LESS_1))
     behind = torch.maximum(surer, support.clamp(max=least))
     before = (support - distance) * float(1 / TAPER_LENGTH)
     taper = torch.minimum(before, (behind + distance) * float(1 / TAPER_BEHIND))
-    return distance, weight * taper.clamp(0, 1)
+    return weight * taper.clamp(0, 1)
+
+
+def _chosen(mask: "Tensor", rows: "Tensor", channels: int) -> tuple["Tensor", "Tensor"]:
+    """Returns which of blocks' voxels are in a mask, counted over all blocks, and where their words start."""
+    import torch
+
+    at = torch.nonzero(mask.view(-1))[:, 0]
+    return at, rows[at // BLOCK_VOXELS] * (channels * BLOCK_VOXELS) + at % BLOCK_VOXELS
 
 
 def _average(
@@ -278,8 +319,10 @@ def _average(
     """
     import torch
 
-    places = [voxels + BLOCK_VOXELS * kind for kind in (TSDF, WEIGHT, VARIANCE)]
-    mean, old, variance = (states[place] for place in places)
+    places = [voxels + BLOCK_VOXELS * kind for kind in (TSDF, WEIGHT)]
+    mean, old = (states[place] for place in places)
+    words, place = states.view(torch.int32), voxels + BLOCK_VOXELS * VARIANCE
+    votes, variance = words[place] & 0xFFFF, (words[place] & ~0xFFFF).view(torch.float32)
     distance, weight = measured
     change = distance.clamp(-1, 1) - mean
     squared = change * change
@@ -290,9 +333,11 @@ def _average(
     total = torch.where(total > float(LEAST_SHARE) * weight, total, 0)
     share = torch.where(total > 0, sign * weight / total.clamp(min=float(TINY)), 0)
     variance = ((1 - share) * (variance + share * squared)).clamp(min=0)
-    for place, new in zip(places, (mean + share * change, total, variance), strict=True):
-        states[place] = new
-    return share, _chances(total.view(torch.int32))
+    chances = _chances(total.view(torch.int32))
+    raised = variance.view(torch.int32) + (chances[2] * 65536).int()
+    words[place] = (raised & ~0xFFFF) | votes
+    states[places[0]], states[places[1]] = mean + share * change, total
+    return share, chances
 
 
 def _three(words: "Tensor") -> tuple["Tensor", "Tensor", "Tensor"]:

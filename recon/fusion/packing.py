@@ -2,7 +2,10 @@
 
 - A unit vector v is kept as the mean (v + 1) / 2: exact along an axis, else to 0.1 degrees and 0.001 of its
   length.
-- A weight is the upper half of its float32 and shares a word with a support, in steps of 1 / 4096.
+- A weight is the upper half of its float32 and shares a word with a support, in steps of 1 / 64, and a vote
+  for free space, in steps of 1 / 63.
+- A variance is the upper half of its float32, too, rounded up or down by chance as means are (below), and
+  shares a word with a sum of votes.
 - A mean of three values in [0, 1] has 11, 11 and 10 bits. A running mean in so few bits would stand still
   once its steps are smaller than a bit; so it is rounded up or down by chance, the chance being a hash of the
   voxel's weight, and is right on average.
@@ -14,8 +17,11 @@ import numpy as np
 
 from recon.jit import inlined
 
-SUPPORT_STEP = np.float32(1 / 4096)
-MAX_SUPPORT = np.float32(15.99)
+SUPPORT_STEP = np.float32(1 / 64)
+MAX_SUPPORT = np.float32(15.98)
+VOTE_STEPS = 63  # of one view that sees through
+MOST_VOTES = 65535  # of their sum
+UPPER, LOWER = np.uint32(0xFFFF0000), np.uint32(0xFFFF)
 HIGH_XY, HIGH_Z = np.float32(2046), np.float32(1022)  # of 11 and 10 bits; even, so that 0 in [-1, 1] is exact
 HALF_XY, HALF_Z = np.float32(HIGH_XY / 2), np.float32(HIGH_Z / 2)
 STEP_XY, STEP_Z = np.float32(2 / HIGH_XY), np.float32(2 / HIGH_Z)
@@ -39,18 +45,48 @@ def float_of(word: Any) -> Any:
 
 @inlined
 @no_type_check
-def pack_trust(weight: Any, support: Any) -> Any:
-    """Returns the word of a weight, cut to 8 bits of mantissa, and a support, rounded."""
+def pack_trust(weight: Any, support: Any, vote: Any) -> Any:
+    """Returns the word of a weight, cut to 8 bits of mantissa, a support, rounded, and a vote, rounded up."""
     steps = np.uint32(np.int32(min(support, MAX_SUPPORT) / SUPPORT_STEP + np.float32(0.5)))
-    return np.uint32(np.uint32(bits_of(weight) & np.uint32(0xFFFF0000)) | steps)
+    votes = np.uint32(np.int32(np.ceil(vote * np.float32(VOTE_STEPS))))
+    return np.uint32(np.uint32(bits_of(weight) & UPPER) | np.uint32(np.uint32(steps << np.uint32(6)) | votes))
 
 
 @inlined
 @no_type_check
 def unpack_trust(word: Any) -> Any:
     """Returns weight and support."""
-    steps = np.float32(np.int32(np.uint32(word & np.uint32(0xFFFF))))
-    return float_of(np.uint32(word & np.uint32(0xFFFF0000))), steps * SUPPORT_STEP
+    steps = np.float32(np.int32(np.uint32(np.uint32(word & LOWER) >> np.uint32(6))))
+    return float_of(np.uint32(word & UPPER)), steps * SUPPORT_STEP
+
+
+@inlined
+@no_type_check
+def unpack_vote(word: Any) -> Any:
+    """Returns the steps of the vote that shares a word with a weight, float32: integers would be widened."""
+    return np.float32(np.int32(np.uint32(word & np.uint32(VOTE_STEPS))))
+
+
+@inlined
+@no_type_check
+def pack_variance(variance: Any, chance: Any, votes: Any) -> Any:
+    """Returns the word of a variance, rounded by a chance in (0, 1), and the steps of a sum of votes."""
+    raised = np.uint32(bits_of(variance) + np.uint32(np.int32(chance * np.float32(65536))))
+    return np.uint32(np.uint32(raised & UPPER) | np.uint32(np.int32(votes)))
+
+
+@inlined
+@no_type_check
+def unpack_variance(word: Any) -> Any:
+    """Returns variance and the steps of the sum of votes, both float32."""
+    return float_of(np.uint32(word & UPPER)), np.float32(np.int32(np.uint32(word & LOWER)))
+
+
+@inlined
+@no_type_check
+def sum_of_votes(votes: Any, more: Any) -> Any:
+    """Returns the steps of a sum of votes with more, or with less; float32, exact."""
+    return min(max(votes + more, np.float32(0)), np.float32(MOST_VOTES))
 
 
 @inlined

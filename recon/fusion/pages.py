@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float32, Int, Int32, UInt16
 
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, GROWTH
 from recon.fusion.integration import BLOCK_CELLS
+from recon.fusion.packing import MOST_VOTES
 
 ON_DISK = np.int32(-1)
 MIN_BLOCKS = 256  # in memory; the blocks around a few must fit
@@ -37,7 +38,7 @@ class Pages:
         self.channels, self._folder = channels, folder
         self._most = None if budget is None else max(budget // self.block_bytes, MIN_BLOCKS)
         self.words: Float32[np.ndarray, "slots channels 512"] = self._empty(0)
-        self._votes = np.zeros((0, BLOCK_CELLS), np.float32)
+        self._votes = np.zeros((0, BLOCK_CELLS), np.uint16)
         self._rows = 0
         self._slot_of_row = np.empty(0, np.int32)
         self._row_of_slot = np.empty(0, np.int64)
@@ -63,20 +64,13 @@ class Pages:
         return self._most is not None and self._rows > self._most
 
     @property
-    def free_votes(self) -> Float32[np.ndarray, "rows 64"]:
-        """Sums of votes for free space in a block's cells, by row; all in memory."""
+    def free_votes(self) -> UInt16[np.ndarray, "rows 64"]:
+        """Sums of votes for free space in a block's cells, in steps, by row; all in memory."""
         return self._votes[: self._rows]
 
-    def add_votes(self, rows: Int[np.ndarray, "n"], votes: Float32[np.ndarray, "n 64"]) -> None:
+    def add_votes(self, rows: Int[np.ndarray, "n"], votes: UInt16[np.ndarray, "n 64"]) -> None:
         """Adds to the votes of rows, each once."""
-        self._votes[rows] += votes
-
-    def reserve_votes(self, rows: int) -> None:
-        """Makes room for the votes of so many rows."""
-        if rows > len(self._votes):
-            larger = np.zeros((max(rows, int(GROWTH * len(self._votes))), BLOCK_CELLS), np.float32)
-            larger[: len(self._votes)] = self._votes
-            self._votes = larger
+        self._votes[rows] = np.minimum(self._votes[rows] + votes.astype(np.uint32), MOST_VOTES)
 
     def reserve(self, rows: int) -> None:
         """Makes room for so many rows, and has the system give the memory now."""
@@ -132,7 +126,10 @@ class Pages:
 
     def _make_room(self, rows: int) -> int:
         """Lengthens what is too short for so many rows; returns how many may be in memory."""
-        self.reserve_votes(rows)
+        if rows > len(self._votes):
+            larger = np.zeros((max(rows, int(GROWTH * len(self._votes))), BLOCK_CELLS), np.uint16)
+            larger[: len(self._votes)] = self._votes
+            self._votes = larger
         fit = rows if self._most is None else min(rows, self._most)
         if fit > len(self.words):
             self._grow(self._most or max(fit, int(GROWTH * len(self.words)), self._reserved()))

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from recon.fusion.blocks import MAX_COORDINATE, SIDE, VOXEL_NUMBERS, pack
-from recon.fusion.integration import CELL, CELLS, TSDF, WEIGHT
+from recon.fusion.integration import CELL, CELLS, TSDF, VARIANCE, WEIGHT
+from recon.fusion.packing import LOWER, VOTE_STEPS
 
 if TYPE_CHECKING:
     from recon.fusion.volume import TSDFVolume
@@ -33,4 +34,6 @@ def look_up(volume: "TSDFVolume", points: Float64[np.ndarray, "n 3"]) -> Float32
         here = known[slots[rows[known]] >= 0]
         words = volume.pages.words[slots[rows[here]], :, voxel[here]]
         found[here, 0], found[here, 1] = words[:, TSDF], words[:, WEIGHT]
+        found[here, 2] += words[:, VARIANCE].view(np.uint32) & LOWER
+    found[:, 2] /= VOTE_STEPS
     return found

@@ -18,15 +18,17 @@ zero crossing is that of a redescending M-estimator, sum w psi(phi) = 0, and dis
 Where noise is small the far side ends after two voxels, so that the two sides of a thin part do not meet.
 
 Space that a view sees through is not averaged in, which would shift surfaces nearby. It is counted apart as
-votes of 1 a view, less near depth edges, and a voxel is free where they outweigh the surface behind it.
+votes of 1 a view, less near depth edges, and a voxel is free where they outweigh the surface behind it. A
+view votes for voxels with phi > T; in blocks that it sees no surface in, for cells of 2 x 2 x 2.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt32
+from jaxtyping import Float64, Int64, UInt32
 
 from recon.fusion.integration import (
+    CELL_MARGIN,
     LEAST_BEHIND,
     LEAST_SHARE,
     LEAST_VOXELS_BEHIND,
@@ -40,11 +42,9 @@ from recon.fusion.integration import (
 from recon.fusion.observations import (
     COLOR,
     DIRECTION,
-    FRONT,
     OFFSET,
     TAPER_LENGTH,
     TRUST,
-    VOTE,
     Frame,
     Observations,
 )
@@ -60,6 +60,9 @@ class Voxels:
     tsdf: Float64[np.ndarray, "n"]
     weight: Float64[np.ndarray, "n"]
     variance: Float64[np.ndarray, "n"]
+    votes: Int64[np.ndarray, "n"]
+    """Steps of 1 / 63."""
+
     gradient: Float64[np.ndarray, "n 3"]
     color: Float64[np.ndarray, "n 3"]
 
@@ -74,10 +77,20 @@ def directions(words: UInt32[np.ndarray, "n"]) -> Float64[np.ndarray, "n 3"]:
     return 2 * three(words) / STEPS - 1
 
 
+def variances(words: UInt32[np.ndarray, "*n"]) -> Float64[np.ndarray, "*n"]:
+    """Returns the variances in words that hold votes, too."""
+    return (words & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+
+
+def votes(words: UInt32[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
+    """Returns the steps of votes in these words."""
+    return (words & np.uint32(0xFFFF)).astype(np.int64)
+
+
 def pixels_of(
     points: Float64[np.ndarray, "n 3"], frame: Frame, seen: Observations
-) -> tuple[Int64[np.ndarray, "m"], tuple[np.ndarray, np.ndarray], Float64[np.ndarray, "n"]]:
-    """Returns which points project into the picture, rows and columns of their records, and all depths.
+) -> tuple[Int64[np.ndarray, "m"], tuple[np.ndarray, np.ndarray]]:
+    """Returns which points project into the picture, and rows and columns of their records.
 
     Args:
         points: Frame of the view, voxels.
@@ -85,11 +98,20 @@ def pixels_of(
         seen: What it sees.
     """
     height, width = seen.records.shape[0] - 2, seen.records.shape[1] - 2
-    points_cam = (points - frame.center) @ frame.rotation.T
-    uv = np.nan_to_num(project(frame.K, points_cam), nan=-1.0)
+    uv = np.nan_to_num(project(frame.K, (points - frame.center) @ frame.rotation.T), nan=-1.0)
     inside = np.flatnonzero(((uv >= 0) & (uv < [width, height])).all(axis=1))
     u, v = uv[inside].astype(np.int64).T
-    return inside, (v + 1, u + 1), points_cam[:, 2]
+    return inside, (v + 1, u + 1)
+
+
+def planes_at(
+    points: Float64[np.ndarray, "m 3"], records: UInt32[np.ndarray, "m 4"], frame: Frame
+) -> tuple[Float64[np.ndarray, "m 3"], Float64[np.ndarray, "m"], Float64[np.ndarray, "m"]]:
+    """Returns the normals of the pixels' planes, the points' distances / truncation to them, and supports."""
+    normals = directions(np.ascontiguousarray(records[:, DIRECTION]))
+    offset = np.ascontiguousarray(records[:, OFFSET]).view(np.float32).astype(np.float64)
+    phi = (np.einsum("nc,nc->n", normals, points) - offset) * frame.voxel_size / frame.truncation
+    return normals, phi, (records[:, TRUST] >> 6 & 1023) / 64.0
 
 
 def fuse_voxels(
@@ -104,13 +126,10 @@ def fuse_voxels(
         before: What they hold before.
         sign: 1 to add the view, -1 to take it away.
     """
-    inside, pixels, _ = pixels_of(points, frame, seen)
+    inside, pixels = pixels_of(points, frame, seen)
     records = seen.records[pixels]
-    normals = directions(np.ascontiguousarray(records[:, DIRECTION]))
-    offset = np.ascontiguousarray(records[:, OFFSET]).view(np.float32).astype(np.float64)
+    normals, phi, support = planes_at(points[inside], records, frame)
     base = (records[:, TRUST] & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
-    support = (records[:, TRUST] & 0xFFFF) / 4096.0
-    phi = (np.einsum("nc,nc->n", normals, points[inside]) - offset) * frame.voxel_size / frame.truncation
     least = max(LEAST_BEHIND, LEAST_VOXELS_BEHIND * frame.voxel_size / frame.truncation)
     behind = np.maximum(np.minimum(2 * support - LESS_2, support - LESS_1), np.minimum(support, least))
     taper = np.minimum((support - phi) / TAPER_LENGTH, (behind + phi) / TAPER_BEHIND)
@@ -126,6 +145,8 @@ def fuse_voxels(
     after.tsdf[inside] += share * change
     after.weight[inside] = total
     after.variance[inside] = np.maximum((1 - share) * (variance + share * change**2), 0)
+    cast = np.where(phi > support, records[:, TRUST] & 63, 0).astype(np.int64)
+    after.votes[inside] = np.clip(before.votes[inside] + int(sign) * cast, 0, 65535)
     after.gradient[inside] += share[:, None] * ((normals + 1) * STEPS / 2 - after.gradient[inside])
     colors = three(np.ascontiguousarray(records[:, COLOR]))
     after.color[inside] += share[:, None] * (colors - after.color[inside])
@@ -134,16 +155,18 @@ def fuse_voxels(
 
 def free_votes(
     points: Float64[np.ndarray, "n 3"], frame: Frame, seen: Observations
-) -> Float32[np.ndarray, "n"]:
-    """Returns the votes of one view that these centres of cells are free.
+) -> Int64[np.ndarray, "n"]:
+    """Returns the votes of one view that these centres of cells are free, in steps of 1 / 63.
 
     Args:
         points: Centres of the cells, frame of the view, voxels.
         frame: Of the view.
         seen: Of `observations.observe`.
     """
-    inside, pixels, depths = pixels_of(points, frame, seen)
-    fronts = seen.fronts[pixels]
-    votes = np.zeros(len(points), np.float32)
-    votes[inside] = np.where(depths[inside] < fronts[:, FRONT], fronts[:, VOTE], 0)
-    return votes
+    inside, pixels = pixels_of(points, frame, seen)
+    records = seen.records[pixels]
+    _, phi, support = planes_at(points[inside], records, frame)
+    found = np.zeros(len(points), np.int64)
+    margin = CELL_MARGIN * frame.voxel_size / frame.truncation
+    found[inside] = np.where(phi > support + margin, records[:, TRUST] & 63, 0)
+    return found

@@ -16,7 +16,8 @@ from recon.fusion.seen_views import COLUMNS, SeenView
 if TYPE_CHECKING:
     from recon.fusion.volume import TSDFVolume
 
-CHANNELS = {"tsdf": np.float32, "weight": np.float32, "variance": np.float32, "gradient": np.uint32}
+# "variance": upper halves are variances, lower ones votes for free space (`packing.pack_variance`).
+CHANNELS = {"tsdf": np.float32, "weight": np.float32, "variance": np.uint32, "gradient": np.uint32}
 COLOR = {"color": np.uint32}
 PART = 4096  # blocks copied at once
 
@@ -65,7 +66,7 @@ def fill_from_arrays(volume: "TSDFVolume", arrays: Mapping[str, np.ndarray]) -> 
     if len(rows) < len(blocks):
         raise InputError("TSDF volume: a block is there twice")
     volume.pages.extend(len(volume.index))
-    volume.pages.add_votes(rows, _of(arrays, "free", np.float32, (len(rows), 64)))
+    volume.pages.add_votes(rows, _of(arrays, "free", np.uint16, (len(rows), 64)))
     channels = [(i, name, dtype) for i, (name, dtype) in enumerate(names.items())]
     for some in [channels] if volume.pages.paged else [[one] for one in channels]:  # one array at a time
         given = {i: _of(arrays, name, dtype, (len(rows), BLOCK_VOXELS)) for i, name, dtype in some}

@@ -48,7 +48,8 @@ class _Look:
 
     def cells(self, sign: np.float32) -> tuple[Any, ...]:
         """Returns the view as `carve_blocks` needs it."""
-        return self.projection.camera, self.projection.votes, self.space, sign
+        per_truncation = np.float32(self.frame.voxel_size / self.frame.truncation)
+        return self.projection.camera, self.projection.votes, per_truncation, self.space, sign
 
 
 def add_view(
@@ -78,14 +79,11 @@ def add_view(
         pages.extend(len(volume.index))
         _update_on_device(volume, pages, look, rows, ADD)
         return view
-    pages.reserve_votes(before + len(touched))  # the votes of old blocks stay where they are
-    finish_votes = _begin_votes(volume, look, slice(before), ADD)
     rows = volume.index.rows(touched)
     pages.extend(len(volume.index))
-    finish_new = _begin_votes(volume, look, slice(before, None), ADD)
+    finish_votes = _begin_votes(volume, look, rows, ADD)
     _update(volume, look, rows, before, ADD)
     finish_votes()
-    finish_new()
     return view
 
 
@@ -101,7 +99,7 @@ def remove_view(
     if isinstance(volume.pages, DevicePages):
         _update_on_device(volume, volume.pages, look, rows, REMOVE)
         return
-    finish_votes = _begin_votes(volume, look, slice(None), REMOVE)
+    finish_votes = _begin_votes(volume, look, rows, REMOVE)
     _update(volume, look, rows, len(volume.index), REMOVE)
     finish_votes()
 
@@ -121,16 +119,16 @@ def _look(
     return _Look(frame, block, seen, projection, space, arguments)
 
 
-def _begin_votes(volume: "TSDFVolume", look: _Look, rows: slice, sign: np.float32) -> Callable[[], None]:
-    """Starts to count a view's votes for free space in some blocks; returns what ends it.
+def _begin_votes(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.float32) -> Callable[[], None]:
+    """Starts to count a view's votes for free space in all blocks but some rows; returns what ends it.
 
-    Votes are apart from voxels.
+    Cells are apart from voxels.
     """
-    blocks = (volume.index.coords[rows], look.block)
-    space, fronts = look.cells(sign), look.seen.fronts.reshape(-1, 2)
-    return begin_rows(
-        carve_blocks, len(blocks[0]), volume.threads, blocks, space, fronts, volume.free_votes[rows]
-    )
+    has_surface = np.zeros(len(volume.index), np.bool_)
+    has_surface[rows] = True
+    blocks = (volume.index.coords, look.block, has_surface)
+    records, free = look.seen.records.reshape(-1, 4), volume.free_votes
+    return begin_rows(carve_blocks, len(free), volume.threads, blocks, look.cells(sign), records, free)
 
 
 def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int, sign: np.float32) -> None:
@@ -150,4 +148,7 @@ def _update_on_device(
     coords = volume.index.coords
     corners = (coords[rows] - look.block) * float(SIDE)
     on_device.fuse_blocks(pages, (rows, corners), look.voxels(sign), look.seen.records.reshape(-1, 4))
-    on_device.carve_blocks(pages, (coords, look.block), look.cells(sign), look.seen.fronts.reshape(-1, 2))
+    has_surface = np.zeros(len(coords), np.bool_)
+    has_surface[rows] = True
+    blocks = (coords, look.block, has_surface)
+    on_device.carve_blocks(pages, blocks, look.cells(sign), look.seen.records.reshape(-1, 4))

@@ -7,7 +7,7 @@ import numpy as np
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE, VOXEL_NUMBERS
 from recon.fusion.halo import HALO, MIDDLE
 from recon.fusion.integration import GRADIENT, RGB, VARIANCE, WEIGHT
-from recon.fusion.packing import HIGH_XY, HIGH_Z, bits_of, unpack_three
+from recon.fusion.packing import HIGH_XY, HIGH_Z, bits_of, unpack_three, unpack_variance
 from recon.jit import compiled
 
 END_MARGIN = np.float32(1e-3)  # of an edge: a vertex right on a corner would give triangles without area
@@ -56,7 +56,9 @@ def _normal(slopes: Any, one: Any, two: Any, part: Any) -> Any:
 
     `one`, `two`: words and number of the voxel at either end of the edge.
     """
-    variance = (1 - part) * one[0][VARIANCE, one[1]] + part * two[0][VARIANCE, two[1]]
+    first, _ = unpack_variance(bits_of(one[0][VARIANCE, one[1]]))
+    second, _ = unpack_variance(bits_of(two[0][VARIANCE, two[1]]))
+    variance = (1 - part) * first + part * second
     share = variance / (variance + NOISY)
     a, b = _mean_normal(one[0], one[1]), _mean_normal(two[0], two[1])
     x = a[0] + part * (b[0] - a[0])

@@ -32,7 +32,7 @@ class Projection:
 
 
 def center_of(cam_from_world: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "3"]:
-    """Returns where the camera of a rigid transform is, world frame; `geometry.invert` takes ten times as long."""
+    """Returns where a camera is, world frame; only of rigid transforms, and faster than `geometry.invert`."""
     return -(cam_from_world[:3, 3] @ cam_from_world[:3, :3])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
 from recon.devices import find_device
 from recon.errors import InputError, PipelineError, ViewError
@@ -49,7 +49,8 @@ class TSDFVolume:
 
     Each voxel has the mean signed distance to the surface, in units of the truncation distance and positive
     in front of it, its weight and variance, the mean of the normals seen, and a mean colour where the views
-    come with photos; each cell of 2 x 2 x 2 voxels has votes of views that saw through it.
+    come with photos; and votes of views that saw through it. Those that saw no surface in its block vote for
+    cells of 2 x 2 x 2 voxels.
     `recon/fusion/reference.py` has the formulas.
 
     The same views in the same order give the same bytes, whatever the number of threads and the memory.
@@ -119,7 +120,7 @@ class TSDFVolume:
     def size(self) -> VolumeSize:
         """Blocks, voxels and bytes in use."""
         blocks = len(self.index)
-        block_bytes = self._pages.block_bytes + 256 if self._pages else 0
+        block_bytes = self._pages.block_bytes + 128 if self._pages else 0
         return VolumeSize(blocks=blocks, voxels=512 * blocks, bytes=blocks * block_bytes)
 
     @property
@@ -139,9 +140,12 @@ class TSDFVolume:
         return self._pages
 
     @property
-    def free_votes(self) -> Float32[np.ndarray, "n 64"]:
-        """Sum of the weights of views that saw through cells of 2 x 2 x 2 voxels, by block."""
-        return np.zeros((0, 64), np.float32) if self._pages is None else self._pages.free_votes
+    def free_votes(self) -> UInt16[np.ndarray, "n 64"]:
+        """Sums of votes of views that saw through cells of 2 x 2 x 2 voxels, by block; in steps of 1 / 63.
+
+        Of those that saw no surface in the block; the others' are kept by voxel.
+        """
+        return np.zeros((0, 64), np.uint16) if self._pages is None else self._pages.free_votes
 
     def reserve(self, blocks: int, *, colored: bool) -> None:
         """Takes the memory of so many blocks now, so that the views that need them do not wait for it.
@@ -372,7 +376,7 @@ class TSDFVolume:
         """Returns room for what a view sees, the last view's if it has the same size."""
         from recon.fusion.observations import make_room
 
-        if self._room is None or self._room.fronts.shape[:2] != (height + 2, width + 2):
+        if self._room is None or self._room.records.shape[:2] != (height + 2, width + 2):
             self._room = make_room(height, width)
         return self._room
 

@@ -235,7 +235,9 @@ def main() -> None:
                 "ours_cpu_ms_per_view": spread([run.integrate_cpu_s * per_view for run in ours]),
                 "open3d_cpu_ms_per_view": spread([run.integrate_cpu_s * per_view for run in theirs]),
                 "speed_ratio": spread([b.integrate_s / a.integrate_s for a, b in pairs]),
-                "speed_ratio_unreserved": spread([b.integrate_s / a.integrate_s for a, b in unreserved_pairs]),
+                "speed_ratio_unreserved": spread(
+                    [b.integrate_s / a.integrate_s for a, b in unreserved_pairs]
+                ),
                 "speed_ratio_with_memory": spread(
                     [(b.memory_s + b.integrate_s) / (a.memory_s + a.integrate_s) for a, b in unreserved_pairs]
                 ),

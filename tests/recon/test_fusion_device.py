@@ -9,6 +9,7 @@ import torch
 
 from recon.errors import InputError
 from recon.fusion import TSDFVolume, on_device
+from recon.fusion.reference import variances, votes
 from tests.recon.fusion_scenes import VOXEL, positions_as_colors, see_plane, see_sphere, sphere_poses
 
 POSES = sphere_poses(9)
@@ -44,9 +45,11 @@ def assert_alike(volume, expected):
     np.testing.assert_array_equal(found["blocks"], wanted["blocks"])
     for name in {"gradient", "color"} & set(found):
         np.testing.assert_allclose(levels(found[name]), levels(wanted[name]), atol=1, err_msg=name)
-    for name in ("tsdf", "variance"):
-        sums = (arrays[name] * arrays["weight"] for arrays in (found, wanted))
-        np.testing.assert_allclose(*sums, atol=2e-6, err_msg=name)  # weights are up to 6
+    sums = (arrays["tsdf"] * arrays["weight"] for arrays in (found, wanted))
+    np.testing.assert_allclose(*sums, atol=2e-6)  # weights are up to 6
+    doubts = found["variance"], wanted["variance"]
+    np.testing.assert_allclose(*map(variances, doubts), rtol=2**-7, atol=2e-6)
+    np.testing.assert_array_equal(*map(votes, doubts))
     for name in ("weight", "free", "views"):
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
@@ -55,7 +58,7 @@ def assert_same_surface(volume, expected):
     mesh, wanted = volume.extract(), expected.extract()
     np.testing.assert_array_equal(mesh.faces, wanted.faces)
     np.testing.assert_allclose(mesh.vertices, wanted.vertices, atol=1e-4 * VOXEL)
-    np.testing.assert_allclose(mesh.normals, wanted.normals, atol=1e-4)
+    np.testing.assert_allclose(mesh.normals, wanted.normals, atol=5e-4)  # mixed by variances of 8 bits
     if wanted.colors is not None:
         np.testing.assert_allclose(mesh.colors.astype(int), wanted.colors.astype(int), atol=1)
 
@@ -74,7 +77,7 @@ def whole():
 def test_a_device_holds_what_the_kernels_hold(device, colored):
     volume, expected = fuse_on(device, colored), fuse_on("cpu", colored)
     assert (expected.arrays()["weight"] > 0).sum() > 10_000
-    assert (expected.free_votes > 0).sum() > 300
+    assert (votes(expected.arrays()["variance"]) > 0).sum() > 300
     assert_alike(volume, expected)
     assert_same_surface(volume, expected)
 
@@ -82,7 +85,16 @@ def test_a_device_holds_what_the_kernels_hold(device, colored):
 def test_weights_and_votes_are_the_kernels_to_the_bit(device, whole):
     volume = fuse_on(device)
     np.testing.assert_array_equal(volume.arrays()["weight"], whole.arrays()["weight"])
-    np.testing.assert_array_equal(volume.free_votes, whole.free_votes)
+    np.testing.assert_array_equal(*(votes(v.arrays()["variance"]) for v in (volume, whole)))
+    near, far = (see_plane(np.eye(4), np.array([0.0, 0, -1]), -z) for z in (2.0, 3.0))
+    cells = []
+    for place in (device, "cpu"):
+        volume = TSDFVolume(0.05, threads=1, device=place)
+        for depth_map in (near, far, far):
+            volume.integrate(depth_map, np.eye(4))
+        cells.append(volume.free_votes)
+    assert (cells[0] > 0).sum() > 1000
+    np.testing.assert_array_equal(*cells)
 
 
 def test_exposures_are_compared_with_colours_on_the_device(device, whole):
@@ -109,7 +121,7 @@ def test_votes_that_were_never_cast_are_not_taken_away(device):
     volume.integrate(wall, np.eye(4))
     volume.integrate(nearer, beside)  # makes blocks that the first view would have seen through
     volume.remove(wall, np.eye(4))
-    assert volume.free_votes.min() == 0
+    assert not volume.free_votes.any()
 
 
 def test_outliers_weigh_as_little_on_the_device(device):
