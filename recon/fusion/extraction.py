@@ -15,6 +15,10 @@ from recon.scene import Mesh
 if TYPE_CHECKING:
     from recon.fusion.volume import TSDFVolume
 
+# Farther behind, the way from what is solid to what was seen through is no surface; cells that a surface cuts
+# are nearer.
+DEEPEST, DEEPEST_VOXELS = 0.6, 2.0  # of the truncation distance
+
 
 def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float) -> Surface:
     """Returns the surface where the weight is at least `min_weight`, of pieces that reach `sure_weight`.
@@ -25,7 +29,8 @@ def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float)
     pages = volume.pages
     if volume.origin is None or not len(volume.index):
         raise PipelineError("the volume is empty: no view brought usable depth into it")
-    triangles = extract_triangles(volume.index, pages, volume.free_votes, min_weight, volume.threads)
+    deepest = -max(DEEPEST, DEEPEST_VOXELS * volume.voxel_size / volume.truncation)
+    triangles = extract_triangles(volume.index, pages, volume.free_votes, min_weight, deepest, volume.threads)
     triangles = _sure(triangles, sure_weight)
     if not len(triangles.faces):
         raise PipelineError(

@@ -59,10 +59,11 @@ def _vote(x: int, y: int, z: int, cells: Any) -> Any:
 def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
     """Writes the signed distances of a block and of the voxels around it; NaN where nothing is known.
 
-    A voxel that more votes call free than have it solid, or of which nothing else is known, is free: with
-    votes v and weight w its distance is at least (v - w) / (v + w), the mean of v distances of 1 and w of -1,
-    unless it is before a surface anyway. So what was seen through makes no surface, objects are closed at
-    their outlines, and these lie where votes and weight are equal, between the voxels.
+    Far behind a surface nothing is known, or outlines would be closed by skirts as long as the truncation
+    distance. A voxel that more votes call free than have it solid, or of which nothing else is known, is
+    free: with votes v and weight w its distance is at least (v - w) / (v + w), the mean of v distances of 1
+    and w of -1, unless it is before a surface anyway. So what was seen through makes no surface, objects are
+    closed at their outlines, and these lie where votes and weight are equal, between the voxels.
 
     Args:
         near: Rows of the 27 blocks, -1 where there is none.
@@ -70,7 +71,7 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
         slots: (27,) their slots; written.
         halo: (HALO_VOXELS,) written.
     """
-    slot_of_row, words, free, min_weight = volume[1], volume[2], volume[3], volume[4]
+    slot_of_row, words, free, (min_weight, deepest) = volume[1], volume[2], volume[3], volume[4]
     for b in range(27):
         slots[b] = slot_of_row[near[b]] if near[b] >= 0 else -1
     halo[:] = np.nan
@@ -91,7 +92,7 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
                 i = SIDE * bx + 1 + HALO * ((SIDE * by + y + 1) + HALO * (SIDE * bz + z + 1))
                 for x in range(x0, x1):
                     weight, distance = state[WEIGHT, numbers[x]], state[TSDF, numbers[x]]
-                    known = (weight > 0) & (weight >= min_weight)
+                    known = (weight > 0) & (weight >= min_weight) & (distance >= deepest)
                     if distance < 0 or not known:
                         _, through = unpack_variance(bits_of(state[VARIANCE, numbers[x]]))
                         vote = through

@@ -47,6 +47,7 @@ def extract_triangles(
     pages: Pages | DevicePages,
     free: UInt16[np.ndarray, "n 64"],
     min_weight: float,
+    deepest: float,
     threads: int | None,
 ) -> Triangles:
     """Returns the zero set of a volume's blocks as triangles, ordered by block and not by history.
@@ -56,14 +57,15 @@ def extract_triangles(
         pages: Their voxels.
         free: Their votes for free space.
         min_weight: Voxels with less are unknown.
+        deepest: So are those with a smaller distance / truncation, far behind a surface.
         threads: None means one per processor.
     """
     order = np.argsort(index.keys)
     edges = np.zeros((len(order), EDGE_WORDS), np.uint64)
     counts = np.zeros((len(order), 2), np.int64)
-    limit = np.float32(min_weight)
+    limits = (np.float32(min_weight), np.float32(deepest))
     for part, near in _parts(order, index, pages, threads):
-        volume = (near, pages.slot_map(), pages.words, free, limit)
+        volume = (near, pages.slot_map(), pages.words, free, limits)
         run_pieces(count_blocks, len(part), threads, part, volume, edges, counts)
     totals = counts[order].sum(axis=0)
     firsts = np.empty_like(counts)
@@ -78,7 +80,7 @@ def extract_triangles(
     )
     out = (mesh.vertices, mesh.normals, mesh.colors, mesh.weights, mesh.faces)
     for part, near in _parts(order, index, pages, threads):
-        volume = (near, pages.slot_map(), pages.words, free, limit)
+        volume = (near, pages.slot_map(), pages.words, free, limits)
         numbers = (edges, ranks, firsts, counts)
         run_pieces(fill_blocks, len(part), threads, (part, index.coords), volume, numbers, out)
     return mesh
@@ -150,8 +152,8 @@ def count_blocks(start: int, stop: int, part: Any, volume: Any, edges: Any, coun
         start: First block of `part` to do.
         stop: One past the last.
         part: Rows of blocks.
-        volume: (m, 27) rows around each of them; slots by row; words by slot; free votes by row; weight below
-            which a voxel is unknown.
+        volume: (m, 27) rows around each of them; slots by row; words by slot; free votes by row; weight and
+            distance / truncation below which a voxel is unknown.
         edges: (n, 24) bits by row; written.
         counts: (n, 2) vertices and triangles by row; written.
     """

@@ -374,7 +374,7 @@ def test_outlines_lie_where_votes_and_weight_are_equal(axis, counted_in):
         out[:] = np.rint(63 * (10.0 + 0.5 * (middles - outline)))
         halo = np.empty(HALO_VOXELS, np.float32)
         rows = np.arange(27, dtype=np.int32)
-        volume = (rows[None], rows, words, votes, np.float32(0.02))
+        volume = (rows[None], rows, words, votes, (np.float32(0.02), np.float32(-0.6)))
         fill_halo(rows, volume, np.empty(27, np.int64), halo)
         line = np.moveaxis(halo.reshape(HALO, HALO, HALO), 2 - axis, 0)[:, 4, 4]
         before = np.flatnonzero(np.diff(line >= 0))
