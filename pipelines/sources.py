@@ -12,11 +12,14 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from pipelines.graph import Recipe, digest
+from recon.backdrop import black_backdrop
 from recon.errors import InputError, ViewError
 from recon.io import colmap, images
 from recon.scene import Scene, View
 
 READ_BYTES = 1 << 22
+THUMBNAIL, BACKDROP_SIZE = 256, 1600  # longest sides of photos in which backdrops are found, px
+BACKDROP_PHOTOS = 16  # that tell whether there are any
 MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so
 
 
@@ -33,6 +36,9 @@ class Photos:
 
     masks: Path | None = None
     """Folder of masks, NAME.png: non-zero pixels are kept."""
+
+    before_black: bool = False
+    """Whether they stand before a black backdrop, which is left out where a photo has no mask."""
 
     ordered: bool = False
     """True for frames of a video: neighbours in the order of names overlap."""
@@ -64,6 +70,7 @@ def find_photos(
     workspace: Path,
     *,
     masks: Path | None = None,
+    keep_backdrop: bool = False,
     max_frames: int = 200,
     progress: Callable[[int, int], None] | None = None,
 ) -> Photos:
@@ -73,6 +80,7 @@ def find_photos(
         source: Folder of photos, or a video file.
         workspace: Folder for working files; a video's frames go into its `frames`.
         masks: Folder of masks.
+        keep_backdrop: Whether a black backdrop is to be reconstructed as what it looks like.
         max_frames: Most frames to take from a video.
         progress: Called with (done, total) while a video is read.
 
@@ -102,7 +110,28 @@ def find_photos(
             f"{source}: none of its {len(found)} photos can be read: {next(iter(dropped.values()))}"
         )
     digests = {name: _file_digest(path) for name, path in files.items()}
-    return Photos(files, digests, dropped, masks=masks, ordered=video, workspace=workspace)
+    return Photos(
+        files,
+        digests,
+        dropped,
+        masks=masks,
+        before_black=not keep_backdrop and stand_before_black(files),
+        ordered=video,
+        workspace=workspace,
+    )
+
+
+def stand_before_black(files: Mapping[str, Path]) -> bool:
+    """Returns whether most photos have a black backdrop; of many some are looked at."""
+    some = list(files.values())[:: max(1, len(files) // BACKDROP_PHOTOS)]
+    return 2 * sum(_has_backdrop(path) for path in some) > len(some)
+
+
+def _has_backdrop(path: Path) -> bool:
+    try:
+        return bool(black_backdrop(images.read_photo(path, THUMBNAIL)).any())
+    except ViewError:
+        return False
 
 
 def _name(path: Path) -> str:
@@ -204,15 +233,18 @@ class ReadImage:
 
 @dataclass(frozen=True)
 class ReadMask:
-    """Reads the mask of a photo and undistorts it."""
+    """Reads the mask of a photo, or finds its black backdrop, and undistorts it."""
 
     folder: Path | None
     photo: Photo
+    before_black: bool = False
 
     def __call__(self, *, view: View) -> Bool[np.ndarray, "h w"]:
-        """Returns True where the undistorted photo is kept; everywhere if the photo has no mask."""
+        """Returns True where the undistorted photo is kept; everywhere without mask and backdrop."""
         full = np.ones((view.camera.height, view.camera.width), bool)
         mask = images.read_mask(self.folder, self.photo.name) if self.folder else None
+        if mask is None and self.before_black:
+            mask = ~black_backdrop(self.photo.read(max_size=BACKDROP_SIZE))
         if mask is None:
             return full
         height, width = mask.shape
@@ -255,8 +287,9 @@ def _recipes_of(photos: Photos, scene: Scene, view: View, wanted: set[str]) -> d
     )
     if "mask" in wanted:
         mask = images.find_mask(photos.masks, view.name) if photos.masks else None
-        key = f"mask-{digest(shape, file_digest(mask) if mask else 'none')}"
-        recipes["mask"] = Recipe(key, ReadMask(photos.masks, photo), {"view": this_view}, kept=False)
+        shown = file_digest(mask) if mask else f"backdrop of {content}" if photos.before_black else "none"
+        read = ReadMask(photos.masks, photo, photos.before_black)
+        recipes["mask"] = Recipe(f"mask-{digest(shape, shown)}", read, {"view": this_view}, kept=False)
     if "points" in wanted:
         recipes["points"] = _points_recipe(scene, view)
     return {name: recipe for name, recipe in recipes.items() if name in wanted}

@@ -24,11 +24,15 @@ from pipelines.multi_view import MultiView, describe_predictor
 from pipelines.outputs import only_run, open_out, write_outcome, write_run
 from pipelines.runner import Outcome, run
 from pipelines.single_view import SingleView
-from pipelines.sources import Photos, file_digest, find_photos
+from pipelines.sources import Photos, file_digest, find_photos, stand_before_black
 from pipelines.stages import GivenModel, InterpolatePoints
 from pipelines.store import DiskStore
 from recon.errors import InputError
 from recon.io.images import exif_focal_px, photo_size
+
+BACKDROP_NOTE = (
+    "backdrop: the photos stand before black, which is left out (--keep-backdrop gives it depth, too)"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Multi:
 
     masks: Path | None = None
     """Folder of masks, NAME.png for photo NAME; non-zero pixels are kept."""
+
+    keep_backdrop: bool = False
+    """Give depth to a black backdrop, too. Otherwise what is black is left out, as if by masks, where most
+    photos have at least a quarter of black that touches their border."""
 
     until: str | None = None
     """Stop after this artifact: see `recon plan`."""
@@ -92,6 +100,7 @@ def multi(words: Sequence[str]) -> None:
             command.photos,
             out / "cache",
             masks=command.masks,
+            keep_backdrop=command.keep_backdrop,
             max_frames=command.max_frames,
             progress=lambda done, total: console.progress("frames of the video", done, total),
         )
@@ -128,15 +137,18 @@ def reconstruct(
         until: Last artifact wanted.
         executor: Where the stages that run once per view run.
     """
-    note = f"depth and normals: {describe_predictor(pipeline.predict)}"
+    notes = [f"depth and normals: {describe_predictor(pipeline.predict)}"]
+    if photos.before_black:
+        notes.append(BACKDROP_NOTE)
     title = f"{len(photos.files)} photos" if len(photos.files) > 1 else next(iter(photos.files))
     console.say(title)
-    console.say(note)
+    for note in notes:
+        console.say(note)
     store = DiskStore(out / "cache")
     with only_run(out), one_blas_thread():
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
         console.say("writing mesh, depth maps and report")
-        summary = write_outcome(out, outcome, title, [note], pipeline)
+        summary = write_outcome(out, outcome, title, notes, pipeline)
         write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
     console.left_out(outcome.dropped)
     if until is not None:
@@ -172,6 +184,10 @@ class Single:
     masks: Path | None = None
     """Folder of masks, NAME.png for photo NAME; non-zero pixels are kept."""
 
+    keep_backdrop: bool = False
+    """Give depth to a black backdrop, too. Otherwise what is black is left out, as if by masks, where most
+    photos have at least a quarter of black that touches their border."""
+
     config: Path | None = None
     """Options from a TOML file or an earlier run's run.json; flags override them."""
 
@@ -197,6 +213,8 @@ def single(words: Sequence[str]) -> None:
     out = open_out(command.out)
     name = command.photo.name
     digests = {name: file_digest(command.photo)}
-    photos = Photos({name: command.photo}, digests, masks=command.masks, workspace=out / "cache")
+    files = {name: command.photo}
+    before_black = not command.keep_backdrop and stand_before_black(files)
+    photos = Photos(files, digests, masks=command.masks, before_black=before_black, workspace=out / "cache")
     with Console() as console:
         reconstruct(pipeline, photos, out, console)

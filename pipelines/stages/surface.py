@@ -41,7 +41,7 @@ class Fuse:
 
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     fills_memory: ClassVar[bool] = True
 
     most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size
@@ -103,7 +103,7 @@ class ExtractMesh:
 
     makes: ClassVar[str] = "mesh"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def __call__(self, *, volume: TSDFVolume) -> Mesh:
         """Returns the mesh with vertex colours, world frame."""
