@@ -2,7 +2,9 @@
 
 On a plane, inverse depth w is linear over the picture, so a plane is fitted to the measured inverse depth
 around each pixel, reweighted so that what lies beyond an edge does not count. Its slopes' standard deviation
-gives that of the normal's angle: (wu, wv) / w times the focal length is the tangent of the slant.
+gives that of the normal's angle: (wu, wv) / w times the focal length is the tangent of the slant. Where a
+window does not tell it to 5 degrees, as on blank walls, larger ones are tried, in which depth may deviate
+from the plane by as much as it says of itself: what deviates more is relief.
 
 Predicted normals are judged by these: the median angle between both, less what is the measured ones' own.
 Averages of both by precision were tried: no better in a room, and worse on small things with round sides,
@@ -20,6 +22,10 @@ from recon.photometric.planes import normals_of, planes_of
 from recon.scene import DepthMap
 
 RADIUS, STEP = 6, 2  # px, of the window: measured over patches of 9, so those between say nothing more
+SCALES = (1, 2, 4, 8)  # of windows, the smallest that tells the normal clearly
+FLAT = 1.0  # of the variance of depth: how far from a plane a larger window may be
+SHARED = 0.5  # of a pixel's sigma, times 1 / radius: slopes of errors that a window's pixels have in common
+CLEAR = np.radians(5.0)  # standard deviation of a normal's angle
 WIDTHS = (20.0, 6.0, 3.0)  # standard deviations beyond which a pixel is on another surface, round by round
 LEAST_WEIGHT = 10.0  # of a window's 49 pixels
 LEAST_SPREAD = 4.0  # determinant of the pixels' covariance, px^4: less is a line
@@ -69,54 +75,85 @@ def fit_normals(
     sigma = np.where(known, measured.sigma * w * w, 0).astype(np.float32)
     planes = planes_of(measured.depth, measured.normals, measured.camera)
     spread = np.zeros(w.shape, np.float32)
-    run_pieces(_fit_rows, len(w), threads, w, sigma, planes, spread)
+    focal = np.float32(np.sqrt(measured.camera.K[0, 0] * measured.camera.K[1, 1]))
+    limit = (CLEAR / focal * w).astype(np.float32)
+    for scale in SCALES:
+        run_pieces(_fit_rows, len(w), threads, scale, (w, sigma, limit), planes, spread)
     fitted = spread > 0
     normals = normals_of(planes, measured.camera)
-    focal = np.float32(np.sqrt(measured.camera.K[0, 0] * measured.camera.K[1, 1]))
     angle = np.where(fitted, focal * spread / np.where(fitted, w, 1), 0)
     return np.where(fitted[..., None], normals, 0).astype(np.float32), angle.astype(np.float32)
 
 
 @compiled
 @no_type_check
-def _fit_rows(start: int, stop: int, w: Any, sigma: Any, planes: Any, spread: Any) -> None:
-    """Fits some rows: writes slopes into `planes` and their standard deviation into `spread`."""
-    height, width = w.shape
+def _fit_rows(start: int, stop: int, scale: int, measured: Any, planes: Any, spread: Any) -> None:
+    """Fits some rows: writes slopes into `planes` and their standard deviation into `spread`.
+
+    In windows larger by a factor, only where a smaller one did not tell the slope clearly, and if all in the
+    larger one may lie on one plane.
+
+    `measured`: inverse depth, its standard deviation, and that of a slope that is clear.
+    """
+    w, sigma, limit = measured
+    radius = scale * RADIUS
     for row in range(start, stop):
-        for column in range(width):
-            w0, sigma0 = np.float64(w[row, column]), np.float64(sigma[row, column])
-            if not (w0 > 0 and sigma0 > 0):
+        for column in range(w.shape[1]):
+            sigma0 = np.float64(sigma[row, column])
+            if not (w[row, column] > 0 and sigma0 > 0):
                 continue
-            above, gu, gv = 0.0, np.float64(planes[row, column, 1]), np.float64(planes[row, column, 2])
-            for widths in WIDTHS:
-                s, su, sv, suu, suv, svv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-                sw, suw, svw, squares = 0.0, 0.0, 0.0, 0.0
-                for v in range(-RADIUS, RADIUS + 1, STEP):
-                    for u in range(-RADIUS, RADIUS + 1, STEP):
-                        r, c = row + v, column + u
-                        if r < 0 or c < 0 or r >= height or c >= width or w[r, c] <= 0:
-                            continue
-                        away = np.float64(w[r, c]) - w0
-                        off = away - above - gu * u - gv * v
-                        wide = max(np.float64(sigma[r, c]), sigma0)
-                        ratio = off / (widths * wide)
-                        weight = (sigma0 / wide) ** 2 / (1 + ratio * ratio) ** 2
-                        s, su, sv, sw = s + weight, su + weight * u, sv + weight * v, sw + weight * away
-                        suu, suv, svv = suu + weight * u * u, suv + weight * u * v, svv + weight * v * v
-                        suw, svw = suw + weight * u * away, svw + weight * v * away
-                        squares += weight * off * off
-                if s < LEAST_WEIGHT:
-                    break
-                su, sv, sw = su / s, sv / s, sw / s
-                suu, suv, svv = suu / s - su * su, suv / s - su * sv, svv / s - sv * sv
-                suw, svw = suw / s - su * sw, svw / s - sv * sw
-                determinant = suu * svv - suv * suv
-                if determinant < LEAST_SPREAD:
-                    s = 0.0
-                    break
-                gu, gv = (svv * suw - suv * svw) / determinant, (suu * svw - suv * suw) / determinant
-                above = sw - gu * su - gv * sv
-            if s >= LEAST_WEIGHT:
+            told = np.float64(spread[row, column])  # by smaller windows
+            told = max(told, SHARED * sigma0 / (radius / 2)) if told > 0 else np.inf
+            if scale > 1 and told <= limit[row, column]:
+                continue
+            slopes = np.float64(planes[row, column, 1]), np.float64(planes[row, column, 2])
+            off2, gu, gv, variance = _fit((row, column), scale, slopes, w, sigma)
+            if off2 < 0 or (scale > 1 and off2 > FLAT * sigma0 * sigma0):
+                continue
+            found = np.sqrt(max(variance, (sigma0 / radius) ** 2 * 0.01))
+            if max(found, SHARED * sigma0 / radius) < told:
                 planes[row, column, 1], planes[row, column, 2] = gu, gv
-                variance = CORRELATED * squares / s / s * (suu + svv) / (2 * determinant)
-                spread[row, column] = np.sqrt(max(variance, (sigma0 / RADIUS) ** 2 * 0.01))
+                spread[row, column] = found
+
+
+@compiled
+@no_type_check
+def _fit(pixel: Any, scale: int, slopes: Any, w: Any, sigma: Any) -> Any:
+    """Returns mean squared distance from the plane through a window, its slopes and their variance.
+
+    The distance is negative where too little was measured. `slopes` are those to start from.
+    """
+    row, column = pixel
+    height, width = w.shape
+    radius, step = scale * RADIUS, scale * STEP
+    w0, sigma0 = np.float64(w[row, column]), np.float64(sigma[row, column])
+    above, gu, gv, off2, variance = 0.0, slopes[0], slopes[1], -1.0, 0.0
+    for widths in WIDTHS:
+        s, su, sv, suu, suv, svv = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        sw, suw, svw, squares = 0.0, 0.0, 0.0, 0.0
+        for v in range(-radius, radius + 1, step):
+            for u in range(-radius, radius + 1, step):
+                r, c = row + v, column + u
+                if r < 0 or c < 0 or r >= height or c >= width or w[r, c] <= 0:
+                    continue
+                away = np.float64(w[r, c]) - w0
+                off = away - above - gu * u - gv * v
+                wide = max(np.float64(sigma[r, c]), sigma0)
+                ratio = off / (widths * wide)
+                weight = (sigma0 / wide) ** 2 / (1 + ratio * ratio) ** 2
+                s, su, sv, sw = s + weight, su + weight * u, sv + weight * v, sw + weight * away
+                suu, suv, svv = suu + weight * u * u, suv + weight * u * v, svv + weight * v * v
+                suw, svw = suw + weight * u * away, svw + weight * v * away
+                squares += weight * off * off
+        if s < LEAST_WEIGHT:
+            return -1.0, gu, gv, 0.0
+        su, sv, sw = su / s, sv / s, sw / s
+        suu, suv, svv = suu / s - su * su, suv / s - su * sv, svv / s - sv * sv
+        suw, svw = suw / s - su * sw, svw / s - sv * sw
+        determinant = suu * svv - suv * suv
+        if determinant < LEAST_SPREAD:
+            return -1.0, gu, gv, 0.0
+        gu, gv = (svv * suw - suv * svw) / determinant, (suu * svw - suv * suw) / determinant
+        above, off2 = sw - gu * su - gv * sv, squares / s
+        variance = CORRELATED * off2 / s * (suu + svv) / (2 * determinant)
+    return off2, gu, gv, variance

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from recon.geometry import rays
 from recon.photometric import better_normals, fit_normals
+from recon.photometric import normals as photometric_normals
 from recon.scene import Camera, DepthMap
 
 WIDTH, HEIGHT = 64, 48
@@ -39,6 +41,30 @@ def test_a_plane_has_one_normal_and_noise_its_sigma() -> None:
     assert off.max() < 5
     assert (off < 3 * np.degrees(angle)).mean() > 0.97
     assert np.degrees(np.median(angle)) < 1.5
+
+
+def wide(relief: np.ndarray, sigma: float) -> tuple[DepthMap, np.ndarray]:
+    """A wide picture of a plane with relative relief, and its normal."""
+    camera = Camera(np.array([[200.0, 0, 80], [0, 220, 60], [0, 0, 1]]), 160, 120)
+    depth = 2.0 * LEFT[2] / (rays(camera.K, 160, 120) @ LEFT) * (1 + relief)
+    normals = np.broadcast_to(LEFT, (120, 160, 3)).astype(np.float32)
+    return DepthMap(camera, depth.astype(np.float32), normals, (sigma * depth).astype(np.float32)), LEFT
+
+
+def test_a_blank_wall_is_fitted_in_larger_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal((120, 160)), 4)
+    measured, true = wide(0.01 * noise / noise.std(), 0.01)
+    off = np.median(degrees_off(fit_normals(measured)[0], true))
+    monkeypatch.setattr(photometric_normals, "SCALES", (1,))
+    assert off < 0.3 * np.median(degrees_off(fit_normals(measured)[0], true))
+
+
+def test_relief_that_sigma_does_not_explain_is_no_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    relief = np.broadcast_to(0.01 * np.sin(np.arange(160) / 4.0), (120, 160))
+    measured, _ = wide(relief, 0.002)
+    found = fit_normals(measured)[0]
+    monkeypatch.setattr(photometric_normals, "SCALES", (1,))
+    np.testing.assert_array_equal(found, fit_normals(measured)[0])
 
 
 def test_more_noise_gives_more_sigma() -> None:
