@@ -150,16 +150,19 @@ class TSDFVolume:
     def reserve(self, blocks: int, *, colored: bool) -> None:
         """Takes the memory of so many blocks now, so that the views that need them do not wait for it.
 
-        That is a sixth of the time of a view that sees mostly new space. More blocks than that, or fewer, may
+        To take it view by view is about a sixth of their time in a room. More blocks than that, or fewer, may
         follow.
 
         Args:
-            blocks: Of 8 x 8 x 8 voxels, 10.5 kB each with colours; with a limit of memory at most what fits.
+            blocks: Of 8 x 8 x 8 voxels, 10.4 kB each with colours; with a limit of memory at most what fits.
             colored: Whether the views will come with photos.
 
         Raises:
-            InputError: The volume holds views and they did otherwise, or a device has no room for so many.
+            InputError: No blocks, the volume holds views and they did otherwise, or a device has no room for
+                so many.
         """
+        if blocks < 1:
+            raise InputError(f"room for {blocks} blocks, wanted at least one")
         if self.colored not in (None, colored):
             raise InputError(f"room for blocks {'with' if colored else 'without'} colours, unlike the views'")
         self.prepare(colored)

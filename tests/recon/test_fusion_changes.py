@@ -248,6 +248,8 @@ def test_room_made_beforehand_changes_no_byte(options):
 def test_room_for_other_blocks_than_the_views_is_refused(sphere):
     with pytest.raises(InputError, match="room for blocks without colours, unlike the views'"):
         sphere.reserve(10, colored=False)
+    with pytest.raises(InputError, match="room for 0 blocks, wanted at least one"):
+        TSDFVolume(0.1).reserve(0, colored=True)
 
 
 def test_a_memory_of_nothing_is_refused():
