@@ -115,16 +115,18 @@ def find_photos(
         digests,
         dropped,
         masks=masks,
-        before_black=not keep_backdrop and stand_before_black(files),
+        before_black=not keep_backdrop and stand_before_black(files, masks),
         ordered=video,
         workspace=workspace,
     )
 
 
-def stand_before_black(files: Mapping[str, Path]) -> bool:
-    """Returns whether most photos have a black backdrop; of many some are looked at."""
-    some = list(files.values())[:: max(1, len(files) // BACKDROP_PHOTOS)]
-    return 2 * sum(_has_backdrop(path) for path in some) > len(some)
+def stand_before_black(files: Mapping[str, Path], masks: Path | None) -> bool:
+    """Returns whether most photos without mask have a black backdrop; of many some are looked at."""
+    bare = [path for name, path in files.items() if not (masks and images.find_mask(masks, name))]
+    some = bare[:: max(1, -(-len(bare) // BACKDROP_PHOTOS))]
+    with ThreadPoolExecutor() as pool:
+        return 2 * sum(pool.map(_has_backdrop, some)) > len(some)
 
 
 def _has_backdrop(path: Path) -> bool:

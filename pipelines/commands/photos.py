@@ -214,7 +214,7 @@ def single(words: Sequence[str]) -> None:
     name = command.photo.name
     digests = {name: file_digest(command.photo)}
     files = {name: command.photo}
-    before_black = not command.keep_backdrop and stand_before_black(files)
+    before_black = not command.keep_backdrop and stand_before_black(files, command.masks)
     photos = Photos(files, digests, masks=command.masks, before_black=before_black, workspace=out / "cache")
     with Console() as console:
         reconstruct(pipeline, photos, out, console)

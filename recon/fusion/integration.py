@@ -130,7 +130,7 @@ def _weigh(corner: Any, per_truncation: Any, near: Any, scratch: Any, marks: Any
 
 @inlined
 @no_type_check
-def _mixed(old: Any, new: Any, share: Any, by_chance: Any) -> Any:
+def mixed(old: Any, new: Any, share: Any, by_chance: Any) -> Any:
     """Returns the word of three means after a share of them has been replaced."""
     nx, ny, nz = unpack_three(bits_of(new))
     x, y, z = unpack_three(bits_of(old))
@@ -185,7 +185,7 @@ def _fuse(sign: Any, scratch: Any, marks: Any, state: Any) -> None:
                 votes = sum_of_votes(votes, sign * vote)
                 state[i], state[i + 512] = mean, total
                 state[i + 1024] = float_of(pack_variance(variance, by_chance[2], votes))
-                state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
+                state[i + 1536] = mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
         elif marked != 0:
             for voxel in range(GROUP):
                 i = GROUP * group + voxel
@@ -210,8 +210,8 @@ def _fuse_colored(sign: Any, scratch: Any, marks: Any, state: Any) -> None:
                 votes = sum_of_votes(votes, sign * vote)
                 state[i], state[i + 512] = mean, total
                 state[i + 1024] = float_of(pack_variance(variance, by_chance[2], votes))
-                state[i + 1536] = _mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
-                state[i + 2048] = _mixed(state[i + 2048], scratch[i + PAINTS], share, by_chance)
+                state[i + 1536] = mixed(state[i + 1536], scratch[i + NORMALS], share, by_chance)
+                state[i + 2048] = mixed(state[i + 2048], scratch[i + PAINTS], share, by_chance)
         elif marked != 0:
             for voxel in range(GROUP):
                 i = GROUP * group + voxel

@@ -6,17 +6,8 @@ import numpy as np
 
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, pack
-from recon.fusion.integration import GRADIENT, RGB, TINY, TSDF, VARIANCE, WEIGHT
-from recon.fusion.packing import (
-    bits_of,
-    chances,
-    float_of,
-    pack_three,
-    pack_variance,
-    sum_of_votes,
-    unpack_three,
-    unpack_variance,
-)
+from recon.fusion.integration import GRADIENT, RGB, TINY, TSDF, VARIANCE, WEIGHT, mixed
+from recon.fusion.packing import bits_of, chances, float_of, pack_variance, sum_of_votes, unpack_variance
 from recon.jit import compiled, run_pieces
 
 if TYPE_CHECKING:
@@ -57,15 +48,6 @@ def merge_into(volume: "TSDFVolume", other: "TSDFVolume") -> None:
 
 @compiled
 @no_type_check
-def _mix(one: Any, two: Any, share: Any, chance: Any) -> Any:
-    x, y, z = unpack_three(bits_of(one))
-    x2, y2, z2 = unpack_three(bits_of(two))
-    a, b, c = chances(chance)
-    return float_of(pack_three(x + share * (x2 - x) + a, y + share * (y2 - y) + b, z + share * (z2 - z) + c))
-
-
-@compiled
-@no_type_check
 def merge_blocks(start: int, stop: int, ours: Any, theirs: Any, words: Any, others: Any) -> None:
     """Adds the voxels of blocks in `others`, whose slots are `theirs`, to those in `words`, slots `ours`."""
     one = np.float32(1)
@@ -81,10 +63,11 @@ def merge_blocks(start: int, stop: int, ours: Any, theirs: Any, words: Any, othe
             share = weight / max(total, TINY)
             change = other[TSDF, i] - state[TSDF, i]
             variance += share * (more_variance - variance + (one - share) * change * change)
-            chance, votes = chances(bits_of(total))[2], sum_of_votes(votes, more_votes)
-            state[VARIANCE, i] = float_of(pack_variance(variance, chance, votes))
+            by_chance, votes = chances(bits_of(total)), sum_of_votes(votes, more_votes)
+            state[VARIANCE, i] = float_of(pack_variance(variance, by_chance[2], votes))
             state[TSDF, i] += share * change
             state[WEIGHT, i] = total
-            state[GRADIENT, i] = _mix(state[GRADIENT, i], other[GRADIENT, i], share, bits_of(total))
+            state[GRADIENT, i] = mixed(state[GRADIENT, i], other[GRADIENT, i], share, by_chance)
             if words.shape[1] > RGB:
-                state[RGB, i] = _mix(state[RGB, i], other[RGB, i], share, bits_of(change))
+                by_chance = chances(bits_of(change))
+                state[RGB, i] = mixed(state[RGB, i], other[RGB, i], share, by_chance)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt16, UInt32
+from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt16
 
 from recon.errors import InputError
 from recon.fusion.blocks import BLOCK_VOXELS, GROWTH, SIDE
@@ -169,7 +169,7 @@ def fuse_blocks(
     pages: DevicePages,
     blocks: tuple[Int[np.ndarray, "n"], Float64[np.ndarray, "n 3"]],
     view: tuple[Any, ...],
-    records: UInt32[np.ndarray, "pixels 4"],
+    seen: "Tensor",
 ) -> None:
     """Updates the voxels of some blocks with the planes of one view.
 
@@ -177,13 +177,13 @@ def fuse_blocks(
         pages: Of the volume; changed.
         blocks: Rows, each once; corners in the frame of the view, voxels.
         view: As for `integration.fuse_blocks`.
-        records: Of `observations.Observations`, flat.
+        seen: Records of `observations.Observations`, flat, int32, on the device.
     """
     import torch
 
     pages.leave()
     camera, lattice, per_truncation, sign = view
-    lattice, seen = pages.put(lattice), pages.put(records.view(np.int32))
+    lattice = pages.put(lattice)
     states = pages.device_words.view(-1)
     for part in _chunks(len(blocks[0])):
         rows, corners = pages.put(blocks[0][part].astype(np.int64)), blocks[1][part]
@@ -207,7 +207,7 @@ def carve_blocks(
     pages: DevicePages,
     blocks: tuple[Int32[np.ndarray, "n 3"], Int[np.ndarray, "3"], Bool[np.ndarray, "n"]],
     view: tuple[Any, ...],
-    records: UInt32[np.ndarray, "pixels 4"],
+    seen: "Tensor",
 ) -> None:
     """Adds the votes for free space of one view to blocks that it sees no surface in.
 
@@ -216,7 +216,7 @@ def carve_blocks(
         blocks: Coordinates of all blocks, by row; block at the origin of the view's frame; which have
             surfaces.
         view: As for `integration.carve_blocks`.
-        records: Of `observations.Observations`, flat.
+        seen: Records of `observations.Observations`, flat, int32, on the device.
     """
     import torch
 
@@ -224,7 +224,7 @@ def carve_blocks(
     corners = (blocks[0] - blocks[1]) * float(SIDE)
     visible = (corners @ planes[:, :3].T + planes[:, 3] >= 0).all(axis=1)
     visible = np.flatnonzero(visible & ~blocks[2])
-    lattice, seen = pages.put(lattice), pages.put(records.view(np.int32))
+    lattice = pages.put(lattice)
     margin = float(CELL_MARGIN * per_truncation)
     for part in _chunks(len(visible)):
         rows, some = pages.put(visible[part]), corners[visible[part]]

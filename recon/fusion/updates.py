@@ -124,11 +124,16 @@ def _begin_votes(volume: "TSDFVolume", look: _Look, rows: np.ndarray, sign: np.f
 
     Cells are apart from voxels.
     """
+    blocks, free = _others(volume, look, rows), volume.free_votes
+    records = look.seen.records.reshape(-1, 4)
+    return begin_rows(carve_blocks, len(free), volume.threads, blocks, look.cells(sign), records, free)
+
+
+def _others(volume: "TSDFVolume", look: _Look, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the blocks as `carve_blocks` needs them, to leave out some rows."""
     has_surface = np.zeros(len(volume.index), np.bool_)
     has_surface[rows] = True
-    blocks = (volume.index.coords, look.block, has_surface)
-    records, free = look.seen.records.reshape(-1, 4), volume.free_votes
-    return begin_rows(carve_blocks, len(free), volume.threads, blocks, look.cells(sign), records, free)
+    return volume.index.coords, look.block, has_surface
 
 
 def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int, sign: np.float32) -> None:
@@ -145,10 +150,7 @@ def _update(volume: "TSDFVolume", look: _Look, rows: np.ndarray, first_new: int,
 def _update_on_device(
     volume: "TSDFVolume", pages: DevicePages, look: _Look, rows: np.ndarray, sign: np.float32
 ) -> None:
-    coords = volume.index.coords
-    corners = (coords[rows] - look.block) * float(SIDE)
-    on_device.fuse_blocks(pages, (rows, corners), look.voxels(sign), look.seen.records.reshape(-1, 4))
-    has_surface = np.zeros(len(coords), np.bool_)
-    has_surface[rows] = True
-    blocks = (coords, look.block, has_surface)
-    on_device.carve_blocks(pages, blocks, look.cells(sign), look.seen.records.reshape(-1, 4))
+    corners = (volume.index.coords[rows] - look.block) * float(SIDE)
+    seen = pages.put(look.seen.records.reshape(-1, 4).view(np.int32))
+    on_device.fuse_blocks(pages, (rows, corners), look.voxels(sign), seen)
+    on_device.carve_blocks(pages, _others(volume, look, rows), look.cells(sign), seen)

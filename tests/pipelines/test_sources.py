@@ -48,6 +48,8 @@ def test_a_mask_goes_before_a_backdrop(tmp_path):
     photos = find_photos(tmp_path / "photos", tmp_path, masks=tmp_path / "masks")
     assert mask_of(photos, "0.png").all()
     assert not mask_of(photos, "1.png").all()
+    Image.fromarray(np.full((200, 240), 255, np.uint8)).save(tmp_path / "masks" / "1.png")
+    assert not find_photos(tmp_path / "photos", tmp_path, masks=tmp_path / "masks").before_black
 
 
 def test_the_key_of_a_mask_tells_what_it_is_of(tmp_path):

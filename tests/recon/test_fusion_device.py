@@ -58,7 +58,9 @@ def assert_same_surface(volume, expected):
     mesh, wanted = volume.extract(), expected.extract()
     np.testing.assert_array_equal(mesh.faces, wanted.faces)
     np.testing.assert_allclose(mesh.vertices, wanted.vertices, atol=1e-4 * VOXEL)
-    np.testing.assert_allclose(mesh.normals, wanted.normals, atol=5e-4)  # mixed by variances of 8 bits
+    off = np.abs(mesh.normals - wanted.normals)  # mixed by variances, of which few are rounded otherwise
+    assert np.quantile(off, 0.999) < 1e-4
+    assert off.max() < 5e-4
     if wanted.colors is not None:
         np.testing.assert_allclose(mesh.colors.astype(int), wanted.colors.astype(int), atol=1)
 
