@@ -16,6 +16,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from jaxtyping import Float, Float32
 from torch import nn
 
+from lotus.norms import convolve_and_add, convolve_norm_silu, norm_silu
 from recon.errors import InputError
 
 TIMESTEPS = 1000  # of the training; Lotus works at the last one, index 999
@@ -69,10 +70,9 @@ class Resnet(nn.Module):
         self, hidden: Float[torch.Tensor, "b c h w"], temb: int | None = None
     ) -> Float[torch.Tensor, "b d h w"]:
         """Returns the block's output; `temb`, diffusers' name for the embedding, is its index."""
-        inner = F.silu(self.norm1(hidden), inplace=True)
-        inner = F.conv2d(inner, self.conv1.weight, self.biases[temb or 0], padding=1)
-        inner = self.conv2(F.silu(self.norm2(inner), inplace=True))
-        return inner.add_(hidden if self.shortcut is None else self.shortcut(hidden))
+        inner = norm_silu(hidden, self.norm1)
+        inner = convolve_norm_silu(inner, self.conv1.weight, self.biases[temb or 0], self.norm2)
+        return convolve_and_add(inner, self.conv2, hidden if self.shortcut is None else self.shortcut(hidden))
 
 
 class Transformer(nn.Module):
@@ -85,7 +85,8 @@ class Transformer(nn.Module):
 
     def forward(self, hidden: Float[torch.Tensor, "b c h w"], **_: Any) -> tuple[torch.Tensor]:
         """Returns a tuple of the output, as diffusers' blocks unpack it."""
-        tokens = self.proj_in(self.norm(hidden).flatten(2).transpose(1, 2))  # (b, h * w, c)
+        normed = norm_silu(hidden, self.norm, is_activated=False)
+        tokens = self.proj_in(normed.flatten(2).transpose(1, 2))  # (b, h * w, c)
         for layer in self.layers:
             tokens = layer(tokens)
         update = self.proj_out(tokens).transpose(1, 2).reshape(hidden.shape)
@@ -130,7 +131,7 @@ class LotusUNet(nn.Module):
             hidden = block(
                 hidden_states=hidden, temb=constants, res_hidden_states_tuple=used, upsample_size=size
             )
-        latents: torch.Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden)).float())
+        latents: torch.Tensor = self.conv_out(norm_silu(hidden, self.conv_norm_out).float())
         return latents
 
 

@@ -13,8 +13,10 @@ from jaxtyping import Float, Float32
 from torch import nn
 
 from lotus.network import Resnet, fold_blocks, number_format
+from lotus.norms import norm_silu
 
 STRIP_BYTES = 2**25  # of a map worked on at once where memory is short
+SCORE_BYTES = 2**28  # of queries' products with all keys
 
 
 class LotusVAE(nn.Module):
@@ -29,6 +31,9 @@ class LotusVAE(nn.Module):
         fold_blocks(self, None)
         for block in self.decoder.up_blocks:
             block.upsamplers = nn.ModuleList(Upsample(each.conv) for each in block.upsamplers or ())
+        for half in (self.encoder, self.decoder):
+            attentions = half.mid_block.attentions
+            half.mid_block.attentions = nn.ModuleList(each and MidAttention(each) for each in attentions)
 
     def encode(
         self, pixels: Float32[torch.Tensor, "b 3 h w"], in_strips: bool = False
@@ -45,7 +50,7 @@ class LotusVAE(nn.Module):
                 hidden = _resnet_in_strips(resnet, hidden) if in_strips else resnet(hidden)
             for downsample in block.downsamplers or ():
                 hidden = downsample(hidden)
-        hidden = F.silu(self.encoder.conv_norm_out(self.encoder.mid_block(hidden)))
+        hidden = norm_silu(self.encoder.mid_block(hidden), self.encoder.conv_norm_out)
         moments: torch.Tensor = self.quant_conv(self.encoder.conv_out(hidden.float()))
         return moments
 
@@ -68,8 +73,49 @@ class LotusVAE(nn.Module):
         norm, last = self.decoder.conv_norm_out, self.decoder.conv_out
         if in_strips:
             return convolve_normed(hidden, norm, last.weight, last.bias)
-        pictures: torch.Tensor = last(F.silu(norm(hidden), inplace=True).float())
+        pictures: torch.Tensor = last(norm_silu(hidden, norm).float())
         return pictures
+
+
+class MidAttention(nn.Module):
+    """Attention with one head, as wide as the map has channels.
+
+    Fused kernels for GPUs want narrower heads; there it is plain products, a few queries at a time.
+    """
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.norm, self.out = attention.group_norm, attention.to_out[0]
+        self.query, self.key, self.value = attention.to_q, attention.to_k, attention.to_v
+
+    def forward(
+        self, hidden: Float[torch.Tensor, "b c h w"], temb: None = None
+    ) -> Float[torch.Tensor, "b c h w"]:
+        """Returns the map with what it attends to added."""
+        tokens = norm_silu(hidden, self.norm, is_activated=False).flatten(2).transpose(1, 2)
+        query, key, value = self.query(tokens), self.key(tokens), self.value(tokens)
+        attend = _attend_in_parts if hidden.is_cuda else F.scaled_dot_product_attention
+        seen = torch.cat(
+            [attend(*(part[None] for part in each)) for each in zip(query, key, value, strict=True)]
+        )
+        return hidden + self.out(seen).transpose(1, 2).reshape(hidden.shape)
+
+
+def _attend_in_parts(
+    query: Float[torch.Tensor, "1 n c"],
+    key: Float[torch.Tensor, "1 n c"],
+    value: Float[torch.Tensor, "1 n c"],
+) -> Float[torch.Tensor, "1 n c"]:
+    """Returns softmax(q k / sqrt(c)) v of one map; what q k takes in memory is bounded."""
+    step = max(1, SCORE_BYTES // (4 * key.shape[1]))
+    keys = key.transpose(1, 2) * key.shape[2] ** -0.5
+    parts = [
+        torch.softmax(torch.bmm(part, keys, out_dtype=torch.float32), dim=2).to(value.dtype) @ value
+        if part.dtype != torch.float32
+        else torch.softmax(part @ keys, dim=2) @ value
+        for part in query.split(step, dim=1)
+    ]
+    return torch.cat(parts, dim=1)
 
 
 class Upsample(nn.Module):
@@ -83,23 +129,30 @@ class Upsample(nn.Module):
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         taps = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # (parity, small, large)
-        kernels = torch.einsum("ocyx,pry,qsx->pqocrs", convolution.weight, taps, taps).flatten(0, 1)
-        self.kernels = nn.ParameterList(nn.Parameter(kernel, requires_grad=False) for kernel in kernels)
-        self.bias = convolution.bias
+        kernels = torch.einsum("ocyx,pry,qsx->pqocrs", convolution.weight, taps, taps)
+        self.kernels = nn.Parameter(kernels.flatten(0, 2), requires_grad=False)  # (4 d, c, 2, 2)
+        assert convolution.bias is not None
+        self.biases = nn.Parameter(convolution.bias.repeat(4), requires_grad=False)
 
     def forward(
         self, hidden: Float[torch.Tensor, "b c h w"], in_strips: bool = False
     ) -> Float[torch.Tensor, "b d h2 w2"]:
         """Returns the map of twice the size."""
         batch, _, height, width = hidden.shape
-        outer = _empty_like(hidden, (batch, len(self.kernels[0]), 2 * height, 2 * width))
+        channels = len(self.biases) // 4
+        outer = _empty_like(hidden, (batch, channels, 2 * height, 2 * width))
         padded = F.pad(hidden, (1, 1, 1, 1))
         for rows in _strips(outer[:, :, ::2]) if in_strips else (slice(0, height),):
+            seen = padded[:, :, rows.start : rows.stop + 2]
+            parities = F.conv2d(
+                seen, self.kernels, self.biases
+            )  # one row and one column more than each needs
             large = outer[:, :, 2 * rows.start : 2 * rows.stop]
-            for index, kernel in enumerate(self.kernels):
+            for index, part in enumerate(parities.split(channels, dim=1)):
                 row, column = divmod(index, 2)
-                seen = padded[:, :, rows.start + row : rows.stop + row + 1, column : column + width + 1]
-                large[:, :, row::2, column::2] = F.conv2d(seen, kernel, self.bias)
+                large[:, :, row::2, column::2] = part[
+                    :, :, row : row + rows.stop - rows.start, column : column + width
+                ]
         return outer
 
 

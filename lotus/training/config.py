@@ -120,7 +120,10 @@ class Loss:
     """Side of the part that is decoded, latent cells."""
 
     pixel: float = 1.0
-    """Weight of L1 of drawn disparity or depth, and of 1 - cosine of normals."""
+    """Weight of L1 of drawn disparity or depth."""
+
+    normal: float = 1.0
+    """Weight of the sine of half the angle between drawn normals and true ones."""
 
     pixel_floor: float = 0.0
     """Where above 0, L1 of disparity is divided by the true map, from 0 far to 1 near, plus this: errors of

@@ -1,16 +1,26 @@
 """The loss of a step against its formula, worked out with plain diffusers calls or by hand."""
 
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from lotus.training.config import Loss, Train
-from lotus.training.encoding import Batch, encode, make_batch
+from lotus.training.encoding import Batch, Pictures, encode, make_batch
 from lotus.training.networks import Networks, build
 from lotus.training.shards import pack
-from lotus.training.step import Noised, batch_loss, clean_from, draw_timesteps, masked_mean, signal_shares
+from lotus.training.step import (
+    Noised,
+    batch_loss,
+    clean_from,
+    draw_timesteps,
+    masked_mean,
+    pixel_losses,
+    signal_shares,
+)
 from tests.lotus.training.conftest import SIZE, picture_of_a_plane
 
 
@@ -85,11 +95,27 @@ def test_pixel_losses_vanish_on_what_the_decoder_draws(small: Train) -> None:
     part = batch.targets[:, :, batch.pictures.rows][..., batch.pictures.columns]
     with torch.no_grad():
         drawn = networks.vae.decode(part).sample
-    from lotus.training.step import pixel_losses
-
     same = batch.pictures._replace(drawn=drawn)
     parts = pixel_losses(networks, same, batch.targets, options.loss)
     assert {name: pytest.approx(0, abs=1e-5) for name in ("pixel", "slope", "normal")} == parts
+
+
+@pytest.mark.parametrize(("angle", "expected"), [(0, 0.0), (60, 0.495), (180, 0.995)])
+def test_normals_count_by_the_sine_of_half_their_angle(angle: float, expected: float) -> None:
+    turned = torch.tensor([math.sin(math.radians(angle)), 0, math.cos(math.radians(angle))])
+    pictures = Pictures(
+        *(torch.arange(2), torch.arange(2)),
+        turned[None, :, None, None].expand(1, 3, 16, 16),
+        torch.ones(1, 1, 16, 16, dtype=torch.bool),
+        torch.ones(1, dtype=torch.bool),
+    )
+    along_z = torch.tensor([0.0, 0, 2])[None, :, None, None].expand(1, 3, 16, 16)
+    vae = SimpleNamespace(
+        config=SimpleNamespace(scaling_factor=1.0), decode=lambda _: SimpleNamespace(sample=along_z)
+    )
+    networks = Networks(None, vae, None, torch.zeros(2, 1), None, ("normal",))
+    parts = pixel_losses(networks, pictures, torch.zeros(1, 4, 2, 2), Loss(normal=3.0))
+    assert parts == {"normal": pytest.approx(3 * expected, abs=1e-4)}
 
 
 def test_loss_falls_on_a_few_pictures(small: Train) -> None:
