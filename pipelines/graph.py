@@ -60,6 +60,9 @@ class ByView(Mapping[str, T], Generic[T]):
         """Returns the artifact of one view."""
         return evaluate(self._recipes[name], self._store)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._recipes  # as a mapping asks, the artifact would be read for it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._recipes)
 

@@ -118,7 +118,8 @@ def run(
         until: Last artifact wanted; None makes all.
         executor: Called like the builtin map for the stages that run once per view; not for networks, which
             take all of one machine anyway, unless it has an attribute `many_machines` that is true. Its
-            method `rest`, if it has one, is called before a stage that fills the memory.
+            method `rest`, if it has one, is called before a stage that fills the memory, its method `load`
+            before any other stage that runs once.
         progress: Called with (artifact or step, done, total).
 
     Raises:
@@ -159,8 +160,8 @@ def _make_once(stage: Stage, state: _State) -> None:
     started, reused = time.perf_counter(), recipe.key in state.store
     tells = takes_progress(stage)
     if not reused:
-        if getattr(stage, "fills_memory", False) and hasattr(state.executor, "rest"):
-            state.executor.rest()
+        before = "rest" if getattr(stage, "fills_memory", False) else "load"
+        getattr(state.executor, before, lambda: None)()
         if not tells:
             state.progress(stage.makes, 0, 1)
         evaluate(recipe, state.store)

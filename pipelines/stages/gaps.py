@@ -136,12 +136,15 @@ def _maps(depth_map: DepthMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _surest(measured: DepthMap) -> SparseDepth:
     """Returns the pixel of least relative sigma of every cell."""
-    v, u = np.nonzero(measured.depth > 0)
-    relative = measured.sigma[v, u] / measured.depth[v, u]
-    cells = (v // CELL) * (measured.camera.width // CELL + 1) + u // CELL
-    order = np.lexsort((relative, cells))
-    first = order[np.unique(cells[order], return_index=True)[1]]
-    v, u = v[first], u[first]
+    known = measured.depth > 0
+    height, width = known.shape
+    rows, columns = -(-height // CELL), -(-width // CELL)
+    relative = np.full((rows * CELL, columns * CELL), np.inf, np.float32)
+    relative[:height, :width][known] = measured.sigma[known] / measured.depth[known]
+    cells = relative.reshape(rows, CELL, columns, CELL).swapaxes(1, 2).reshape(rows * columns, -1)
+    cell = np.flatnonzero(np.isfinite(cells).any(axis=1))
+    row, column = np.divmod(cells[cell].argmin(axis=1), CELL)
+    v, u = cell // columns * CELL + row, cell % columns * CELL + column
     uv = np.stack([u + 0.5, v + 0.5], axis=1)
     return SparseDepth(uv, measured.depth[v, u].astype(np.float64), measured.sigma[v, u].astype(np.float64))
 

@@ -170,15 +170,14 @@ def _normal_equations(
     robust = (1 + (seen.residual / (GATE * spread)) ** 2) ** -2
     weight = robust * seen.gain**2 / seen.variance
     compared = state.compared
-    basis = state.sampled_waves.at(state.compared_uv, state.predicted[compared]) @ state.root.T
-    current = basis @ state.whitened
+    current = (state.log_depth - state.start)[compared]
     target = current[seen.index] - seen.residual / seen.gain
-    total = np.bincount(seen.index, weight, len(basis))
-    moment = np.bincount(seen.index, weight * target, len(basis))
-    rows = total > 0
-    weighted = basis[rows] * np.sqrt(total[rows])[:, None]
-    precision = np.eye(len(state.root)) + weighted.T @ weighted
-    return precision, weighted.T @ (moment[rows] / np.sqrt(total[rows]))
+    total, moment = np.zeros(compared.shape), np.zeros(compared.shape)
+    total[compared] = np.bincount(seen.index, weight, len(current))
+    moment[compared] = np.bincount(seen.index, weight * target, len(current))
+    waves = state.sampled_waves
+    precision = state.root @ waves.gram(total, state.predicted) @ state.root.T
+    return np.eye(len(precision)) + precision, state.root @ waves.moment(moment, state.predicted)
 
 
 def _variances(state: State) -> tuple[Float64[np.ndarray, "nu nv nw"], ...]:

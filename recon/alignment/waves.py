@@ -1,5 +1,6 @@
 """Cosine waves over a picture and its range of log depth: the basis of the smooth correction."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,35 +78,77 @@ class Waves:
     def variance(self, root: Float64[np.ndarray, "k m"]) -> Float64[np.ndarray, "nu nv nw"]:
         """Returns the variance of `total` if the coefficients have covariance root^T root, for `summed`.
 
-        Products of two cosines are sums of cosines: so it is one, of up to twice as many half waves, and as
-        many nodes tell its coefficients exactly.
+        Products of two cosines are sums of cosines: so it is one, of up to twice as many half waves.
         """
-        counts = [2 * int(most) + 1 for most in self.orders.max(axis=0)]
-        at_nodes = [_level_cosines(np.linspace(0, 1, count), count) for count in counts]
-        place = np.indices(tuple(counts)).reshape(3, -1)
-        waves = np.ones((place.shape[1], len(self.orders)))
-        for values, nodes, order in zip(at_nodes, place, self.orders.T, strict=True):
-            waves *= (values[:, order] * np.where(order > 0, np.sqrt(2), 1))[nodes]
-        found = np.square(waves @ root.T).sum(axis=1).reshape(counts)
-        for values in at_nodes:  # each axis in turn, which comes back as the last
-            found = np.moveaxis(np.tensordot(np.linalg.inv(values), found, axes=(1, 0)), 0, -1)
-        return found
+        products = self._products()
+        covariance = np.zeros([side for along in products for side in along.shape[1:]])
+        covariance[self._both] = root.T @ root
+        return np.einsum("ijklmn,uij,vkl,wmn->uvw", covariance, *products, optimize=True)
+
+    def gram(
+        self, weights: Float64[np.ndarray, "h w"], log_depth: Float64[np.ndarray, "h w"]
+    ) -> Float64[np.ndarray, "m m"]:
+        """Returns the weighted sum over the pixels of the products of every two waves."""
+        products = self._products()
+        cosines = self._summed_over(weights, log_depth, [len(along) for along in products])
+        return np.einsum("uvw,uij,vkl,wmn->ijklmn", cosines, *products, optimize=True)[self._both]
+
+    def moment(
+        self, weights: Float64[np.ndarray, "h w"], log_depth: Float64[np.ndarray, "h w"]
+    ) -> Float64[np.ndarray, "m"]:
+        """Returns the weighted sum over the pixels of every wave: the transpose of `total`."""
+        cosines = self._summed_over(weights, log_depth, [int(most) + 1 for most in self.orders.max(axis=0)])
+        return cosines[tuple(self.orders.T)] * np.sqrt(2) ** (self.orders > 0).sum(axis=1)
 
     def summed(
         self, cosines: Float64[np.ndarray, "nu nv nw"], log_depth: Float64[np.ndarray, "h w"]
     ) -> Float64[np.ndarray, "h w"]:
         """Returns a sum of cosines at every pixel, given the amplitude of each number of half waves."""
-        across, down = (
-            _level_cosines((np.arange(side) + 0.5 + MARGIN * max(self.size)) / domain, count)
-            for side, domain, count in zip(self.size, self._domain, cosines.shape, strict=False)
-        )
-        cosine = np.cos(np.pi * self._position(log_depth))
-        before, wave = cosine, np.ones(log_depth.shape)  # of order -1 and 0
-        total = down @ cosines[:, :, 0].T @ across.T
-        for order in range(1, cosines.shape[2]):
-            before, wave = wave, 2 * cosine * wave - before  # Chebyshev's recurrence
+        across, down = self._along_picture(cosines.shape)
+        total = np.zeros(log_depth.shape)
+        for order, wave in enumerate(self._along_depth(log_depth, cosines.shape[2])):
             total += wave * (down @ cosines[:, :, order].T @ across.T)
         return total
+
+    def _summed_over(
+        self,
+        weights: Float64[np.ndarray, "h w"],
+        log_depth: Float64[np.ndarray, "h w"],
+        counts: Sequence[int],
+    ) -> Float64[np.ndarray, "nu nv nw"]:
+        """Returns the weighted sum over the pixels of every cosine: the transpose of `summed`."""
+        across, down = self._along_picture(counts)
+        waves = self._along_depth(log_depth, counts[2])
+        return np.stack([across.T @ (weights * wave).T @ down for wave in waves], axis=2)
+
+    def _along_picture(
+        self, counts: Sequence[int]
+    ) -> tuple[Float64[np.ndarray, "w nu"], Float64[np.ndarray, "h nv"]]:
+        """Returns cosines along u at every column and along v at every row."""
+        across, down = (
+            _level_cosines((np.arange(side) + 0.5 + MARGIN * max(self.size)) / domain, count)
+            for side, domain, count in zip(self.size, self._domain, counts, strict=False)
+        )
+        return across, down
+
+    def _along_depth(
+        self, log_depth: Float64[np.ndarray, "h w"], count: int
+    ) -> Iterator[Float64[np.ndarray, "h w"]]:
+        """Yields cosines along log depth at every pixel, of 0, 1, 2 ... half waves."""
+        cosine = np.cos(np.pi * self._position(log_depth))
+        before, wave = cosine, np.ones(log_depth.shape)  # of order -1 and 0
+        for _ in range(count):
+            yield wave
+            before, wave = wave, 2 * cosine * wave - before  # Chebyshev's recurrence
+
+    def _products(self) -> list[Float64[np.ndarray, "_ _ _"]]:
+        """Returns `_products` along u, v and log depth."""
+        return [_products(int(most)) for most in self.orders.max(axis=0)]
+
+    @property
+    def _both(self) -> tuple[np.ndarray, ...]:
+        """Where every two waves (m, m) are among products of two along u, along v and along log depth."""
+        return tuple(part for order in self.orders.T for part in (order[:, None], order))
 
     def mean_squares(self) -> Float64[np.ndarray, "m"]:
         """Returns the mean square of every wave over the picture, where the domain's borders are not."""
@@ -136,3 +179,14 @@ def _cosines(position: Float64[np.ndarray, "n"], count: int) -> Float64[np.ndarr
 
 def _level_cosines(position: Float64[np.ndarray, "n"], count: int) -> Float64[np.ndarray, "n count"]:
     return np.cos(np.pi * position[:, None] * np.arange(count))
+
+
+def _products(most: int) -> Float64[np.ndarray, "n k k"]:
+    """Returns how much of each cosine (n) is in the product of every two (k, k) of up to `most` half waves.
+
+    cos a cos b = (cos(a - b) + cos(a + b)) / 2; factors have mean square 1, as in `_cosines`.
+    """
+    order, number = np.arange(most + 1), np.arange(2 * most + 1)[:, None, None]
+    less, more = np.abs(order[:, None] - order), order[:, None] + order
+    size = np.where(order > 0, np.sqrt(2), 1)
+    return ((number == less).astype(float) + (number == more)) * np.outer(size, size) / 2

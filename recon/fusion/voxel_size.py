@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from recon.errors import PipelineError
-from recon.geometry import rays
 from recon.scene import DepthMap
 
 PIXELS_PER_VOXEL = 1.5  # finer voxels would only copy the pixels' noise
@@ -52,10 +51,10 @@ def _typical(sigma: Float64[np.ndarray, "n"]) -> float:
 
 def surface_area(depth_map: DepthMap) -> float:
     """Returns the area that a map shows, scene units squared: sum of d^2 / (f_x f_y |n . r|)."""
-    valid = depth_map.depth > 0
-    depth = depth_map.depth[valid].astype(np.float64)
-    directions = rays(depth_map.camera.K, depth_map.camera.width, depth_map.camera.height)[valid]
-    facing = -np.einsum("nc,nc->n", depth_map.normals[valid], directions)
+    v, u = np.nonzero(depth_map.depth > 0)
+    depth = depth_map.depth[v, u].astype(np.float64)
+    slant, tilt, level = (depth_map.normals[v, u] @ np.linalg.inv(depth_map.camera.K)).T
+    facing = -(slant * (u + 0.5) + tilt * (v + 0.5) + level)  # -n . r of the ray r = K^-1 (u, v, 1)
     facing = np.where(facing > 0, np.maximum(facing, MIN_COSINE), 1)
     return float((depth**2 / facing).sum() / (depth_map.camera.K[0, 0] * depth_map.camera.K[1, 1]))
 

@@ -296,7 +296,12 @@ def _galerkin(stencil: Stencil, interpolation: Interpolation) -> Stencil:
 
 
 def solve(
-    multigrid: Multigrid, right: "Tensor", start: "Tensor", *, tolerance: float = 1e-4, most: int = 100
+    multigrid: Multigrid,
+    right: "Tensor",
+    start: "Tensor | None" = None,
+    *,
+    tolerance: float = 1e-4,
+    most: int = 100,
 ) -> "tuple[Tensor, int]":
     """Returns x with |A x - b| <= tolerance * |b| in the norm of the V-cycle, and the iterations it took.
 
@@ -306,20 +311,21 @@ def solve(
     Args:
         multigrid: Of A.
         right: b (h, w).
-        start: x to begin with (h, w).
+        start: x to begin with (h, w); 0 if not given.
         tolerance: Relative.
         most: Iterations.
     """
     import torch
 
     stencil = multigrid.stencil
-    x, b = multigrid.padded(start).clone(), multigrid.padded(right)
-    residual = b - stencil.apply(x)
-    scale = float(torch.sum(b * multigrid.cycle(b)))
+    b = multigrid.padded(right)
+    x = torch.zeros_like(b) if start is None else multigrid.padded(start).clone()
+    residual, of_right = b - stencil.apply(x), multigrid.cycle(b)
+    scale = float(torch.sum(b * of_right))
     direction = torch.zeros_like(x)
     before, rho_before = torch.zeros_like(x), 1.0
     for iteration in range(most):
-        step = multigrid.cycle(residual)
+        step = of_right if start is None and not iteration else multigrid.cycle(residual)
         rho = float(torch.sum(residual * step))
         if not rho > tolerance**2 * scale:
             return multigrid.cropped(x), iteration

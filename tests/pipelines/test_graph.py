@@ -80,6 +80,13 @@ def test_inputs_are_the_calls_parameters_without_progress() -> None:
     assert [(i.name, i.by_view) for i in inputs_of(Join())] == [("blurred", True), ("scene", False)]
 
 
+def test_asking_whether_a_view_has_an_artifact_makes_none() -> None:
+    artifacts: ByView[Any] = ByView({"a": Recipe("key", Wants())}, store := {})
+    assert "a" in artifacts
+    assert "b" not in artifacts
+    assert store == {}
+
+
 def test_plan_orders_stages_by_need_and_not_by_position() -> None:
     assert plan(build_graph([Join(), Blur(), MakeScene()])) == ("scene", "blurred", "joined")
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -247,6 +248,20 @@ def test_workers_that_rest_are_gone_and_others_come_for_the_next_call() -> None:
         assert multiprocessing.active_children() == []
         assert set(executor(os.getpgid, [0])) == first
     assert multiprocessing.active_children() == []
+
+
+def has_torch(_: int) -> bool:
+    return "torch" in sys.modules
+
+
+def test_workers_load_torch_while_they_have_nothing_to_do() -> None:
+    workers = Workers(1)
+    workers.load()
+    assert multiprocessing.active_children() == []
+    assert list(workers(has_torch, [0])) == [False]
+    workers.load()
+    assert list(workers(has_torch, [0])) == [True]
+    workers.rest()
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,16 @@ def test_variance_of_waves_over_the_picture_is_exact() -> None:
     assert np.allclose(found.ravel(), np.square(at_points @ root.T).sum(axis=1), rtol=1e-9)
 
 
+def test_sums_over_the_picture_of_waves_and_of_their_products_are_exact() -> None:
+    waves = Waves.filling(64, 48, np.log(DEPTH).ravel())
+    rng = np.random.default_rng(0)
+    weights, log_depth = rng.uniform(0, 1, DEPTH.shape), rng.uniform(waves.low, waves.high, DEPTH.shape)
+    at_points = waves.at(np.stack([U.ravel(), V.ravel()], axis=1), log_depth.ravel())
+    weighted = at_points * weights.ravel()[:, None]
+    assert np.allclose(waves.moment(weights, log_depth), weighted.sum(axis=0), atol=1e-9)
+    assert np.allclose(waves.gram(weights, log_depth), weighted.T @ at_points, atol=1e-9)
+
+
 def test_flat_prediction_has_no_waves_along_depth() -> None:
     assert Waves.filling(64, 48, np.zeros(10)).orders[:, 2].max() == 0
 
