@@ -153,6 +153,14 @@ class Optimizer:
     ema: float = 0.0
     """Decay of the moving average of the weights, which is what is saved; 0 for none."""
 
+    start_share: float = 0.0
+    """Share of the weights that the training began with in what is saved: a mean of both can be better than
+    either (Wortsman et al. 2022, arXiv 2109.01903)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_share < 1:
+            raise InputError(f"optimizer.start_share {self.start_share}, wanted at least 0 and below 1")
+
 
 @dataclass(frozen=True)
 class Train:

@@ -100,6 +100,7 @@ class Training:
             weight_decay=choice.weight_decay,
         )
         self.average = {name: part.detach().clone() for name, part in self.weights.items()}
+        self.start = {name: part.clone() for name, part in self.average.items()} if choice.start_share else {}
         device = next(iter(self.weights.values())).device.type
         self.scaler = torch.amp.GradScaler(device, enabled=options.precision == "float16")
 
@@ -147,8 +148,13 @@ class Training:
         torch._foreach_lerp_(list(self.average.values()), list(self.weights.values()), 1 - decay)
 
     def averaged(self) -> "_Averaged":
-        """Returns a context in which the module holds the moving average."""
+        """Returns a context in which the module holds what is saved and judged."""
         return _Averaged(self)
+
+    def saved(self, name: str) -> torch.Tensor:
+        """Returns a weight as it is saved: the moving average, mixed with the start if that is wanted."""
+        average = self.average[name]
+        return average.lerp(self.start[name], self.options.optimizer.start_share) if self.start else average
 
     def save(self, step: int) -> None:
         """Writes the checkpoint of a step, then removes old ones."""
@@ -204,21 +210,19 @@ class Training:
 
 
 class _Averaged:
-    """Swaps the moving average in, and the weights back."""
+    """Puts what is saved in the weights' place, and the weights back."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
+        self.own: dict[str, torch.Tensor] = {}
 
     def __enter__(self) -> None:
-        self._swap()
+        for name, weight in self.training.weights.items():
+            self.own[name], weight.data = weight.data, self.training.saved(name)
 
     def __exit__(self, *_: Any) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
         for name, weight in self.training.weights.items():
-            average = self.training.average[name]
-            weight.data, self.training.average[name] = average, weight.data
+            weight.data = self.own[name]
 
 
 def join_processes(device: torch.device) -> None:

@@ -64,6 +64,29 @@ def test_what_is_saved_is_the_moving_average(finished: Train) -> None:
     assert not torch.equal(average, weights)
 
 
+def test_what_is_saved_keeps_a_share_of_the_start(finished: Train, tmp_path: Path) -> None:
+    begun = finished.out / "step_0000006"
+    options = replace(
+        finished,
+        out=tmp_path / "mixed",
+        networks=replace(finished.networks, init=str(begun)),
+        optimizer=replace(finished.optimizer, start_share=0.25),
+        steps=3,
+    )
+    trained(replace(options, steps=2, save_every=2))
+    trained(replace(options, save_every=2))  # resumed, with the same start
+    folder, part = options.out / "step_0000003", "unet/diffusion_pytorch_model.safetensors"
+    average = load_file(folder / "training/average.safetensors")["unet.conv_in.weight"]
+    weights = [load_file(place / part)["conv_in.weight"] for place in (begun, folder)]
+    assert not torch.equal(average, weights[0])
+    torch.testing.assert_close(weights[1], 0.25 * weights[0] + 0.75 * average, rtol=0, atol=1e-7)
+
+
+def test_a_share_of_the_start_of_one_is_no_training() -> None:
+    with pytest.raises(InputError, match=r"optimizer\.start_share 1\.0, wanted at least 0 and below 1"):
+        Optimizer(start_share=1.0)
+
+
 def test_plain_diffusers_classes_draw_what_lotus_load_draws(finished: Train) -> None:
     folder, photo = finished.out / "step_0000006", picture_of_a_plane(5, SIZE).image
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").eval()
