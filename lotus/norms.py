@@ -53,7 +53,8 @@ def convolve_and_add(
     update = F.conv2d(hidden, convolution.weight, padding=convolution.padding)
     other = other.contiguous(memory_format=torch.channels_last)
     grid, pixels, channels = _grid(update)
-    kernels().join[grid](update, convolution.bias, other, pixels, channels)
+    with torch.cuda.device_of(update):  # of several GPUs Triton takes the current one
+        kernels().join[grid](update, convolution.bias, other, pixels, channels)
     return update
 
 
@@ -105,14 +106,15 @@ def _run(
     sums = torch.empty(batch, parts, 2, channels, dtype=torch.float32, device=hidden.device)
     line = torch.empty(batch, 2, channels, dtype=torch.float32, device=hidden.device)
     out = torch.empty_like(hidden)
-    kernels().sum_up[grid](hidden, sums, pixels, channels)
-    kernels().put_together[norm.num_groups, batch](
-        *(sums, norm.weight, norm.bias, norm.bias if added is None else added, line),
-        *(parts, pixels, channels, each, norm.eps),
-        EACH=1 << (each - 1).bit_length(),
-        ADDS=added is not None,
-    )
-    kernels().apply[grid](hidden, line, out, pixels, channels, ACTIVATED=is_activated)
+    with torch.cuda.device_of(hidden):
+        kernels().sum_up[grid](hidden, sums, pixels, channels)
+        kernels().put_together[norm.num_groups, batch](
+            *(sums, norm.weight, norm.bias, norm.bias if added is None else added, line),
+            *(parts, pixels, channels, each, norm.eps),
+            EACH=1 << (each - 1).bit_length(),
+            ADDS=added is not None,
+        )
+        kernels().apply[grid](hidden, line, out, pixels, channels, ACTIVATED=is_activated)
     return out
 
 

@@ -16,7 +16,7 @@ from lotus.network import Resnet, fold_blocks, number_format
 from lotus.norms import norm_silu
 
 STRIP_BYTES = 2**25  # of a map worked on at once where memory is short
-SCORE_BYTES = 2**28  # of queries' products with all keys
+SCORE_BYTES = 2**27  # of queries' products with all keys
 
 
 class LotusVAE(nn.Module):
@@ -94,7 +94,8 @@ class MidAttention(nn.Module):
         """Returns the map with what it attends to added."""
         tokens = norm_silu(hidden, self.norm, is_activated=False).flatten(2).transpose(1, 2)
         query, key, value = self.query(tokens), self.key(tokens), self.value(tokens)
-        attend = _attend_in_parts if hidden.is_cuda else F.scaled_dot_product_attention
+        has_cuda = hidden.is_cuda and torch.version.cuda is not None  # not AMD's
+        attend = _attend_in_parts if has_cuda else F.scaled_dot_product_attention
         seen = torch.cat(
             [attend(*(part[None] for part in each)) for each in zip(query, key, value, strict=True)]
         )

@@ -55,6 +55,13 @@ def test_folded_upsampling_equals_convolution_of_the_doubled_map() -> None:
         torch.testing.assert_close(Upsample(convolution)(small), convolution(large), rtol=0, atol=1e-5)
 
 
+def test_attention_a_few_queries_at_a_time_is_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lotus.vae, "SCORE_BYTES", 4 * 50 * 7)  # 7 queries of 50
+    query, key, value = torch.randn(3, 1, 50, 32, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(lotus.vae._attend_in_parts(query, key, value), wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_strips_are_taken_only_where_memory_is_short(
     lotus_golden: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
