@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from recon.geometry import sample_depth
 from recon.interpolation import (
@@ -24,6 +24,7 @@ from recon.interpolation import (
 from recon.photometric import count_witnesses
 from recon.scene import Camera, DepthMap, SparseDepth
 
+VOTING = 15  # px, odd: window whose votes refute its middle
 CELL = 8  # px, of which the surest measured pixel speaks
 BLOCK = 32  # px, side of what is held out
 HELD_OUT = 3  # one of so many blocks along either side
@@ -48,8 +49,8 @@ def fill_gaps(
 ) -> DepthMap:
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
-    Refuted is what more of the others' measurements look through than confirm, and more than would by chance.
-    A prior that tells the held-out pixels clearly better than those around them do, or as well as these are
+    Refuted is what more of the others' measurements look through than confirm in the window around it, and
+    more than would by chance. A prior that tells the held-out pixels clearly better than those around them do, or as well as these are
     known, is left alone: it knows what stands in a gap.
 
     Args:
@@ -89,10 +90,18 @@ def fill_gaps(
     if allowed is not None:
         surer &= allowed
     found = _chosen(surer, between, prior)
-    agree, against = count_witnesses(found, cam_from_world, others)
+    agree, against = (_around(votes) for votes in count_witnesses(found, cam_from_world, others))
     nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
-    by_chance = max(1 - 2 * trust, 0) * (agree.astype(np.float32) + against)
+    by_chance = max(1 - 2 * trust, 0) * (agree + against)
     return _chosen(against > agree + by_chance, nothing, found)
+
+
+def _around(votes: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Returns the sum of the votes in a window: where measurements are noisy, those on one pixel are luck."""
+    from scipy.ndimage import uniform_filter
+
+    mean = uniform_filter(votes.astype(np.float64), VOTING, mode="nearest")
+    return np.rint(mean * VOTING**2).astype(np.float32)
 
 
 def is_between(known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

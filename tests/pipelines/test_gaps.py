@@ -64,10 +64,19 @@ def test_surer_pixels_of_the_prior_stay(measured: DepthMap) -> None:
 
 def test_what_another_view_looks_through_is_left_out(measured: DepthMap) -> None:
     behind = map_of(1.2 * TRUE, 1e-3)
-    behind.depth[:70] = 0
+    behind.depth[:76] = 0  # half a window of votes below what it does not see
     filled = fill_gaps(map_of(1.05 * TRUE, 0.03), measured, HERE, [(behind, HERE)])
-    assert not filled.depth[72:100, 90:130].any()
+    assert not filled.depth[76:100, 90:130].any()
     assert filled.depth[60:68, 90:130].all()
+
+
+def test_votes_on_single_pixels_that_their_neighbours_contradict_count_for_nothing(
+    measured: DepthMap,
+) -> None:
+    behind, same = map_of(1.2 * TRUE, 1e-3), map_of(TRUE, 1e-3)
+    speckled = replace(same, depth=np.where(np.indices(TRUE.shape).sum(0) % 3, same.depth, behind.depth))
+    filled = fill_gaps(map_of(1.05 * TRUE, 0.03), measured, HERE, [(speckled, HERE)])
+    assert filled.depth[GAP].all()
 
 
 def test_measurements_of_which_most_are_wrong_refute_what_nearly_all_look_through_only(
