@@ -267,6 +267,8 @@ def _drop_failed(stage: Stage, recipes: dict[str, Recipe], state: _State) -> Non
             del recipes[name]
     views = len(state.scene.views)
     failed = [view.name for view in state.scene.views if view.name in state.dropped]
+    if failed and views == 1:
+        raise PipelineError(f"{failed[0]}: {state.dropped[failed[0]]}")
     if failed and (len(failed) > state.max_dropped * views or len(failed) == views):
         raise PipelineError(
             f"{len(failed)} of {views} views cannot be used, at most {state.max_dropped:.0%} may fail; "

@@ -28,7 +28,7 @@ from pipelines.sources import Photos, file_digest, find_photos, stand_before_bla
 from pipelines.stages import GivenModel, InterpolatePoints
 from pipelines.store import DiskStore
 from recon.errors import InputError
-from recon.io.images import exif_focal_px, photo_size
+from recon.io.images import exif_focal_px, photo_size, verify_photo
 
 BACKDROP_NOTE = (
     "backdrop: the photos stand before black, which is left out (--keep-backdrop gives it depth, too)"
@@ -201,7 +201,9 @@ def single(words: Sequence[str]) -> None:
         raise InputError("--predictor points: a single photo has no sparse points, only several have")
     command = parse(Single(tyro.MISSING, tyro.MISSING, options=pipeline), "recon single", words)
     if not command.photo.is_file():
-        raise InputError(f"{command.photo}: no such file; wanted one photo")
+        found = "a folder" if command.photo.is_dir() else "no such file"
+        raise InputError(f"{command.photo}: {found}; wanted one photo")
+    verify_photo(command.photo)
     if command.masks is not None and not command.masks.is_dir():
         raise InputError(f"{command.masks}: no such folder of masks")
     pipeline = command.options
@@ -217,4 +219,12 @@ def single(words: Sequence[str]) -> None:
     before_black = not command.keep_backdrop and stand_before_black(files, command.masks)
     photos = Photos(files, digests, masks=command.masks, before_black=before_black, workspace=out / "cache")
     with Console() as console:
-        reconstruct(pipeline, photos, out, console)
+        outcome = reconstruct(pipeline, photos, out, console)
+        fov = outcome.get("depth", name).camera.fov_deg
+        console.say(f"horizontal field of view {fov:.0f} degrees, {_origin_of_fov(pipeline)}")
+
+
+def _origin_of_fov(pipeline: SingleView) -> str:
+    if pipeline.camera.fov is not None:
+        return "as given"
+    return "guessed; --fov gives it" if pipeline.depth.search_fov else "from EXIF"
