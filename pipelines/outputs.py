@@ -38,6 +38,9 @@ def open_out(out: Path) -> Path:
     for name in ("sparse", "depth"):
         if (out / name).exists() and not (out / name).is_dir():
             raise InputError(f"{out / name}: is a file, results need a folder of that name")
+    for name in ("mesh.glb", "mesh.ply", "report.html", "report.json", "run.json"):
+        if (out / name).is_dir():
+            raise InputError(f"{out / name}: is a folder, results need a file of that name")
     return out
 
 

@@ -208,6 +208,14 @@ def test_out_that_is_a_file_is_named(room: Room, tmp_path: Path, capsys: Capsys)
     assert "cannot write there" in fails(room.flags(tmp_path / "out"), capsys)
 
 
+@pytest.mark.parametrize("name", ["mesh.glb", "report.html", "run.json"])
+def test_folder_where_a_result_goes_is_told_before_any_work(
+    room: Room, tmp_path: Path, capsys: Capsys, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    assert f"{name}: is a folder, results need a file" in fails(room.flags(tmp_path), capsys)
+
+
 def test_unknown_option_in_config_names_the_nearest(room: Room, tmp_path: Path, capsys: Capsys) -> None:
     (tmp_path / "run.toml").write_text("[fuse]\nvoxel_sise = 1\n")
     line = fails([*room.flags(tmp_path / "out"), "--config", str(tmp_path / "run.toml")], capsys)
