@@ -15,7 +15,7 @@ commands:
 start here:
   lotus predict photos/ out/
       with the small model that comes with the package: no network needed, demo quality
-  lotus predict photos/ out/ --checkpoint jingheya/lotus-depth-d-v2-0-disparity \
+  lotus predict photos/ out/ --checkpoint jingheya/lotus-depth-d-v2-0-disparity \\
       --normals-checkpoint jingheya/lotus-normal-d-v1-1
       with the published checkpoints (2 x 5 GB, downloaded once, or folders of them)
   lotus train --out DIR --networks.init CHECKPOINT --data.sources folder:PICTURES --data.sizes 768 576

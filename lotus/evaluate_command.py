@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lotus.checkpoints import fingerprint, load, task_of
+from lotus.checkpoints import fingerprint, load, tasks_of
 from lotus.datasets import (
     BENCHMARKS,
     Benchmark,
@@ -97,10 +97,12 @@ class Evaluate:
         Raises:
             InputError: Neither its name nor --task says so, or the benchmark measures something else.
         """
-        task = task_of(self.checkpoint) if self.task == "auto" else self.task
-        if task is None:
+        of_normals = isinstance(BENCHMARKS[self.dataset], NormalBenchmark)
+        drawn = tasks_of(self.checkpoint) if self.task == "auto" else (self.task,)
+        if not drawn:
             raise InputError(f"{self.checkpoint}: its name does not say what it draws; say --task")
-        if (task == "normal") != isinstance(BENCHMARKS[self.dataset], NormalBenchmark):
+        task = next((each for each in drawn if (each == "normal") == of_normals), drawn[0])
+        if (task == "normal") != of_normals:
             measured = "depth" if task == "normal" else "normals"
             raise InputError(f"{self.dataset} measures {measured}, {self.checkpoint} draws {task}")
         return task
@@ -134,7 +136,7 @@ def evaluate(words: Sequence[str]) -> None:
     setting = _setting(options, space)
     rows = read_rows(result.with_suffix(".jsonl"), setting)
     model = load(options.checkpoint, options.device, options.dtype)
-    draw = drawer(model, options.seed)
+    draw = drawer(model, options.seed, space=space)
     done = sum(sample[0] in rows for sample in samples)
     with (
         result.with_suffix(".jsonl").open("a") as kept,

@@ -42,18 +42,21 @@ Row = dict[str, Any]
 """What is kept of one photo: its name and numbers that `depth_summary` or `normal_summary` combines."""
 
 
-def drawer(model: "LotusModel", seed: int) -> Draw:
+def drawer(model: "LotusModel", seed: int, *, space: str) -> Draw:
     """Returns the network of a checkpoint as the authors' evaluation runs it: at the pixels' own size.
 
     Args:
         model: Any checkpoint.
         seed: Of the noise of generative ones, the same for every photo; the authors' noise depends on the
             order of the photos.
+        space: What a joint checkpoint is to draw: normal, or else its depth or disparity.
     """
     import torch
     import torch.nn.functional as F
 
-    from lotus.model import LATENT_FACTOR, RESAMPLING, draw_noise
+    from lotus.model import ANNOTATION, LATENT_FACTOR, NORMALS, RESAMPLING, draw_noise
+
+    switch = NORMALS if model.is_joint and space == "normal" else ANNOTATION
 
     def draw(pixels: Float32[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
         with torch.inference_mode():
@@ -61,7 +64,7 @@ def drawer(model: "LotusModel", seed: int) -> Draw:
             height, width = batch.shape[2:]
             shape = (1, 4, height // LATENT_FACTOR, width // LATENT_FACTOR)
             noise = draw_noise(shape, seed) if model.is_generative else None
-            pictures = (model.decode(model.denoise(model.encode(batch), noise)) / 2 + 0.5).clamp(0, 1)
+            pictures = (model.decode(model.denoise(model.encode(batch), noise, switch)) / 2 + 0.5).clamp(0, 1)
             if pictures.shape[2:] != (height, width):
                 pictures = F.interpolate(pictures, (height, width), **RESAMPLING["nearest"])
             return pictures[0].permute(1, 2, 0).float().cpu().numpy()

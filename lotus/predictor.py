@@ -15,6 +15,7 @@ from lotus.checkpoints import (
     task_of,
     tasks_of,
 )
+from lotus.devices import DTYPES
 from recon.errors import InputError
 from recon.scene import Prediction
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     Models = tuple[tuple[LotusModel, str] | None, LotusModel | None]
 
+MAX_PROCESSING_RES = 8192  # px; there the networks' maps of one photo alone take hundreds of gigabytes
 KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 
 
@@ -95,6 +97,12 @@ class LotusPredictor:
         ):
             if (getattr(self, name) or 0) < least:
                 raise InputError(f"LotusPredictor: {name} {getattr(self, name)}, wanted at least {least}")
+        if (self.processing_res or 0) > MAX_PROCESSING_RES:
+            raise InputError(
+                f"LotusPredictor: processing_res {self.processing_res}, wanted at most {MAX_PROCESSING_RES}"
+            )
+        if self.dtype.removeprefix("torch.") not in ("auto", *DTYPES):
+            raise InputError(f"LotusPredictor: dtype {self.dtype!r}, wanted auto, {', '.join(DTYPES)}")
         if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
             raise InputError(f"LotusPredictor: scales {self.scales}, wanted some between 0.25 and 4")
         if self.normals and task_of(self.normals) in KINDS:

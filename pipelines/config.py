@@ -66,11 +66,11 @@ def read_options(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read ({error})") from None
+        raise InputError(f"{path}: cannot read ({getattr(error, 'strerror', None) or error})") from None
     try:
         options = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: no {'JSON' if path.suffix == '.json' else 'TOML'} ({error})") from None
     if not isinstance(options, dict):
         raise InputError(f"{path}: holds a {type(options).__name__}, wanted a table of options")
     chosen = options.get(RUN_SECTION, options)

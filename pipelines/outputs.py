@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pipelines.runner import Outcome
 from recon.errors import InputError
 from recon.io import colmap, maps, meshes
 from recon.io.files import replaced
-from recon.scene import Mesh
+from recon.scene import Mesh, Scene
 
 PACKAGES = ("lotus-recon", "torch", "diffusers", "open3d", "pycolmap", "numpy", "scipy", "trimesh")
 
@@ -38,6 +38,9 @@ def open_out(out: Path) -> Path:
     for name in ("sparse", "depth"):
         if (out / name).exists() and not (out / name).is_dir():
             raise InputError(f"{out / name}: is a file, results need a folder of that name")
+    for name in ("mesh.glb", "mesh.ply", "report.html", "report.json", "run.json"):
+        if (out / name).is_dir():
+            raise InputError(f"{out / name}: is a folder, results need a file of that name")
     return out
 
 
@@ -98,7 +101,7 @@ def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pip
         dropped=outcome.dropped,
         steps=[asdict(step) for step in outcome.steps],
         options=options_of(pipeline),
-        scene=outcome.scene,
+        scene=scene_as_seen(outcome),
         mesh=mesh,
     )
     write_report(out, record, _view_records(outcome))
@@ -144,6 +147,27 @@ def _depth_map_of(outcome: Outcome, name: str) -> Any:
     return None
 
 
+def scene_as_seen(outcome: Outcome) -> Scene:
+    """Returns the scene with the focal lengths that were found: a single photo's is when its depth is."""
+    if "depth" not in outcome:
+        return outcome.scene
+    found = {name: outcome.get("depth", name).camera for name in outcome.views("depth")}
+    views = (
+        replace(view, camera=found[view.name].resized(view.camera.width, view.camera.height))
+        if view.name in found
+        else view
+        for view in outcome.scene.views
+    )
+    return replace(outcome.scene, views=tuple(views))
+
+
+def _focal_note(outcome: Outcome, name: str) -> str:
+    """Says which field of view a single photo's depth was made with."""
+    if "depth" not in outcome or name not in outcome.views("depth"):
+        return ""
+    return f"horizontal field of view {outcome.get('depth', name).camera.fov_deg:.1f} degrees"
+
+
 def _write_depth_maps(folder: Path, outcome: Outcome) -> None:
     for view in outcome.scene.views:
         depth_map = _depth_map_of(outcome, view.name)
@@ -170,7 +194,7 @@ def _view_records(outcome: Outcome) -> Iterator[ViewRecord]:
             prediction=outcome.get(predicted, view.name) if has[predicted] else None,
             depth_map=_depth_map_of(outcome, view.name),
             fit=aligned.fit if aligned else None,
-            note=aligned.note if aligned else "",
+            note=aligned.note if aligned else _focal_note(outcome, view.name),
             anchors=outcome.get("points", view.name) if has["points"] else None,
             correction=corrections.get(view.name),
             refined=outcome.get("refined", view.name) if has["refined"] else None,

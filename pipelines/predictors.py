@@ -1,6 +1,7 @@
 """Where depth and normals of a photo come from: files, or any class that follows the Predictor protocol."""
 
 import importlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +40,16 @@ class FromFiles:
         """Returns the digest of the view's file."""
         return file_digest(self._path(view or ""))
 
+    def check(self, names: Iterable[str]) -> None:
+        """Raises before any work if there is a prediction of no photo.
+
+        Raises:
+            InputError: The first file that is missing, as all others are.
+        """
+        paths = [self._path(name) for name in names]
+        if not any(path.is_file() for path in paths):
+            raise InputError(f"{self.folder}: no prediction {paths[0].name}, nor of any other photo")
+
     def __call__(self, *, photo: Photo) -> Prediction:
         """Returns the prediction of one photo.
 
@@ -67,6 +78,14 @@ class Imported:
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of its constructor."""
 
+    def check(self) -> None:
+        """Raises before any work what a call would raise of the class's place; nothing is loaded into it.
+
+        Raises:
+            InputError: The class cannot be imported.
+        """
+        _imported(self.target)
+
     def __call__(self, images: list[UInt8[np.ndarray, "h w 3"]]) -> list[Prediction]:
         """Returns what the class predicts.
 
@@ -80,8 +99,7 @@ class Imported:
         return list(predictions)
 
 
-@lru_cache(maxsize=2)
-def _instance(target: str, options: tuple[tuple[str, Any], ...]) -> Predictor:
+def _imported(target: str) -> Callable[..., Any]:
     module_name, _, class_name = target.partition(":")
     if not class_name or not module_name or module_name.startswith("."):
         raise InputError(f"predictor {target!r}, wanted package.module:Class")
@@ -89,10 +107,19 @@ def _instance(target: str, options: tuple[tuple[str, Any], ...]) -> Predictor:
         kind = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"predictor {target}: cannot import ({error})") from None
+    if not callable(kind):
+        raise InputError(f"predictor {target}: a {type(kind).__name__}, wanted a class")
+    found: Callable[..., Any] = kind
+    return found
+
+
+@lru_cache(maxsize=2)
+def _instance(target: str, options: tuple[tuple[str, Any], ...]) -> Predictor:
+    kind = _imported(target)
     try:
-        predictor = kind(**dict(options))
+        predictor: Predictor = kind(**dict(options))
     except TypeError as error:
         raise InputError(f"predictor {target}: {error}") from None
     if not callable(predictor):
-        raise InputError(f"predictor {target}: a {class_name} cannot be called with photos")
+        raise InputError(f"predictor {target}: a {type(predictor).__name__} cannot be called with photos")
     return predictor

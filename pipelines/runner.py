@@ -130,7 +130,7 @@ def run(
     order = plan(graph, until)
     if not 0 <= pipeline.max_dropped <= 1:
         raise InputError(f"max_dropped: {pipeline.max_dropped}, wanted a share between 0 and 1")
-    state = _State(photos, store, executor, progress, pipeline.max_dropped)
+    state = _State(photos, store, executor, progress, pipeline.max_dropped, dropped=dict(photos.dropped))
     state.recipes["photos"] = Recipe(photos.key, Given(photos), kept=False)
     with one_blas_thread():  # not only for speed: another number of threads rounds differently
         for artifact in order:
@@ -149,8 +149,7 @@ def _open_scene(graph: "nx.DiGraph[str]", state: _State) -> None:
     linked = Recipe(kept.key, LinkPhotos(state.photos.files), {"scene": kept}, kept=False)
     state.recipes["scene"] = linked
     state.scene = evaluate(linked, state.store)
-    state.dropped.update(state.scene.dropped)
-    state.dropped.update(state.photos.dropped)
+    state.dropped = {**state.scene.dropped, **state.photos.dropped}
     state.recipes.update(view_recipes(state.photos, state.scene, set(VIEW_SOURCES) & set(graph.nodes)))
 
 
@@ -267,6 +266,8 @@ def _drop_failed(stage: Stage, recipes: dict[str, Recipe], state: _State) -> Non
             del recipes[name]
     views = len(state.scene.views)
     failed = [view.name for view in state.scene.views if view.name in state.dropped]
+    if failed and views == 1:
+        raise PipelineError(f"{failed[0]}: {state.dropped[failed[0]]}")
     if failed and (len(failed) > state.max_dropped * views or len(failed) == views):
         raise PipelineError(
             f"{len(failed)} of {views} views cannot be used, at most {state.max_dropped:.0%} may fail; "

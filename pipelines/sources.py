@@ -92,6 +92,8 @@ def find_photos(
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of masks")
     video = source.is_file()
+    if video and source.suffix.lower() in images.PHOTO_ENDINGS:
+        raise InputError(f"{source}: one photo, wanted a folder of photos or a video; recon single takes one")
     if video:
         frames = workspace / f"frames-{digest(_file_digest(source), max_frames)}"
         if not frames.is_dir():
@@ -106,8 +108,13 @@ def find_photos(
     dropped = _unreadable(found) | _ambiguous(found)
     files = {name: path for name, path in found.items() if name not in dropped}
     if not files:
+        first, reason = next(iter(dropped.items()))
         raise InputError(
-            f"{source}: none of its {len(found)} photos can be read: {next(iter(dropped.values()))}"
+            f"{source}: none of its {len(found)} photos can be read; the first, {first}: {reason}"
+        )
+    if masks is not None and not any(images.find_mask(masks, name) for name in files):
+        raise InputError(
+            f"{masks}: no mask of any photo, wanted {Path(next(iter(files))).stem}.png and so on"
         )
     digests = {name: _file_digest(path) for name, path in files.items()}
     return Photos(

@@ -2,8 +2,9 @@
 
 An affine-invariant prediction leaves scale and shift open, and the shift decides the shape: with a wrong
 one, floors bend and boxes lean. But the slopes of the surface it implies have to agree with the predicted
-normals. So the shift (and the field of view) are those under which they agree best. The scale stays open: the
-nearest depth becomes 1.
+normals. So the shift (and the field of view) are those under which they agree best. Normals that are right
+tell the field of view to the degree, noisy ones hardly at all: so a guess counts as far as they are wrong.
+The scale stays open: the nearest depth becomes 1.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ NEAR_PERCENTILE, FAR_PERCENTILE = 1, 99  # a few pixels beyond them are outliers
 SEARCH_SIZE = 160  # longer side of the map on which candidates are judged, px
 RATIOS = np.geomspace(1.3, 60, 24)  # far over near, from a relief to a street
 FIELDS_OF_VIEW_DEG = np.linspace(30, 100, 15)
+FOCAL_DOUBT = 2.0  # a focal length e times the guess has to bring the angle down by a fifth
 RELATIVE_SIGMA = 0.05  # what a good monocular prediction is worth without anchors
 
 
@@ -45,11 +47,12 @@ def calibrate(
     """Returns depth of a prediction that has no sparse points.
 
     Minimises the mean angle between predicted normals and the normals of the depth over the shift, and over
-    the field of view if that is unknown: on a grid first, by Nelder-Mead from its best point.
+    the field of view if that is unknown: on a grid first, by Nelder-Mead from its best point. There the angle
+    counts 1 + (log(f / f_guess) / FOCAL_DOUBT)^2 times, which moves no minimum at 0.
 
     Args:
         prediction: Of the camera's size.
-        camera: Its focal length is kept if `fov_known`.
+        camera: Its focal length is kept if `fov_known`, else the guess.
         fov_known: False searches the field of view too, square pixels and a centred axis assumed.
         far_over_near: Taken for the shift where there are no normals to tell it.
 
@@ -71,7 +74,7 @@ def calibrate(
     )
     return Calibration(
         depth_map=depth_map,
-        fov_deg=float(np.degrees(2 * np.arctan(camera.width / (2 * camera.K[0, 0])))),
+        fov_deg=camera.fov_deg,
         far_over_near=ratio if has_shift else None,
         normal_error_deg=_disagreement(prediction, camera, ratio) if has_normals else None,
     )
@@ -94,7 +97,9 @@ def _search(
         return 1 + float(np.exp(np.clip(opening, *np.log(RATIOS[[0, -1]] - 1))))
 
     def cost(parameters: Float64[np.ndarray, "2"]) -> float:
-        return _disagreement(prediction, camera_of(parameters[0]), ratio_of(parameters[1]))
+        tried = camera_of(parameters[0])
+        doubt = float(np.log(tried.K[0, 0] / camera.K[0, 0])) / FOCAL_DOUBT
+        return _disagreement(prediction, tried, ratio_of(parameters[1])) * (1 + doubt**2)
 
     tangents = [0.0] if fov_known else np.log(np.tan(np.radians(FIELDS_OF_VIEW_DEG) / 2))
     grid = [np.array([tangent, np.log(ratio - 1)]) for tangent in tangents for ratio in ratios]

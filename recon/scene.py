@@ -72,6 +72,11 @@ class Camera:
         focal = width / (2 * np.tan(np.radians(fov_deg) / 2))
         return cls(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), width, height)
 
+    @property
+    def fov_deg(self) -> float:
+        """Horizontal field of view, degrees, of a camera with a centred axis."""
+        return float(np.degrees(2 * np.arctan(self.width / (2 * self.K[0, 0]))))
+
     def resized(self, width: int, height: int) -> "Camera":
         """Returns the camera of the same picture resampled to another size."""
         scale = np.diag([width / self.width, height / self.height, 1])

@@ -265,8 +265,10 @@ def read_config(file: Path) -> Train:
     """
     try:
         table = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{file}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot read ({error.strerror})") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{file}: no TOML ({error})") from error
     found: Train = _build(Train, table, str(file))
     return found
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
+from lotus.devices import resolve_device
 from lotus.predictor import LotusPredictor
 from pipelines.config import read_options, with_options
 from pipelines.multi_view import MultiView
@@ -132,8 +133,13 @@ def check_devices(pipeline: MultiView | Streaming) -> None:
     """Raises before any work what its stages would raise at their first view.
 
     Raises:
-        InputError: A device that an option names is not on this machine.
+        InputError: A device or a predictor's class that an option names is not on this machine.
     """
+    predictor = getattr(pipeline.predict, "predictor", None)
+    if isinstance(predictor, Imported):
+        predictor.check()
+    if isinstance(predictor, LotusPredictor) and predictor.device not in ("auto", "cpu"):
+        resolve_device(predictor.device)
     for name in ("match", "fuse"):
         device = getattr(getattr(pipeline, name, None), "device", "cpu")
         if device != "cpu":

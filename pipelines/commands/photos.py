@@ -17,18 +17,19 @@ from pipelines.commands.flags import (
     early_flags,
     parse,
 )
-from pipelines.console import Console
+from pipelines.console import MAX_LEFT_OUT, Console
 from pipelines.executors import Executor, local_executor, one_blas_thread, ray_executor, worker_count
 from pipelines.graph import build_graph, plan
 from pipelines.multi_view import MultiView, describe_predictor
 from pipelines.outputs import only_run, open_out, write_outcome, write_run
+from pipelines.predictors import FromFiles
 from pipelines.runner import Outcome, run
 from pipelines.single_view import SingleView
 from pipelines.sources import Photos, file_digest, find_photos, stand_before_black
-from pipelines.stages import GivenModel, InterpolatePoints
+from pipelines.stages import GivenModel, InterpolatePoints, Sfm
 from pipelines.store import DiskStore
 from recon.errors import InputError
-from recon.io.images import exif_focal_px, photo_size
+from recon.io.images import exif_focal_px, find_mask, photo_size, verify_photo
 
 BACKDROP_NOTE = (
     "backdrop: the photos stand before black, which is left out (--keep-backdrop gives it depth, too)"
@@ -104,8 +105,24 @@ def multi(words: Sequence[str]) -> None:
             max_frames=command.max_frames,
             progress=lambda done, total: console.progress("frames of the video", done, total),
         )
+        _check_photos(command.photos, command.options, photos)
         with _executor(command, photos) as executor:
             reconstruct(command.options, photos, out, console, until=command.until, executor=executor)
+
+
+def _check_photos(source: Path, pipeline: MultiView, photos: Photos) -> None:
+    """Raises before any work what would stop it later.
+
+    Raises:
+        InputError: There are too few photos, or no predictions of them.
+    """
+    if isinstance(pipeline.cameras, Sfm) and len(photos.files) < 2:
+        unread = "".join(
+            f"; {name}: {reason}" for name, reason in list(photos.dropped.items())[:MAX_LEFT_OUT]
+        )
+        raise InputError(f"{source}: 1 of at least 2 photos found (recon single takes one){unread}")
+    if isinstance(pipeline.predict, FromFiles):
+        pipeline.predict.check(photos.files)
 
 
 def _executor(command: Multi, photos: Photos) -> AbstractContextManager[Executor]:
@@ -138,19 +155,23 @@ def reconstruct(
         executor: Where the stages that run once per view run.
     """
     notes = [f"depth and normals: {describe_predictor(pipeline.predict)}"]
+    if photos.masks is not None:
+        masked = sum(find_mask(photos.masks, name) is not None for name in photos.files)
+        notes.append(f"masks: of {masked} of {len(photos.files)} photos, in {photos.masks}")
     if photos.before_black:
         notes.append(BACKDROP_NOTE)
     title = f"{len(photos.files)} photos" if len(photos.files) > 1 else next(iter(photos.files))
     console.say(title)
     for note in notes:
         console.say(note)
+    console.left_out(photos.dropped)
     store = DiskStore(out / "cache")
     with only_run(out), one_blas_thread():
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
         console.say("writing mesh, depth maps and report")
         summary = write_outcome(out, outcome, title, notes, pipeline)
         write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
-    console.left_out(outcome.dropped)
+    console.left_out({name: why for name, why in outcome.dropped.items() if name not in photos.dropped})
     if until is not None:
         console.say(f"stopped after {until}, as asked; see {out / 'report.html'}")
         return outcome
@@ -201,9 +222,13 @@ def single(words: Sequence[str]) -> None:
         raise InputError("--predictor points: a single photo has no sparse points, only several have")
     command = parse(Single(tyro.MISSING, tyro.MISSING, options=pipeline), "recon single", words)
     if not command.photo.is_file():
-        raise InputError(f"{command.photo}: no such file; wanted one photo")
+        found = "a folder" if command.photo.is_dir() else "no such file"
+        raise InputError(f"{command.photo}: {found}; wanted one photo")
+    verify_photo(command.photo)
     if command.masks is not None and not command.masks.is_dir():
         raise InputError(f"{command.masks}: no such folder of masks")
+    if command.masks is not None and find_mask(command.masks, command.photo.name) is None:
+        raise InputError(f"{command.masks}: no mask of the photo, wanted {command.photo.stem}.png")
     pipeline = command.options
     check_predictor(pipeline.predict)
     if command.fov is not None:
@@ -217,4 +242,12 @@ def single(words: Sequence[str]) -> None:
     before_black = not command.keep_backdrop and stand_before_black(files, command.masks)
     photos = Photos(files, digests, masks=command.masks, before_black=before_black, workspace=out / "cache")
     with Console() as console:
-        reconstruct(pipeline, photos, out, console)
+        outcome = reconstruct(pipeline, photos, out, console)
+        fov = outcome.get("depth", name).camera.fov_deg
+        console.say(f"horizontal field of view {fov:.0f} degrees, {_origin_of_fov(pipeline)}")
+
+
+def _origin_of_fov(pipeline: SingleView) -> str:
+    if pipeline.camera.fov is not None:
+        return "as given"
+    return "guessed; --fov gives it" if pipeline.depth.search_fov else "from EXIF"

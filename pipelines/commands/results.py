@@ -21,7 +21,7 @@ from pipelines.viewer import view as show
 from recon import evaluation
 from recon.errors import InputError
 from recon.geometry import transform
-from recon.io.images import write_image
+from recon.io.images import check_ending, write_image
 from recon.io.meshes import read_mesh
 from recon.raycasting import RayCaster, orbit_view
 from recon.scene import Camera, Mesh
@@ -61,6 +61,8 @@ def evaluate(words: Sequence[str]) -> None:
     command = tyro.cli(Evaluate, args=words, prog="recon evaluate")
     if command.samples < 1:
         raise InputError(f"--samples {command.samples}, at least 1 wanted")
+    if command.picture is not None:
+        check_ending(command.picture)
     mesh, reference = read_mesh(command.mesh), read_mesh(command.reference)
     if command.align != "none":
         moved = evaluation.icp(mesh, reference, with_scale=command.align == "similarity")

@@ -18,6 +18,12 @@ def check_size(option: str, size: int) -> None:
         raise InputError(f"{option}: {size} pixels, at least {MIN_SIZE} wanted")
 
 
+def check_positive(option: str, value: float | None) -> None:
+    """Raises an InputError that names the option if its value is given and not a number above 0."""
+    if value is not None and not 0 < value < np.inf:
+        raise InputError(f"{option}: {value:g}, wanted a number above 0")
+
+
 def resized_mask(mask: Bool[np.ndarray, "h w"], camera: Camera) -> Bool[np.ndarray, "h2 w2"]:
     """Returns a mask at the size of a camera."""
     return images.resize_map(mask.astype(np.float32), camera.width, camera.height) > 0.5

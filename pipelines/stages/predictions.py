@@ -10,7 +10,7 @@ from lotus.checkpoints import EMBEDDED_NAMES
 from lotus.predictor import LotusPredictor
 from pipelines.predictors import Imported, Predictor
 from pipelines.sources import MAX_ASPECT_ERROR, Photo
-from pipelines.stages.maps import MAD_TO_SIGMA, check_size, masked, resized_mask
+from pipelines.stages.maps import MAD_TO_SIGMA, check_positive, check_size, masked, resized_mask
 from recon import interpolation
 from recon.alignment import Alignment, Fit
 from recon.errors import ViewError
@@ -36,6 +36,10 @@ class Predict:
     per_view: ClassVar[bool] = True
     version: ClassVar[int] = 1
     whole_machine: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_size("predict.max_size", self.max_size)
+        check_positive("predict.batch_size", self.batch_size)
 
     def content(self, view: str | None) -> str:
         """Returns the digest of the network's weights, where the predictor tells it."""

@@ -14,7 +14,7 @@ from recon import (
     calibration,
     meshing,
 )
-from recon.errors import PipelineError, ViewError
+from recon.errors import InputError, PipelineError, ViewError
 from recon.geometry import normals_from_depth
 from recon.io import images
 from recon.io.sequences import Frame, Sequence
@@ -33,9 +33,15 @@ class OneCamera:
 
     makes: ClassVar[str] = "scene"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
-    default_fov_deg: ClassVar[float] = 60.0  # a phone's main camera, held horizontally
+    default_fov_deg: ClassVar[float] = 60.0  # along the longer side: a phone's main camera
+    fov_range_deg: ClassVar[tuple[float, float]] = (1.0, 170.0)  # beyond, a pinhole camera shows nothing
+
+    def __post_init__(self) -> None:
+        low, high = self.fov_range_deg
+        if self.fov is not None and not low <= self.fov <= high:
+            raise InputError(f"camera.fov: {self.fov:g} degrees, wanted {low:g} to {high:g}")
 
     def __call__(self, *, photos: Photos) -> Scene:
         """Returns a scene of one view."""
@@ -48,10 +54,10 @@ class OneCamera:
         """Returns the horizontal field of view used, degrees."""
         if self.fov is not None:
             return self.fov
-        focal = images.exif_focal_px(path)
-        if focal is None:
-            return self.default_fov_deg
-        return float(np.degrees(2 * np.arctan(images.photo_size(path)[0] / (2 * focal))))
+        width, height = images.photo_size(path)
+        usual = max(width, height) / (2 * np.tan(np.radians(self.default_fov_deg) / 2))
+        focal = images.exif_focal_px(path) or usual
+        return float(np.degrees(2 * np.arctan(width / (2 * focal))))
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Calibrate:
 
     makes: ClassVar[str] = "depth"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, *, view: View, prediction: Prediction, mask: Bool[np.ndarray, "h w"]) -> DepthMap:
         """Returns depth in metres for a metric prediction, else in units of the nearest depth."""

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from pipelines.graph import ByView
 from pipelines.runner import Progress
+from pipelines.stages.maps import check_positive
 from recon import (
     fusion,
     meshing,
@@ -45,6 +46,10 @@ class Fuse:
     fills_memory: ClassVar[bool] = True
 
     most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size
+
+    def __post_init__(self) -> None:
+        for name in ("voxel_size", "truncation", "memory"):
+            check_positive(f"fuse.{name}", getattr(self, name))
 
     def start(self, depth_maps: Iterable[DepthMap]) -> TSDFVolume:
         """Returns an empty volume; a few of the depth maps decide on the voxel size if it is not given."""
@@ -86,6 +91,7 @@ class Fuse:
     ) -> TSDFVolume:
         """Returns the volume that holds every view."""
         names = list(checked)
+        progress(self.makes, 0, len(names))  # the voxel size takes a while
         spread = names[:: max(1, len(names) // VOXEL_SIZE_VIEWS)]
         volume = self.start(checked[name].depth_map for name in spread)
         for done, name in enumerate(names, 1):
@@ -104,6 +110,12 @@ class ExtractMesh:
     makes: ClassVar[str] = "mesh"
     per_view: ClassVar[bool] = False
     version: ClassVar[int] = 5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_component_share <= 1:
+            raise InputError(
+                f"extract.min_component_share: {self.min_component_share:g}, wanted a share between 0 and 1"
+            )
 
     def __call__(self, *, volume: TSDFVolume) -> Mesh:
         """Returns the mesh with vertex colours, world frame."""

@@ -253,4 +253,5 @@ def test_help_is_there_within_a_second() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "lotus predict photos/ out/" in done.stdout
+    assert "v2-0-disparity \\\n      --normals" in done.stdout  # as a shell reads it
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1.0

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lotus.cli import main
-from lotus.evaluate_command import read_rows
+from lotus.evaluate_command import Evaluate, read_rows
 from recon.errors import InputError
 
 
@@ -106,6 +106,11 @@ def test_normals_are_measured_too(
     code, _, error = run(capsys, *words, "--checkpoint", checkpoints / "normal-g", "--seed", 7)
     assert code == 1
     assert "rows with seed 42, this run has 7; name another --out or remove it" in error
+
+
+@pytest.mark.parametrize(("dataset", "drawn"), [("nyuv2", "disparity"), ("nyuv2-normals", "normal")])
+def test_joint_checkpoint_draws_what_the_benchmark_measures(dataset: str, drawn: str) -> None:
+    assert Evaluate(dataset, Path("folder"), "lotus-tiny").space() == drawn
 
 
 def test_what_is_missing_is_one_line(

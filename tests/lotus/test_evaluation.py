@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import lotus
+from lotus.checkpoints import load
 from lotus.datasets import BENCHMARKS, DepthBenchmark, DepthSample, NormalSample
 from lotus.evaluation import (
     alignment_grid,
@@ -231,7 +232,16 @@ def test_the_network_is_run_as_the_reference_does(lotus_golden: Path, photo: np.
     image = photo[:101, :75]
     pixels = image.astype(np.float32) / 127.5 - 1
     expected = model.annotate(image, processing_res=0, seed=5)[0]
-    np.testing.assert_allclose(drawer(model, 5)(pixels), expected, atol=1e-6)
+    np.testing.assert_allclose(drawer(model, 5, space="depth")(pixels), expected, atol=1e-6)
+
+
+def test_joint_checkpoint_is_drawn_with_the_switch_of_what_is_measured() -> None:
+    model = load("lotus-tiny", "cpu", "float32")
+    photo = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    pixels = photo.astype(np.float32) / 127.5 - 1
+    for space, switch in (("disparity", "annotation"), ("normal", "normals")):
+        expected = model.annotate(photo, processing_res=0, switch=switch)[0]
+        np.testing.assert_allclose(drawer(model, 0, space=space)(pixels), expected, atol=1e-6)
 
 
 def test_nothing_to_compare_is_an_error() -> None:

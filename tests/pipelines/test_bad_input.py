@@ -60,6 +60,80 @@ def test_single_photo_for_multi_says_what_to_do(room: Room, tmp_path: Path, caps
     shutil.copy(sorted(room.photos.iterdir())[0], tmp_path / "photos")
     line = fails(["multi", str(tmp_path / "photos"), str(tmp_path / "out")], capsys)
     assert "1 of at least 2 photos" in line
+    assert "recon single" in line
+
+
+def test_photo_instead_of_a_folder_is_no_video(room: Room, tmp_path: Path, capsys: Capsys) -> None:
+    line = fails(["multi", str(sorted(room.photos.iterdir())[0]), str(tmp_path / "out")], capsys)
+    assert "one photo, wanted a folder of photos or a video; recon single" in line
+
+
+def test_photos_that_cannot_be_read_are_named(tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (7, 300)).save(tmp_path / "photos" / "thin.png")
+    line = fails(["multi", str(tmp_path / "photos"), str(tmp_path / "out")], capsys)
+    assert "none of its 1 photos can be read; the first, thin.png: 7x300 pixels, wanted at least 8" in line
+
+
+def test_bad_photo_is_told_first_and_kept_where_the_run_stops_early(
+    room: Room, tmp_path: Path, capsys: Capsys
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(room.photos, photos)
+    (photos / "bad.png").write_text("no photo")
+    cli.main(["multi", str(photos), str(out), *room.flags(out)[3:], "--until", "sparse"])
+    said = capsys.readouterr().err
+    assert said.count("left out: bad.png: its content is no JPEG") == 1
+    assert said.index("left out: bad.png") < said.index("writing mesh")
+    assert list(dropped(out)) == ["bad.png"]
+
+
+def test_masks_of_other_photos_are_refused_and_those_there_are_counted(
+    room: Room, tmp_path: Path, capsys: Capsys
+) -> None:
+    (tmp_path / "masks").mkdir()
+    flags = [*room.flags(tmp_path / "out"), "--masks", str(tmp_path / "masks")]
+    Image.new("L", (160, 120), 255).save(tmp_path / "masks" / "other.png")
+    assert "no mask of any photo, wanted view_000.png" in fails(flags, capsys)
+    (tmp_path / "masks" / "other.png").rename(tmp_path / "masks" / "view_001.png")
+    cli.main([*flags, "--until", "sparse"])
+    assert "masks: of 1 of 8 photos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--predict.batch-size", "0", "predict.batch_size: 0, wanted a number above 0"),
+        ("--predict.max-size", "0", "predict.max_size: 0 pixels, at least 16 wanted"),
+        ("--match.max-size", "0", "match.max_size: 0 pixels, at least 16 wanted"),
+        ("--match.neighbours", "-1", "match.neighbours: -1, wanted at least 0"),
+        ("--fuse.voxel-size", "nan", "fuse.voxel_size: nan, wanted a number above 0"),
+        ("--fuse.truncation", "-1", "fuse.truncation: -1, wanted a number above 0"),
+        ("--fuse.memory", "0", "fuse.memory: 0, wanted a number above 0"),
+        ("--extract.min-component-share", "3", "wanted a share between 0 and 1"),
+        ("--predict.predictor.dtype", "float8", "dtype 'float8', wanted auto, float32"),
+        ("--predict.predictor.device", "cuda:99", "device 'cuda:99': not on this machine"),
+        ("--predict.predictor.processing-res", "100000", "wanted at most 8192"),
+        ("--predictor", "nowhere", "predictor 'nowhere', wanted package.module:Class"),
+        ("--predictor", "no.where:Class", "predictor no.where:Class: cannot import"),
+    ],
+)
+def test_option_that_cannot_be_is_told_before_any_work(
+    room: Room, tmp_path: Path, capsys: Capsys, option: str, value: str, wanted: str
+) -> None:
+    out = tmp_path / "out"
+    assert wanted in fails(["multi", str(room.photos), str(out), option, value], capsys)
+    assert not out.exists()
+
+
+def test_files_that_are_none_are_told_before_any_work(tmp_path: Path, capsys: Capsys) -> None:
+    (tmp_path / "a.toml").write_text("no table")
+    words = ["plan", "--config"]
+    assert fails([*words, str(tmp_path / "b")], capsys).endswith("b: cannot read (No such file or directory)")
+    assert "a.toml: no TOML (" in fails([*words, str(tmp_path / "a.toml")], capsys)
+    assert "nope: no such file, wanted one of .ply" in fails(["evaluate", "nope", "b.ply"], capsys)
+    assert ": a folder, wanted one of .ply" in fails(["evaluate", str(tmp_path), "b.ply"], capsys)
+    assert "'.gif', wanted .png" in fails(["evaluate", "nope", "b.ply", "--picture", "c.gif"], capsys)
 
 
 def test_unrelated_photos_say_that_nothing_matches(tmp_path: Path, capsys: Capsys) -> None:
@@ -132,6 +206,14 @@ def test_broken_model_is_named(room: Room, tmp_path: Path, capsys: Capsys) -> No
 def test_out_that_is_a_file_is_named(room: Room, tmp_path: Path, capsys: Capsys) -> None:
     (tmp_path / "out").write_text("taken")
     assert "cannot write there" in fails(room.flags(tmp_path / "out"), capsys)
+
+
+@pytest.mark.parametrize("name", ["mesh.glb", "report.html", "run.json"])
+def test_folder_where_a_result_goes_is_told_before_any_work(
+    room: Room, tmp_path: Path, capsys: Capsys, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    assert f"{name}: is a folder, results need a file" in fails(room.flags(tmp_path), capsys)
 
 
 def test_unknown_option_in_config_names_the_nearest(room: Room, tmp_path: Path, capsys: Capsys) -> None:

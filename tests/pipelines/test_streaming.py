@@ -84,7 +84,7 @@ def test_stream_ends_in_the_same_volume_as_a_batch(sequence: Path, tmp_path: Pat
     frames = read_sequence(sequence)
     pipeline = Streaming(fuse=Fuse(VOXEL_SIZE))
     *_, last = stream(pipeline, frames, tmp_path, lambda step, done, total: None)
-    checked, images = {}, {}
+    checked, images, seen = {}, {}, []
     for frame in frames.frames:
         depth_map = pipeline.sensor(sequence=frames, frame=frame)
         no_votes = np.zeros(depth_map.depth.shape, np.uint8)
@@ -96,8 +96,9 @@ def test_stream_ends_in_the_same_volume_as_a_batch(sequence: Path, tmp_path: Pat
         scene=Scene(tuple(frame.view for frame in frames.frames)),
         checked=ByView(checked, {}),
         image=ByView(images, {}),
-        progress=lambda step, done, total: None,
+        progress=lambda *told: seen.append(told),
     )
+    assert seen[0] == ("volume", 0, len(checked))  # before the voxel size is chosen
     assert last.volume is not None
     for name, array in batch.arrays().items():
         assert np.array_equal(array, last.volume.arrays()[name]), name

@@ -38,6 +38,19 @@ def test_field_of_view_is_found_with_the_shift(truth: DepthMap) -> None:
     assert shape_error(found.depth_map, truth) < 0.01
 
 
+def test_normals_that_are_wrong_do_not_tell_the_field_of_view(truth: DepthMap) -> None:
+    rng = np.random.default_rng(0)
+    true_fov = np.degrees(2 * np.arctan(truth.camera.width / (2 * truth.camera.K[0, 0])))
+    bent = truth.normals + rng.normal(0, 0.3, (6, 8, 3)).repeat(12, 0).repeat(
+        12, 1
+    )  # as a small network errs
+    bent /= np.linalg.norm(bent, axis=-1, keepdims=True)
+    values = 3 / truth.depth + rng.normal(0, 0.05, (6, 8)).repeat(12, 0).repeat(12, 1)
+    prediction = Prediction(values.astype(np.float32), "affine_disparity", bent.astype(np.float32))
+    found = calibrate(prediction, truth.camera, fov_known=False)
+    assert abs(found.fov_deg - true_fov) < 12.0  # alone they say 100 degrees, where the search ends, of 75
+
+
 def test_metric_prediction_is_taken_as_it_is(truth: DepthMap) -> None:
     found = calibrate(Prediction(truth.depth, "metric", truth.normals), truth.camera)
     assert np.array_equal(found.depth_map.depth, truth.depth)

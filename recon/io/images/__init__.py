@@ -2,6 +2,7 @@
 
 from recon.io.images.photos import (
     PHOTO_ENDINGS,
+    check_ending,
     exif_focal_px,
     find_mask,
     find_photos,
@@ -18,6 +19,7 @@ from recon.io.images.video import VIDEO_ENDINGS, extract_frames, is_video
 __all__ = [
     "PHOTO_ENDINGS",
     "VIDEO_ENDINGS",
+    "check_ending",
     "exif_focal_px",
     "extract_frames",
     "find_mask",

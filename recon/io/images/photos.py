@@ -19,9 +19,13 @@ from recon.io.images.resampling import resize_image
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # Pillow's names of the same
 MAX_PHOTO_PIXELS = 250_000_000  # 0.75 GB as RGB; larger is a stitched picture or a broken header
+MIN_PHOTO_SIDE = 8  # px; what is smaller shows no scene
 JPEG_QUALITY = 95  # no visible loss, a quarter of the bytes of 100
 JPEG_REDUCTIONS = (8, 4, 2)  # libjpeg decodes straight to these fractions
 LOSSY_ENDINGS = (".jpg", ".jpeg", ".webp")
+
+JPEG: dict[str, Any] = {"format": "JPEG", "quality": JPEG_QUALITY, "subsampling": 0}
+WRITTEN: dict[str, dict[str, Any]] = {".png": {"format": "PNG"}, ".jpg": JPEG, ".jpeg": JPEG}
 
 FILM_DIAGONAL_MM = hypot(36, 24)
 EXIF_ORIENTATION, EXIF_SUB_IFD = 0x0112, 0x8769
@@ -96,10 +100,14 @@ def verify_photo(path: Path) -> None:
     """Decodes a photo to find out whether it is whole, at the least cost (JPEG at an eighth of its size).
 
     Raises:
-        ViewError: As `read_photo`; also a PNG with a wrong checksum.
+        ViewError: As `read_photo`; also a PNG with a wrong checksum, and a side below `MIN_PHOTO_SIDE`.
     """
     with open_picture(path) as photo:
         size = _upright_size(photo)
+        if min(size) < MIN_PHOTO_SIDE:
+            raise ViewError(
+                f"{path.name}: {size[0]}x{size[1]} pixels, wanted at least {MIN_PHOTO_SIDE} a side"
+            )
         _reduce_jpeg(photo, (1, 1))
         _check_pixel_count(path, photo, size)
         photo.load()
@@ -184,15 +192,19 @@ def write_image(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """
     from PIL import Image
 
-    options: dict[str, dict[str, Any]] = {
-        ".png": {"format": "PNG"},
-        ".jpg": {"format": "JPEG", "quality": JPEG_QUALITY, "subsampling": 0},
-    }
-    ending = path.suffix.lower().replace(".jpeg", ".jpg")
-    if ending not in options:
-        raise InputError(f"{path}: ending {path.suffix!r}, wanted .png or .jpg")
+    check_ending(path)
     with replaced(path) as temporary:
-        Image.fromarray(image).save(temporary, **options[ending])
+        Image.fromarray(image).save(temporary, **WRITTEN[path.suffix.lower()])
+
+
+def check_ending(path: Path) -> None:
+    """Raises what `write_image` would raise of a path's ending.
+
+    Raises:
+        InputError: It is none of `WRITTEN`.
+    """
+    if path.suffix.lower() not in WRITTEN:
+        raise InputError(f"{path}: ending {path.suffix!r}, wanted .png or .jpg")
 
 
 @contextmanager

@@ -25,10 +25,11 @@ def read_mesh(path: Path) -> Mesh:
     Raises:
         InputError: Missing, an unknown ending, damaged, or without vertices.
     """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}, wanted one of {', '.join(READABLE)}")
     if path.suffix.lower() not in READABLE:
         raise InputError(f"{path}: ending {path.suffix!r}, wanted one of {', '.join(READABLE)}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     mesh = _parsed(path, read_own_glb)
     if mesh is None:
         parts = _parsed(path, _read_parts)

@@ -122,6 +122,11 @@ def test_a_misspelt_option_names_the_nearest(tmp_path: Path) -> None:
     file.write_text("steps = 'many'\n")
     with pytest.raises(InputError, match="steps is 'many', wanted int"):
         read_config(file)
+    file.write_text("steps")
+    with pytest.raises(InputError, match=r"training.toml: no TOML \("):
+        read_config(file)
+    with pytest.raises(InputError, match=r"gone.toml: cannot read \(No such file or directory\)"):
+        read_config(tmp_path / "gone.toml")
 
 
 def test_options_that_contradict_each_other_are_said() -> None:
