@@ -50,8 +50,8 @@ def fill_gaps(
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
     Refuted is what more of the others' measurements look through than confirm in the window around it, and
-    more than would by chance. A prior that tells the held-out pixels clearly better than those around them do, or as well as these are
-    known, is left alone: it knows what stands in a gap.
+    more than would by chance. A prior that tells the held-out pixels clearly better than those around them
+    do, or as well as these are known, is left alone: it knows what stands in a gap.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
