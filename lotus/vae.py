@@ -145,15 +145,12 @@ class Upsample(nn.Module):
         padded = F.pad(hidden, (1, 1, 1, 1))
         for rows in _strips(outer[:, :, ::2]) if in_strips else (slice(0, height),):
             seen = padded[:, :, rows.start : rows.stop + 2]
-            parities = F.conv2d(
-                seen, self.kernels, self.biases
-            )  # one row and one column more than each needs
+            parities = F.conv2d(seen, self.kernels, self.biases)  # with a row and a column too many
             large = outer[:, :, 2 * rows.start : 2 * rows.stop]
             for index, part in enumerate(parities.split(channels, dim=1)):
                 row, column = divmod(index, 2)
-                large[:, :, row::2, column::2] = part[
-                    :, :, row : row + rows.stop - rows.start, column : column + width
-                ]
+                below = row + rows.stop - rows.start
+                large[:, :, row::2, column::2] = part[:, :, row:below, column : column + width]
         return outer
 
 
