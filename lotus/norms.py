@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
+from lotus.modules import first_line
+
 log = logging.getLogger(__name__)
 
 
@@ -80,8 +82,8 @@ def run_on(device: torch.device) -> bool:
         with torch.inference_mode():
             _run(maps.to(memory_format=torch.channels_last), norm, True, None)
     except Exception as error:  # whatever a compiler, linker or driver says
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        log.warning("kernels of Triton do not run on %s, torch's slower ones do: %s", device, reason)
+        told = "kernels of Triton do not run on %s, torch's slower ones do: %s"
+        log.warning(told, device, first_line(error))
         return False
     return True
 

@@ -41,9 +41,8 @@ def test_field_of_view_is_found_with_the_shift(truth: DepthMap) -> None:
 def test_normals_that_are_wrong_do_not_tell_the_field_of_view(truth: DepthMap) -> None:
     rng = np.random.default_rng(0)
     true_fov = np.degrees(2 * np.arctan(truth.camera.width / (2 * truth.camera.K[0, 0])))
-    bent = truth.normals + rng.normal(0, 0.3, (6, 8, 3)).repeat(12, 0).repeat(
-        12, 1
-    )  # as a small network errs
+    blocks = rng.normal(0, 0.3, (6, 8, 3)).repeat(12, 0).repeat(12, 1)  # as a small network errs
+    bent = truth.normals + blocks
     bent /= np.linalg.norm(bent, axis=-1, keepdims=True)
     values = 3 / truth.depth + rng.normal(0, 0.05, (6, 8)).repeat(12, 0).repeat(12, 1)
     prediction = Prediction(values.astype(np.float32), "affine_disparity", bent.astype(np.float32))
