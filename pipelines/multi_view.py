@@ -13,6 +13,7 @@ from pipelines.stages import (
     Check,
     Draw,
     ExtractMesh,
+    FindPlanes,
     Fuse,
     GivenModel,
     InterpolatePoints,
@@ -26,7 +27,7 @@ from pipelines.stages import (
     embedded,
 )
 
-REPEATED = ("measured", "settled", "checked", "volume", "mesh")
+REPEATED = ("measured", "planes", "settled", "checked", "volume", "mesh")
 """Artifacts of both passes; the first one's are called first_measured and so on."""
 
 
@@ -47,6 +48,7 @@ class MultiView:
     agree: Agree = field(default_factory=Agree)
     refine: Refine = field(default_factory=Refine)
     match: Match = field(default_factory=Match)
+    planes: FindPlanes = field(default_factory=FindPlanes)
     settle: Settle = field(default_factory=Settle)
     check: Check = field(default_factory=Check)
     fuse: Fuse = field(default_factory=Fuse)

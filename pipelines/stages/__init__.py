@@ -6,7 +6,7 @@ the help of the command line. How stages are connected, reused and run is in `gr
 
 from pipelines.stages.alignment import Agree, Align, Refine
 from pipelines.stages.cameras import GivenModel, Sfm, Undistort
-from pipelines.stages.photometry import Check, Draw, Match, Settle
+from pipelines.stages.photometry import Check, Draw, FindPlanes, Match, Settle
 from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify, embedded
 from pipelines.stages.single import Calibrate, MeshDepth, OneCamera, SensorDepth
 from pipelines.stages.surface import ExtractMesh, Fuse
@@ -18,6 +18,7 @@ __all__ = [
     "Check",
     "Draw",
     "ExtractMesh",
+    "FindPlanes",
     "Fuse",
     "GivenModel",
     "InterpolatePoints",

@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 25
+    version: ClassVar[int] = 26
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -293,7 +293,9 @@ class Align:
             sigma=np.where(known, sigma, 0).astype(np.float32),
         )
         fit = replace(aligned.fit, held_out_errors=errors, corrected=False)
-        return Alignment(depth_map, fit, None, False, note, is_predicted=True)
+        return Alignment(
+            depth_map, fit, None, False, note, is_predicted=True, predicted_normals=aligned.depth_map.normals
+        )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def fill_gaps(
     others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
     allowed: Bool[np.ndarray, "h w"] | None = None,
     trust: float = 1.0,
+    planes: DepthMap | None = None,
 ) -> DepthMap:
     """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
 
@@ -90,6 +91,8 @@ def fill_gaps(
     if allowed is not None:
         surer &= allowed
     found = _chosen(surer, between, prior)
+    if planes is not None:
+        found = _chosen(planes.depth > 0, planes, found)
     agree, against = (_around(votes) for votes in count_witnesses(found, cam_from_world, others))
     nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
     by_chance = max(1 - 2 * trust, 0) * (agree + against)

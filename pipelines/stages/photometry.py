@@ -1,6 +1,6 @@
 """Depth measured in the photos, brought together with what was predicted, and checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from pipelines.stages.maps import check_positive, check_size, enlarged, masked, 
 from recon import (
     consistency,
     photometric,
+    planar,
     refinement,
 )
 from recon.alignment import Alignment
@@ -21,6 +22,7 @@ from recon.consistency import Agreement
 from recon.errors import InputError, ViewError
 from recon.io import images
 from recon.photometric import Measurement
+from recon.planar import Planes
 from recon.raycasting import RayCaster
 from recon.refinement import Refinement
 from recon.scene import Camera, DepthMap, Mesh, Scene, SparseDepth, View
@@ -113,6 +115,23 @@ def _photo(view: View, image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> pho
 
 
 @dataclass(frozen=True)
+class FindPlanes:
+    """Finds the planes that what the photos measured lies on: walls go on where nothing was measured."""
+
+    makes: ClassVar[str] = "planes"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __call__(self, *, scene: Scene, measured: ByView[Measurement]) -> Planes:
+        """Returns them, world frame."""
+        return planar.find_planes(
+            (measured[view.name].depth_map, view.cam_from_world)
+            for view in scene.views
+            if view.name in measured
+        )
+
+
+@dataclass(frozen=True)
 class Settle:
     """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
 
@@ -124,7 +143,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 18
+    version: ClassVar[int] = 306
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -136,6 +155,7 @@ class Settle:
         aligned: Alignment,
         refined: Refinement,
         measured: ByView[Measurement],
+        planes: Planes,
         points: SparseDepth,
         mask: Bool[np.ndarray, "h w"],
     ) -> Refinement:
@@ -156,11 +176,30 @@ class Settle:
             prior, allowed = masked(prior, between), between
         allowed &= resized_mask(mask, prior.camera)
         trust = float((checked.depth_map.depth > 0).sum() / (own.depth_map.depth > 0).sum())
-        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others, allowed, trust)
+        walls = None
+        if aligned.is_predicted:
+            vis = (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth) & resized_mask(mask, prior.camera)
+            walls = planar.fill_planes(planes, _with_predicted_normals(prior, aligned), checked.depth_map, view.cam_from_world, others, vis)
+        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others, allowed, trust, walls)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
+        if walls is not None:
+            on = (walls.depth > 0) & (np.abs(merged.depth - walls.depth) < walls.sigma)
+            merged = replace(merged, normals=np.where(on[..., None], walls.normals, merged.normals))
         with one_torch_thread():
             return refinement.refine(merged, points.resized(view.camera, merged.camera))
+
+
+def _with_predicted_normals(depth_map: DepthMap, aligned: Alignment) -> DepthMap:
+    """Returns the map with the normals of the prediction, where alignment left others."""
+    predicted = aligned.predicted_normals
+    if predicted is None:
+        return depth_map
+    height, width = depth_map.depth.shape
+    rows = (np.arange(height) + 0.5) * predicted.shape[0] / height
+    columns = (np.arange(width) + 0.5) * predicted.shape[1] / width
+    normals = predicted[rows.astype(int)][:, columns.astype(int)]
+    return replace(depth_map, normals=np.where(depth_map.depth[..., None] > 0, normals, 0))
 
 
 @dataclass(frozen=True)

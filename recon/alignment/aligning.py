@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 
 from recon.alignment.affine import Fit, best_line, describe
 from recon.alignment.depth import corrected_depth, plain_sigma, to_depth_map
@@ -34,6 +34,9 @@ class Alignment:
 
     is_predicted: bool = False
     """Whether a prediction tells depth where there are no anchors; else it is interpolated between them."""
+
+    predicted_normals: Float32[np.ndarray, "h2 w2 3"] | None = None
+    """Of the prediction, where the depth map has others; maybe of another size."""
 
 
 def align(

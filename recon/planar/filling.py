@@ -1,0 +1,270 @@
+"""Which plane a gap belongs to, and its depth there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from recon.geometry import invert, rays, transform
+from recon.planar.finding import Planes, Posed, measured_patches
+from recon.scene import Camera, DepthMap
+
+CELL = 4  # px, side of what is decided at once
+SMOOTHING = 5  # cells over which predicted normals are averaged
+NEAR_DEG = 25.0  # of a direction, from which a gap's normals are not of it
+ONE_DEG = 6.0  # within which planes have one direction
+FACING = 0.05  # cosine to the ray, from which a plane is seen
+LEAST_CELLS = 12  # of a part
+AROUND = 3  # cells beside a part in which points speak for it
+ON_PLANE = 0.0075  # of depth: how far points on a plane may be from it
+BEHIND = 0.02  # of depth: how far points behind it are
+HIDDEN = 1.0  # points on a plane that one behind it outweighs
+MOST_OFF, TYPICAL_OFF = 0.35, 0.2  # of predicted log depth
+LEAST_EVIDENCE = 8.0  # points
+BRIDGE = 3  # cells
+BESIDE = 2  # cells from a plane, up to which a gap is its own
+MEETING = 6  # cells from two planes, within which they meet
+MEET_SHARE = 0.7  # of the cells there, on which nearer (or farther) has to be right
+LEAST_SIGMA = 0.005  # relative
+NOISY = 0.005  # relative sigma from which a measured pixel is part of a gap
+
+
+def fill_planes(
+    planes: Planes,
+    prior: DepthMap,
+    measured: DepthMap,
+    cam_from_world: Float64[np.ndarray, "4 4"],
+    others: Sequence[Posed],
+    allowed: Bool[np.ndarray, "h w"],
+) -> DepthMap:
+    """Returns the depth of planes where nothing was measured and one fits; 0 elsewhere.
+
+    Args:
+        planes: Of the scene, world frame.
+        prior: Predicted depth and normals, scene units; depth may be off by tens of percent, normals by ten
+            degrees.
+        measured: Of the same size; depth 0 where nothing was measured.
+        cam_from_world: Pose of the view.
+        others: What other views measured, and their poses.
+        allowed: Pixels that may be filled.
+    """
+    nothing = DepthMap(
+        prior.camera,
+        np.zeros_like(prior.depth),
+        np.zeros_like(prior.normals),
+        np.zeros_like(prior.sigma),
+    )
+    told = (measured.depth > 0) & (measured.sigma <= NOISY * measured.depth)
+    gap = ~told & (prior.depth > 0) & prior.normals.any(axis=-1) & allowed
+    if not gap.any() or not len(planes):
+        return nothing
+    planes = planes.seen_from(cam_from_world)
+    points = _in_view(measured, cam_from_world, others)
+    labels = _labels(prior, gap, planes, points)
+    labels = _joined(labels, gap, planes, prior.camera)
+    chosen = gap & (labels >= 0)
+    depth = np.where(chosen, _depth(planes, labels, rays(prior.camera.K, *_size(prior.camera))), 0)
+    chosen &= np.isfinite(depth) & (depth > 0)
+    depth = np.where(chosen, depth, 0).astype(np.float32)
+    sigma = np.maximum(planes.spreads[labels], LEAST_SIGMA * depth)
+    return DepthMap(
+        camera=prior.camera,
+        depth=depth,
+        normals=np.where(chosen[..., None], planes.normals[labels], 0).astype(np.float32),
+        sigma=np.where(chosen, sigma, 0).astype(np.float32),
+    )
+
+
+def _size(camera: Camera) -> tuple[int, int]:
+    return camera.width, camera.height
+
+
+def _in_view(
+    measured: DepthMap,
+    cam_from_world: Float64[np.ndarray, "4 4"],
+    others: Sequence[Posed],
+) -> Float64[np.ndarray, "n 3"]:
+    """Returns points that were measured, frame of the view."""
+    parts = [measured_patches(measured)[0]]
+    for depth_map, other_from_world in others:
+        parts.append(transform(cam_from_world @ invert(other_from_world), measured_patches(depth_map)[0]))
+    return np.concatenate(parts)
+
+
+def _depth(
+    planes: Planes, labels: Int64[np.ndarray, "*shape"], toward: Float64[np.ndarray, "*shape 3"]
+) -> Float64[np.ndarray, "*shape"]:
+    """Returns where rays meet the planes of their labels; infinity where they do not, or from behind."""
+    cosine = np.einsum("...c,...c->...", planes.normals[labels], toward)
+    seen = cosine < -FACING * np.linalg.norm(toward, axis=-1)
+    return np.where(seen, planes.offsets[labels] / np.where(seen, cosine, -1), np.inf)
+
+
+def _cells(values: np.ndarray) -> np.ndarray:
+    """Returns the means over cells; those at the border repeat the last pixels."""
+    height, width = values.shape[:2]
+    rows, columns = -(-height // CELL), -(-width // CELL)
+    missing = ((0, rows * CELL - height), (0, columns * CELL - width), *((0, 0),) * (values.ndim - 2))
+    padded = np.pad(values.astype(np.float64), missing, mode="edge")
+    return padded.reshape(rows, CELL, columns, CELL, *values.shape[2:]).mean(axis=(1, 3))
+
+
+def _labels(
+    prior: DepthMap, gap: Bool[np.ndarray, "h w"], planes: Planes, points: Float64[np.ndarray, "n 3"]
+) -> Int64[np.ndarray, "a b"]:
+    """Returns the plane of each cell, -1 where there is none."""
+    from scipy.ndimage import binary_dilation, find_objects
+
+    camera = prior.camera
+    open_cells = _cells(gap) > 0.5
+    toward = _cells(rays(camera.K, *_size(camera)))
+    group, heads = _grouped(planes)
+    nearest = _nearest(_cells(np.where(gap[..., None], prior.normals, 0)), toward, heads)
+    nearest[~open_cells] = -1
+    log_depth = _cells(np.log(np.where(prior.depth > 0, prior.depth, 1)))
+    column, row, within = _cell_of(points, camera, open_cells.shape)
+    points, column, row = points[within], column[within], row[within]
+    labels = np.full(open_cells.shape, -1)
+    for direction in range(len(heads)):
+        parts = _parts(nearest == direction)
+        candidates = np.flatnonzero(group == direction)
+        for number, box in enumerate(find_objects(parts), start=1):
+            if (parts[box] == number).sum() < LEAST_CELLS:
+                continue
+            part = parts == number
+            around = binary_dilation(part, iterations=AROUND)[row, column]
+            inside = part[row, column]
+            best = _best_plane(
+                planes, candidates, (toward[part], log_depth[part]), points[around], points[inside]
+            )
+            labels[part] = best
+    return labels
+
+
+def _grouped(planes: Planes) -> tuple[Int64[np.ndarray, "k"], Float64[np.ndarray, "g 3"]]:
+    """Returns which direction each plane has, and these directions."""
+    heads: list[np.ndarray] = []
+    group = np.zeros(len(planes), np.int64)
+    for index, normal in enumerate(planes.normals):
+        near = [number for number, head in enumerate(heads) if normal @ head > np.cos(np.radians(ONE_DEG))]
+        if not near:
+            heads.append(normal)
+        group[index] = near[0] if near else len(heads) - 1
+    return group, np.array(heads)
+
+
+def _nearest(
+    normals: Float64[np.ndarray, "a b 3"],
+    toward: Float64[np.ndarray, "a b 3"],
+    heads: Float64[np.ndarray, "g 3"],
+) -> Int64[np.ndarray, "a b"]:
+    """Returns the direction that the smoothed normals are nearest to, -1 where none is near."""
+    from scipy.ndimage import uniform_filter
+
+    smooth = uniform_filter(normals, (SMOOTHING, SMOOTHING, 1), mode="constant")
+    smooth /= np.maximum(np.linalg.norm(smooth, axis=-1, keepdims=True), 1e-30)
+    cosines = np.where(toward @ heads.T < -FACING, smooth @ heads.T, -1)
+    return np.where(cosines.max(axis=-1) > np.cos(np.radians(NEAR_DEG)), cosines.argmax(axis=-1), -1)
+
+
+def _parts(cells: Bool[np.ndarray, "a b"]) -> Int64[np.ndarray, "a b"]:
+    """Returns numbers from 1 of the parts that cells fall into; bridges thinner than three join nothing."""
+    from scipy.ndimage import binary_erosion, distance_transform_edt, label
+
+    square = np.ones((3, 3), bool)
+    parts, count = label(binary_erosion(cells, square))
+    if count:
+        distance, (row, column) = distance_transform_edt(parts == 0, return_indices=True)
+        parts = np.where(cells & (distance < BRIDGE), parts[row, column], 0)
+    rest, _ = label(cells & (parts == 0))
+    return np.where(rest > 0, rest + count, parts)
+
+
+def _cell_of(
+    points: Float64[np.ndarray, "n 3"], camera: Camera, shape: tuple[int, ...]
+) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Returns column and row of the cells that points fall into, and which points do."""
+    before = points[:, 2] > 0
+    image = points @ camera.K.T
+    uv = image[:, :2] / np.where(before, image[:, 2], 1)[:, None]
+    within = before & (uv >= 0).all(axis=1) & (uv < _size(camera)).all(axis=1)
+    cell = np.where(within[:, None], uv // CELL, 0).astype(np.int64)
+    return np.minimum(cell[:, 0], shape[1] - 1), np.minimum(cell[:, 1], shape[0] - 1), within
+
+
+def _best_plane(
+    planes: Planes,
+    candidates: Int64[np.ndarray, "c"],
+    predicted: tuple[Float64[np.ndarray, "m 3"], Float64[np.ndarray, "m"]],
+    around: Float64[np.ndarray, "n 3"],
+    inside: Float64[np.ndarray, "i 3"],
+) -> int:
+    """Returns the plane that a part of a gap lies on, -1 for none.
+
+    Args:
+        planes: All.
+        candidates: Those of its direction.
+        predicted: Rays of its cells and their predicted log depth.
+        around: Points in it and around it.
+        inside: Points in it alone.
+    """
+    best, score = -1, LEAST_EVIDENCE
+    toward, log_depth = predicted
+    for index in candidates:
+        depth = _depth(planes, np.full(len(toward), index), toward)
+        if not np.isfinite(depth).all():
+            continue
+        off = abs(float(np.median(np.log(depth) - log_depth)))
+        if off > MOST_OFF:
+            continue
+        beside = around @ planes.normals[index] - planes.offsets[index]
+        behind = inside @ planes.normals[index] - planes.offsets[index] < -BEHIND * inside[:, 2]
+        evidence = (np.abs(beside) < ON_PLANE * around[:, 2]).sum() - HIDDEN * behind.sum()
+        evidence *= np.exp(-((off / TYPICAL_OFF) ** 2) / 2)
+        if evidence > score:
+            best, score = int(index), float(evidence)
+    return best
+
+
+def _joined(
+    labels: Int64[np.ndarray, "a b"], gap: Bool[np.ndarray, "h w"], planes: Planes, camera: Camera
+) -> Int64[np.ndarray, "h w"]:
+    """Returns the plane of each pixel: cells between planes belong to the nearest, and planes that meet in a
+    gap part at their line of intersection.
+    """
+    from scipy.ndimage import binary_dilation, distance_transform_edt
+
+    distance, (row, column) = distance_transform_edt(labels < 0, return_indices=True)
+    present = [int(index) for index in np.unique(labels) if index >= 0]
+    near = {index: binary_dilation(labels == index, iterations=MEETING) for index in present}
+    meeting = np.sum([near[index] for index in present], axis=0) > 1
+    spread = np.where((distance <= BESIDE) | meeting, labels[row, column], -1)
+    height, width = gap.shape
+    toward, centers = rays(camera.K, width, height), _cells(rays(camera.K, width, height))
+
+    def pixels(cells: np.ndarray) -> np.ndarray:
+        return np.repeat(np.repeat(cells, CELL, 0), CELL, 1)[:height, :width]
+
+    found = pixels(spread)
+    for position, one in enumerate(present):
+        for other in present[:position]:
+            band = near[one] & near[other]
+            judged = band & ((labels == one) | (labels == other))
+            if not judged.any():
+                continue
+            nearer = _nearer(planes, one, other, centers[judged])
+            right = float((np.where(nearer, one, other) == labels[judged]).mean())
+            if max(right, 1 - right) < MEET_SHARE:
+                continue
+            where = pixels(band) & ((found == one) | (found == other))
+            first = _nearer(planes, one, other, toward[where]) == (right >= MEET_SHARE)
+            found[where] = np.where(first, one, other)
+    return found
+
+
+def _nearer(
+    planes: Planes, one: int, other: int, toward: Float64[np.ndarray, "n 3"]
+) -> Bool[np.ndarray, "n"]:
+    """Returns whether rays meet one plane before the other."""
+    count = len(toward)
+    return _depth(planes, np.full(count, one), toward) < _depth(planes, np.full(count, other), toward)
