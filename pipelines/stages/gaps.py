@@ -91,10 +91,12 @@ def fill_gaps(
     if allowed is not None:
         surer &= allowed
     found = _chosen(surer, between, prior)
+    nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
+    if allowed is not None:
+        found = _chosen(allowed | (measured.depth > 0), found, nothing)
     if planes is not None:
         found = _chosen(planes.depth > 0, planes, found)
     agree, against = (_around(votes) for votes in count_witnesses(found, cam_from_world, others))
-    nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
     by_chance = max(1 - 2 * trust, 0) * (agree + against)
     return _chosen(against > agree + by_chance, nothing, found)
 

@@ -18,7 +18,7 @@ LEAST_CELLS = 12  # of a part
 AROUND = 3  # cells beside a part in which points speak for it
 ON_PLANE = 0.0075  # of depth: how far points on a plane may be from it
 BEHIND = 0.02  # of depth: how far points behind it are
-HIDDEN = 1.0  # points on a plane that one behind it outweighs
+MOST_BEHIND = 0.8  # of the points on it: a plane that more are seen behind does not go on there
 MOST_OFF, TYPICAL_OFF = 0.35, 0.2  # of predicted log depth
 LEAST_EVIDENCE = 8.0  # points
 BRIDGE = 3  # cells
@@ -133,11 +133,8 @@ def _labels(
                 continue
             part = parts == number
             around = binary_dilation(part, iterations=AROUND)[row, column]
-            inside = part[row, column]
-            best = _best_plane(
-                planes, candidates, (toward[part], log_depth[part]), points[around], points[inside]
-            )
-            labels[part] = best
+            predicted = toward[part], log_depth[part]
+            labels[part] = _best_plane(planes, candidates, predicted, points[around])
     return labels
 
 
@@ -196,8 +193,7 @@ def _best_plane(
     planes: Planes,
     candidates: Int64[np.ndarray, "c"],
     predicted: tuple[Float64[np.ndarray, "m 3"], Float64[np.ndarray, "m"]],
-    around: Float64[np.ndarray, "n 3"],
-    inside: Float64[np.ndarray, "i 3"],
+    points: Float64[np.ndarray, "n 3"],
 ) -> int:
     """Returns the plane that a part of a gap lies on, -1 for none.
 
@@ -205,8 +201,7 @@ def _best_plane(
         planes: All.
         candidates: Those of its direction.
         predicted: Rays of its cells and their predicted log depth.
-        around: Points in it and around it.
-        inside: Points in it alone.
+        points: In it and around it.
     """
     best, score = -1, LEAST_EVIDENCE
     toward, log_depth = predicted
@@ -217,12 +212,13 @@ def _best_plane(
         off = abs(float(np.median(np.log(depth) - log_depth)))
         if off > MOST_OFF:
             continue
-        beside = around @ planes.normals[index] - planes.offsets[index]
-        behind = inside @ planes.normals[index] - planes.offsets[index] < -BEHIND * inside[:, 2]
-        evidence = (np.abs(beside) < ON_PLANE * around[:, 2]).sum() - HIDDEN * behind.sum()
-        evidence *= np.exp(-((off / TYPICAL_OFF) ** 2) / 2)
+        above = (points @ planes.normals[index] - planes.offsets[index]) / points[:, 2]
+        on, behind = int((np.abs(above) < ON_PLANE).sum()), int((above < -BEHIND).sum())
+        if behind > MOST_BEHIND * on:
+            continue
+        evidence = (on - behind) * float(np.exp(-((off / TYPICAL_OFF) ** 2) / 2))
         if evidence > score:
-            best, score = int(index), float(evidence)
+            best, score = int(index), evidence
     return best
 
 
