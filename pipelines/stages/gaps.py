@@ -8,7 +8,7 @@ fits the scene does, and shows it at the same pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
@@ -32,6 +32,7 @@ TRIED_SIZE = 320  # px, longer side of the map that is tried
 MIN_TRIED = 30  # pixels that are held out
 MOST_ERROR = 0.1  # worse is as bad
 CLEARLY_BETTER = 0.7  # share of the field's error
+WORSE = 1.2  # times it
 NO_ERROR = 1.5  # times the measured pixels' own sigma: less is none
 WITHIN_SIGMA = 80  # percent of the held-out errors: what is blank has more edges than what was measured
 LEAST_KNOWN = 0.25  # share of a cell's pixels that makes it known
@@ -39,66 +40,109 @@ MIN_LINES = 3  # of four
 LEAST_GROWTH = 1e-5  # of relative sigma, per px
 
 
-def fill_gaps(
-    prior: DepthMap,
-    measured: DepthMap,
-    cam_from_world: Float64[np.ndarray, "4 4"],
-    others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
-    allowed: Bool[np.ndarray, "h w"] | None = None,
-    trust: float = 1.0,
-    planes: DepthMap | None = None,
-) -> DepthMap:
-    """Returns the prior, with depth between measured pixels where that is surer, without what is refuted.
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What held-out measured pixels say of a prior that does not know what stands in the gaps."""
 
-    Refuted is what more of the others' measurements look through than confirm in the window around it, and
-    more than would by chance. A prior that tells the held-out pixels clearly better than those around them
-    do, or as well as these are known, is left alone: it knows what stands in a gap.
+    points: SparseDepth
+    """What was measured, a pixel of each cell."""
+
+    growth: float
+    """Relative error of a field through the others, per pixel of the distance to them."""
+
+    ratio: float
+    """Mean error of the prior over that of the field."""
+
+
+def try_prior(prior: DepthMap, measured: DepthMap) -> Trial | None:
+    """Returns how a prior and a field through what was measured tell pixels held out of it.
+
+    None where the prior is to be left alone: it tells them clearly better than the field, or as well as they
+    are known, so that it knows what stands in a gap; or too few were measured.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
-        measured: Of the same size, checked against other views; depth 0 where nothing was measured. Too few
-            pixels change nothing.
-        cam_from_world: Pose of the view.
-        others: What other views measured, and their poses.
-        allowed: Pixels that may be filled; all if not given.
-        trust: Share of the measurements that are right; where most are wrong, they refute little.
+        measured: Of the same size, checked against other views; depth 0 where nothing was measured.
     """
-    from scipy.ndimage import distance_transform_edt
     from scipy.spatial import cKDTree
 
     points = _surest(measured)
     held_out = (points.uv // BLOCK % HELD_OUT == 0).all(axis=1)
     if held_out.sum() < MIN_TRIED or (~held_out).sum() < MIN_FIELD_POINTS:
-        return prior
+        return None
     told = _predicted(points, held_out, measured.camera)
     own = sample_depth(prior.depth, points.uv[held_out])
     errors, own_errors = (_log_errors(depth, points.depth[held_out]) for depth in (told, own))
     known = told > 0
     if known.sum() < MIN_TRIED:
-        return prior
+        return None
     noise = (points.sigma / points.depth)[held_out][known].mean()
-    if own_errors[known].mean() <= max(CLEARLY_BETTER * errors[known].mean(), NO_ERROR * noise):
-        return prior
+    of_field, of_prior = float(errors[known].mean()), float(own_errors[known].mean())
+    if of_prior <= max(CLEARLY_BETTER * of_field, NO_ERROR * noise):
+        return None
     distance = cKDTree(points.uv[~held_out]).query(points.uv[held_out])[0]
     growth = float(np.percentile(errors / distance, WITHIN_SIGMA))
-    field = interpolate_points(points, prior.camera)
+    return Trial(points, growth, of_prior / max(of_field, np.finfo(float).tiny))
+
+
+def fill_gaps(
+    prior: DepthMap,
+    measured: DepthMap,
+    trial: Trial,
+    *,
+    allowed: Bool[np.ndarray, "h w"] | None = None,
+    walls: DepthMap | None = None,
+) -> DepthMap:
+    """Returns the prior, with depth between measured pixels where that is surer, and walls where they are.
+
+    A prior that the trial found worse than the field is left out where nothing may be filled: it has never
+    shown that it knows what lies beyond what was measured, and a backdrop would become a sheet.
+
+    Args:
+        prior: What was known.
+        measured: Of the same size.
+        trial: Of both.
+        allowed: Pixels that may be filled from around; all if not given.
+        walls: Depth of planes that gaps lie on, 0 elsewhere.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    field = interpolate_points(trial.points, prior.camera)
     assert field.normals is not None
     distance = np.maximum(distance_transform_edt(measured.depth <= 0), 1)
     confidence = openness(field.normals, prior.camera) / np.square(distance)
     field = replace(field, confidence=confidence.astype(np.float32))
-    between = to_depth_map(field, prior.camera, max(growth, LEAST_GROWTH))
+    between = to_depth_map(field, prior.camera, max(trial.growth, LEAST_GROWTH))
     surer = (between.depth > 0) & ((prior.depth <= 0) | (between.sigma < prior.sigma))
-    if allowed is not None:
-        surer &= allowed
-    found = _chosen(surer, between, prior)
-    nothing = DepthMap(found.camera, *(np.zeros_like(m) for m in _maps(found)))
-    if allowed is not None:
-        found = _chosen(allowed | (measured.depth > 0), found, nothing)
-    if planes is not None:
-        found = _chosen(planes.depth > 0, planes, found)
-    agree, against = (_around(votes) for votes in count_witnesses(found, cam_from_world, others))
+    found = _chosen(surer if allowed is None else surer & allowed, between, prior)
+    if allowed is not None and trial.ratio > WORSE:
+        found = _chosen(allowed | (measured.depth > 0), found, _nothing(found))
+    return found if walls is None else _chosen(walls.depth > 0, walls, found)
+
+
+def without_refuted(
+    depth_map: DepthMap,
+    cam_from_world: Float64[np.ndarray, "4 4"],
+    others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
+    trust: float = 1.0,
+) -> DepthMap:
+    """Returns depth without what more of the others' measurements look through than confirm.
+
+    Counted in the window around each pixel, and more than would by chance.
+
+    Args:
+        depth_map: Of the view.
+        cam_from_world: Its pose.
+        others: What other views measured, and their poses.
+        trust: Share of the measurements that are right; where most are wrong, they refute little.
+    """
+    agree, against = (_around(votes) for votes in count_witnesses(depth_map, cam_from_world, others))
     by_chance = max(1 - 2 * trust, 0) * (agree + against)
-    return _chosen(against > agree + by_chance, nothing, found)
+    return _chosen(against > agree + by_chance, _nothing(depth_map), depth_map)
+
+
+def _nothing(like: DepthMap) -> DepthMap:
+    return DepthMap(like.camera, *(np.zeros_like(values) for values in _maps(like)))
 
 
 def _around(votes: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
-from pipelines.stages.gaps import fill_gaps, is_between
+from pipelines.stages.gaps import fill_gaps, is_between, try_prior, without_refuted
 from pipelines.stages.maps import check_positive, check_size, enlarged, masked, resized_mask
 from recon import (
     consistency,
@@ -136,14 +136,15 @@ class Settle:
     """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
 
     These are the predicted ones, or those of what was measured where the predicted ones are far from them.
-    What nobody measured is what was refined; if that does not fit, it is depth between measured pixels where
-    that is surer, and left out where other views look through it. Depth interpolated between sparse points
-    without a prediction ends with what was measured: beyond may be the sky.
+    What nobody measured is what was refined; if that does not fit, it is the plane that goes on there, or
+    depth between measured pixels where that is surer, and left out where other views look through it. Depth
+    interpolated between sparse points without a prediction ends with what was measured: beyond may be the
+    sky. So does that of a prediction that tells less than what was measured around it, but for planes.
     """
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 307
+    version: ClassVar[int] = 308
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -169,18 +170,21 @@ class Settle:
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
         prior = enlarged(refined.depth_map, own.depth_map.camera)
-        between = is_between(checked.depth_map.depth > 0)
+        between, inside = is_between(checked.depth_map.depth > 0), resized_mask(mask, prior.camera)
         if aligned.is_predicted:  # what a network clips may be the sky
-            allowed = between & (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
+            inside &= (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
         else:
-            prior, allowed = masked(prior, between), between
-        allowed &= resized_mask(mask, prior.camera)
-        trust = float((checked.depth_map.depth > 0).sum() / (own.depth_map.depth > 0).sum())
-        walls = None
-        if aligned.is_predicted:
-            vis = (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth) & resized_mask(mask, prior.camera)
-            walls = planar.fill_planes(planes, _with_predicted_normals(prior, aligned), checked.depth_map, view.cam_from_world, others, vis)
-        prior = fill_gaps(prior, checked.depth_map, view.cam_from_world, others, allowed, trust, walls)
+            prior = masked(prior, between)
+        trial, walls = try_prior(prior, checked.depth_map), None
+        if trial is not None:
+            if aligned.is_predicted:
+                predicted = _with_predicted_normals(prior, aligned)
+                walls = planar.fill_planes(
+                    planes, predicted, checked.depth_map, (view.cam_from_world, others), inside
+                )
+            prior = fill_gaps(prior, checked.depth_map, trial, allowed=between & inside, walls=walls)
+            trust = float((checked.depth_map.depth > 0).sum() / (own.depth_map.depth > 0).sum())
+            prior = without_refuted(prior, view.cam_from_world, others, trust)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
         if walls is not None:

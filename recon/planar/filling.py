@@ -33,8 +33,7 @@ def fill_planes(
     planes: Planes,
     prior: DepthMap,
     measured: DepthMap,
-    cam_from_world: Float64[np.ndarray, "4 4"],
-    others: Sequence[Posed],
+    around: tuple[Float64[np.ndarray, "4 4"], Sequence[Posed]],
     allowed: Bool[np.ndarray, "h w"],
 ) -> DepthMap:
     """Returns the depth of planes where nothing was measured and one fits; 0 elsewhere.
@@ -44,10 +43,10 @@ def fill_planes(
         prior: Predicted depth and normals, scene units; depth may be off by tens of percent, normals by ten
             degrees.
         measured: Of the same size; depth 0 where nothing was measured.
-        cam_from_world: Pose of the view.
-        others: What other views measured, and their poses.
+        around: Pose of the view; what other views measured, and their poses.
         allowed: Pixels that may be filled.
     """
+    cam_from_world, others = around
     nothing = DepthMap(
         prior.camera,
         np.zeros_like(prior.depth),
@@ -174,7 +173,7 @@ def _parts(cells: Bool[np.ndarray, "a b"]) -> Int64[np.ndarray, "a b"]:
         distance, (row, column) = distance_transform_edt(parts == 0, return_indices=True)
         parts = np.where(cells & (distance < BRIDGE), parts[row, column], 0)
     rest, _ = label(cells & (parts == 0))
-    return np.where(rest > 0, rest + count, parts)
+    return np.where(rest > 0, rest + count, parts).astype(np.int64)
 
 
 def _cell_of(
@@ -225,8 +224,10 @@ def _best_plane(
 def _joined(
     labels: Int64[np.ndarray, "a b"], gap: Bool[np.ndarray, "h w"], planes: Planes, camera: Camera
 ) -> Int64[np.ndarray, "h w"]:
-    """Returns the plane of each pixel: cells between planes belong to the nearest, and planes that meet in a
-    gap part at their line of intersection.
+    """Returns the plane of each pixel, -1 for none.
+
+    Cells between planes belong to the nearest, and planes that meet in a gap part at their line of
+    intersection.
     """
     from scipy.ndimage import binary_dilation, distance_transform_edt
 

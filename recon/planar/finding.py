@@ -23,6 +23,7 @@ NARROWEST, WIDEST = 0.0015, 0.015  # of the unit, between which the bands that c
 NOISES = 1.2  # relative standard deviations of measured depth that a band is wide
 THICK = 1.5  # bands within which points are on a plane
 LEAST_POINTS = 25  # in a band
+MOST_BINS = 1_000_000  # of half a band; what is farther out is no wall
 CROWDED = 1.2  # times as many as around it
 SPREAD = 0.15  # of the unit: standard deviation along both axes that tells a plane's own direction
 
@@ -55,8 +56,8 @@ def measured_patches(
 ) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
     """Returns points of a depth map on a grid, its frame, and the normals of patches around them.
 
-    A normal is zero where the patch is not flat or too little of it is known. On a plane inverse depth is linear
-    in the ray; the sums of its normal equations are box filters.
+    A normal is zero where the patch is not flat or too little of it is known. On a plane inverse depth is
+    linear in the ray; the sums of its normal equations are box filters.
     """
     from scipy.ndimage import uniform_filter
 
@@ -175,7 +176,9 @@ def _offsets(
     bin_size = band / 2
     if len(along) < LEAST_POINTS:
         return []
-    low, high = np.percentile(along, [0.1, 99.9]) + np.array([-1, 1]) * 20 * bin_size
+    middle = float(np.median(along))
+    reach = np.percentile(np.abs(along - middle), 99.9) + 20 * bin_size
+    low, high = middle + np.array([-1, 1]) * min(reach, MOST_BINS / 2 * bin_size)
     edges = np.arange(low, high + bin_size, bin_size)
     counts = np.histogram(along, edges)[0].astype(np.float64)
     crowd = gaussian_filter1d(counts, 2.0, mode="constant") * 5

@@ -1,11 +1,13 @@
 """What nobody measured: filled from around it, unless the prior knows better or others look through it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines.stages.gaps import fill_gaps, is_between
+from pipelines.stages.gaps import fill_gaps, is_between, try_prior, without_refuted
 from recon.geometry import rays
 from recon.scene import Camera, DepthMap
 
@@ -23,6 +25,14 @@ def map_of(depth: np.ndarray, relative_sigma: float) -> DepthMap:
     return DepthMap(CAMERA, depth.astype(np.float32), normals, (relative_sigma * depth).astype(np.float32))
 
 
+def filled_gaps(prior: DepthMap, measured: DepthMap, others: Sequence = (), **options: Any) -> DepthMap:
+    """As `Settle` fills them; the prior itself where it is left alone."""
+    trial, trust = try_prior(prior, measured), options.pop("trust", 1.0)
+    if trial is None:
+        return prior
+    return without_refuted(fill_gaps(prior, measured, trial, **options), HERE, others, trust)
+
+
 @pytest.fixture(scope="module")
 def measured() -> DepthMap:
     """A slanted wall, measured to 0.1 % but for a hole in it."""
@@ -37,7 +47,7 @@ def relative_error(depth_map: DepthMap) -> np.ndarray:
 
 
 def test_a_hole_in_a_wall_is_closed_with_the_wall(measured: DepthMap) -> None:
-    filled = fill_gaps(map_of(1.05 * TRUE, 0.03), measured, HERE, [])
+    filled = filled_gaps(map_of(1.05 * TRUE, 0.03), measured)
     assert relative_error(filled)[GAP].max() < 0.01
     sigma = filled.sigma[GAP] / filled.depth[GAP]
     assert sigma[20, 20] > 5 * sigma[0].mean()  # farther from what was measured
@@ -45,7 +55,7 @@ def test_a_hole_in_a_wall_is_closed_with_the_wall(measured: DepthMap) -> None:
 
 
 def test_no_prior_is_filled_too(measured: DepthMap) -> None:
-    filled = fill_gaps(map_of(np.zeros_like(TRUE), 0.0), measured, HERE, [])
+    filled = filled_gaps(map_of(np.zeros_like(TRUE), 0.0), measured)
     assert relative_error(filled)[GAP].max() < 0.01
 
 
@@ -53,19 +63,19 @@ def test_a_prior_that_fits_keeps_what_stands_in_the_gap(measured: DepthMap) -> N
     known = TRUE.copy()
     known[70:90, 100:120] = 1.5
     prior = map_of(known, 2e-3)
-    assert fill_gaps(prior, measured, HERE, []) is prior
+    assert filled_gaps(prior, measured) is prior
 
 
 def test_surer_pixels_of_the_prior_stay(measured: DepthMap) -> None:
     prior = map_of(1.05 * TRUE, 0.03)
     prior.sigma[80, 110] = 1e-6
-    assert fill_gaps(prior, measured, HERE, []).depth[80, 110] == prior.depth[80, 110]
+    assert filled_gaps(prior, measured).depth[80, 110] == prior.depth[80, 110]
 
 
 def test_what_another_view_looks_through_is_left_out(measured: DepthMap) -> None:
     behind = map_of(1.2 * TRUE, 1e-3)
     behind.depth[:76] = 0  # half a window of votes below what it does not see
-    filled = fill_gaps(map_of(1.05 * TRUE, 0.03), measured, HERE, [(behind, HERE)])
+    filled = filled_gaps(map_of(1.05 * TRUE, 0.03), measured, [(behind, HERE)])
     assert not filled.depth[76:100, 90:130].any()
     assert filled.depth[60:68, 90:130].all()
 
@@ -75,7 +85,7 @@ def test_votes_on_single_pixels_that_their_neighbours_contradict_count_for_nothi
 ) -> None:
     behind, same = map_of(1.2 * TRUE, 1e-3), map_of(TRUE, 1e-3)
     speckled = replace(same, depth=np.where(np.indices(TRUE.shape).sum(0) % 3, same.depth, behind.depth))
-    filled = fill_gaps(map_of(1.05 * TRUE, 0.03), measured, HERE, [(speckled, HERE)])
+    filled = filled_gaps(map_of(1.05 * TRUE, 0.03), measured, [(speckled, HERE)])
     assert filled.depth[GAP].all()
 
 
@@ -85,9 +95,9 @@ def test_measurements_of_which_most_are_wrong_refute_what_nearly_all_look_throug
     behind, same = map_of(1.2 * TRUE, 1e-3), map_of(TRUE, 1e-3)
     others = [(behind, HERE)] * 3 + [(same, HERE)] * 2
     prior = map_of(1.05 * TRUE, 0.03)
-    assert not fill_gaps(prior, measured, HERE, others, trust=0.9).depth[72:100, 90:130].any()
-    assert fill_gaps(prior, measured, HERE, others, trust=0.2).depth[72:100, 90:130].all()
-    assert not fill_gaps(prior, measured, HERE, others[:3], trust=0.2).depth[72:100, 90:130].any()
+    assert not filled_gaps(prior, measured, others, trust=0.9).depth[72:100, 90:130].any()
+    assert filled_gaps(prior, measured, others, trust=0.2).depth[72:100, 90:130].all()
+    assert not filled_gaps(prior, measured, others[:3], trust=0.2).depth[72:100, 90:130].any()
 
 
 def test_the_sky_is_not_between_what_stands_before_it() -> None:
@@ -102,13 +112,26 @@ def test_the_sky_is_not_between_what_stands_before_it() -> None:
     assert between[96:].all()
 
 
-def test_pixels_that_may_not_be_filled_stay(measured: DepthMap) -> None:
+def test_beyond_what_was_measured_a_prior_stays_unless_it_tells_less_than_that(measured: DepthMap) -> None:
     allowed = np.ones(TRUE.shape, bool)
     allowed[70:90, 100:120] = False
     prior = map_of(1.05 * TRUE, 0.03)
-    filled = fill_gaps(prior, measured, HERE, [], allowed)
-    assert np.array_equal(filled.depth[~allowed], prior.depth[~allowed])
+    trial = try_prior(prior, measured)
+    assert trial is not None
+    assert trial.ratio > 10
+    filled = fill_gaps(prior, measured, trial, allowed=allowed)
+    assert not filled.depth[~allowed].any()
     assert relative_error(filled)[GAP][0].max() < 0.01
+    as_good = fill_gaps(prior, measured, replace(trial, ratio=1.0), allowed=allowed)
+    assert np.array_equal(as_good.depth[~allowed], prior.depth[~allowed])
+
+
+def test_walls_go_before_what_lies_around(measured: DepthMap) -> None:
+    walls = map_of(np.zeros_like(TRUE), 0.0)
+    walls.depth[70:90, 100:120], walls.sigma[70:90, 100:120] = 2.5, 0.01
+    filled = filled_gaps(map_of(1.05 * TRUE, 0.03), measured, walls=walls)
+    assert (filled.depth[70:90, 100:120] == 2.5).all()
+    assert relative_error(filled)[60:70, 90:130].max() < 0.01
 
 
 def test_next_to_nothing_measured_changes_nothing(measured: DepthMap) -> None:
@@ -116,11 +139,11 @@ def test_next_to_nothing_measured_changes_nothing(measured: DepthMap) -> None:
     few[20:] = 0
     few[:, 30:] = 0
     prior = map_of(1.05 * TRUE, 0.03)
-    assert fill_gaps(prior, map_of(few, 1e-3), HERE, []) is prior
+    assert filled_gaps(prior, map_of(few, 1e-3)) is prior
 
 
 def test_sizes_and_units_do_not_matter(measured: DepthMap) -> None:
     prior = map_of(1.05 * TRUE, 0.03)
     larger = [replace(m, depth=64 * m.depth, sigma=64 * m.sigma) for m in (prior, measured)]
-    once, scaled = fill_gaps(prior, measured, HERE, []), fill_gaps(*larger, HERE, [])
+    once, scaled = filled_gaps(prior, measured), filled_gaps(*larger)
     assert np.allclose(scaled.depth, 64 * once.depth, rtol=1e-4)
