@@ -32,7 +32,6 @@ TRIED_SIZE = 320  # px, longer side of the map that is tried
 MIN_TRIED = 30  # pixels that are held out
 MOST_ERROR = 0.1  # worse is as bad
 CLEARLY_BETTER = 0.7  # share of the field's error
-WORSE = 1.2  # times it
 NO_ERROR = 1.5  # times the measured pixels' own sigma: less is none
 WITHIN_SIGMA = 80  # percent of the held-out errors: what is blank has more edges than what was measured
 LEAST_KNOWN = 0.25  # share of a cell's pixels that makes it known
@@ -49,9 +48,6 @@ class Trial:
 
     growth: float
     """Relative error of a field through the others, per pixel of the distance to them."""
-
-    ratio: float
-    """Mean error of the prior over that of the field."""
 
 
 def try_prior(prior: DepthMap, measured: DepthMap) -> Trial | None:
@@ -77,12 +73,11 @@ def try_prior(prior: DepthMap, measured: DepthMap) -> Trial | None:
     if known.sum() < MIN_TRIED:
         return None
     noise = (points.sigma / points.depth)[held_out][known].mean()
-    of_field, of_prior = float(errors[known].mean()), float(own_errors[known].mean())
-    if of_prior <= max(CLEARLY_BETTER * of_field, NO_ERROR * noise):
+    if own_errors[known].mean() <= max(CLEARLY_BETTER * errors[known].mean(), NO_ERROR * noise):
         return None
     distance = cKDTree(points.uv[~held_out]).query(points.uv[held_out])[0]
     growth = float(np.percentile(errors / distance, WITHIN_SIGMA))
-    return Trial(points, growth, of_prior / max(of_field, np.finfo(float).tiny))
+    return Trial(points, growth)
 
 
 def fill_gaps(
@@ -95,8 +90,8 @@ def fill_gaps(
 ) -> DepthMap:
     """Returns the prior, with depth between measured pixels where that is surer, and walls where they are.
 
-    A prior that the trial found worse than the field is left out where nothing may be filled: it has never
-    shown that it knows what lies beyond what was measured, and a backdrop would become a sheet.
+    Where nothing may be filled the prior is left out: it has not shown that it knows what lies beyond what
+    was measured, and a backdrop would become a sheet.
 
     Args:
         prior: What was known.
@@ -115,7 +110,7 @@ def fill_gaps(
     between = to_depth_map(field, prior.camera, max(trial.growth, LEAST_GROWTH))
     surer = (between.depth > 0) & ((prior.depth <= 0) | (between.sigma < prior.sigma))
     found = _chosen(surer if allowed is None else surer & allowed, between, prior)
-    if allowed is not None and trial.ratio > WORSE:
+    if allowed is not None:
         found = _chosen(allowed | (measured.depth > 0), found, _nothing(found))
     return found if walls is None else _chosen(walls.depth > 0, walls, found)
 

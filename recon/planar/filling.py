@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from recon.geometry import invert, rays, transform
-from recon.planar.finding import Planes, Posed, measured_patches
+from recon.planar.finding import Planes, Posed, grid_points
 from recon.scene import Camera, DepthMap
 
 CELL = 4  # px, side of what is decided at once
@@ -84,9 +84,9 @@ def _in_view(
     others: Sequence[Posed],
 ) -> Float64[np.ndarray, "n 3"]:
     """Returns points that were measured, frame of the view."""
-    parts = [measured_patches(measured)[0]]
+    parts = [grid_points(measured)]
     for depth_map, other_from_world in others:
-        parts.append(transform(cam_from_world @ invert(other_from_world), measured_patches(depth_map)[0]))
+        parts.append(transform(cam_from_world @ invert(other_from_world), grid_points(depth_map)))
     return np.concatenate(parts)
 
 

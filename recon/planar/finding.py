@@ -51,10 +51,22 @@ class Planes:
         return Planes(normals * sign[:, None], offsets * sign, self.spreads)
 
 
-def measured_patches(
-    depth_map: DepthMap,
-) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
-    """Returns points of a depth map on a grid, its frame, and the normals of patches around them.
+def grid_points(depth_map: DepthMap) -> Float64[np.ndarray, "n 3"]:
+    """Returns the points of a depth map on a grid, its frame, where there is depth."""
+    grid, K = _grid(depth_map), depth_map.camera.K
+    v, u = (index[grid] + 0.5 for index in np.indices(depth_map.depth.shape))
+    depth = depth_map.depth[grid].astype(np.float64)
+    points = np.stack([(u - K[0, 2]) / K[0, 0] * depth, (v - K[1, 2]) / K[1, 1] * depth, depth], axis=-1)
+    return points[depth > 0]
+
+
+def _grid(depth_map: DepthMap) -> tuple[slice, slice]:
+    step = max(LEAST_STEP, round(max(depth_map.depth.shape) / MOST_PATCHES))
+    return (slice(step // 2, None, step),) * 2
+
+
+def patch_normals(depth_map: DepthMap) -> Float64[np.ndarray, "n 3"]:
+    """Returns the normals of the patches around `grid_points`.
 
     A normal is zero where the patch is not flat or too little of it is known. On a plane inverse depth is
     linear in the ray; the sums of its normal equations are box filters.
@@ -67,8 +79,7 @@ def measured_patches(
     w = np.where(known, 1 / np.where(known, depth, 1), 0)
     v, u = np.indices(depth.shape) + 0.5
     x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
-    step = max(LEAST_STEP, round(max(depth.shape) / MOST_PATCHES))
-    grid = (slice(step // 2, None, step),) * 2
+    grid = _grid(depth_map)
 
     def mean(values: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "a b"]:
         return uniform_filter(values, 2 * RADIUS + 1, mode="constant")[grid]
@@ -88,8 +99,7 @@ def measured_patches(
     flat &= np.sqrt(left) < FLAT * mw
     normals = -np.stack([gx, gy, mw - gx * mx - gy * my], axis=-1)  # w = -normals . ray
     normals *= flat[..., None] / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-30)
-    rays = np.stack([x[grid], y[grid], np.ones(there.shape)], axis=-1)
-    return (rays * depth[grid][..., None])[there], normals[there]
+    return normals[there]
 
 
 def find_planes(maps: Iterable[Posed]) -> Planes:
@@ -104,7 +114,7 @@ def find_planes(maps: Iterable[Posed]) -> Planes:
         if not known.any():
             continue
         noises.append(float(np.median(depth_map.sigma[known] / depth_map.depth[known])))
-        points, normals = measured_patches(depth_map)
+        points, normals = grid_points(depth_map), patch_normals(depth_map)
         world_from_cam = invert(cam_from_world)
         parts.append((transform(world_from_cam, points), rotate(world_from_cam, normals)))
         depths.append(points[:, 2])

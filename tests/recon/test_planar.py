@@ -8,7 +8,7 @@ import pytest
 from recon import planar
 from recon.geometry import invert, look_at, rays, rotate
 from recon.planar.filling import fill_planes
-from recon.planar.finding import measured_patches
+from recon.planar.finding import grid_points, patch_normals
 from recon.scene import Camera, DepthMap
 
 WIDTH, HEIGHT = 320, 240
@@ -70,15 +70,15 @@ def filled_of(planes: np.ndarray, prior: DepthMap, board: float = BOARD) -> Dept
 
 def test_patches_have_the_normals_of_their_planes() -> None:
     depth, plane, points = seen(ROOM)
-    inside = np.ones_like(depth, bool)
-    found, normals = measured_patches(map_of(depth, rotate(POSE, ROOM[plane, :3]), NOISE))
+    depth_map = map_of(depth, rotate(POSE, ROOM[plane, :3]), NOISE)
+    found, normals = grid_points(depth_map), patch_normals(depth_map)
     assert len(found) == (HEIGHT // 8) * (WIDTH // 8)
     flat = normals.any(axis=1)
     true = rotate(POSE, ROOM[plane, :3])[4::8, 4::8].reshape(-1, 3)
     cosines = np.einsum("nc,nc->n", normals[flat], true[flat])
     assert np.median(cosines) > 1 - 1e-9
     assert flat.mean() > 0.8
-    assert inside.all() and np.allclose(points[4::8, 4::8].reshape(-1, 3), _in_world(found), atol=1e-4)
+    assert np.allclose(points[4::8, 4::8].reshape(-1, 3), _in_world(found), atol=1e-4)
 
 
 def _in_world(points: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def test_noise_on_a_wall_is_flattened() -> None:
 
 
 def test_what_bends_is_no_wall() -> None:
-    depth, plane, points = seen(ROOM)
+    _, plane, points = seen(ROOM)
     prior = prior_of(ROOM, tilt_deg=2.0)
     blank = points[..., 2] > BOARD
     angle = np.linspace(-np.pi / 2, np.pi / 2, WIDTH) * np.ones((HEIGHT, 1))
