@@ -144,7 +144,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 309
+    version: ClassVar[int] = 19
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -215,7 +215,7 @@ class Check:
 
     makes: ClassVar[str] = "checked"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, *, view: View, scene: Scene, settled: ByView[Refinement]) -> Agreement:
         """Returns the depth that is fused, with the votes of the neighbours."""

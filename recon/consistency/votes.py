@@ -26,12 +26,12 @@ def count_votes(
         reference: Depth (h, w) and relative sigma (h, w) that are voted on.
         other: The neighbour's (h2, w2).
         other_from_reference: Matrix (3, 3) and offset (3,) that take (u, v, 1) * depth to the neighbour's.
-        votes: Confirming and contradicting ones (h, w) uint8, which grow.
+        votes: Confirming, contradicting and missing ones (h, w) uint8, which grow.
     """
     depth, sigma = reference
     other_depth, other_sigma = other
     matrix, offset = other_from_reference
-    confirming, contradicting = votes
+    confirming, contradicting, missing = votes
     width = depth.shape[1]
     other_height, other_width = other_depth.shape
     for row in range(start, stop):
@@ -56,6 +56,8 @@ def count_votes(
                     nearest, farthest = min(nearest, tap), max(farthest, tap)
                     weight = abs(1 - right - (x - left)) * abs(1 - down - (y - top))
                     disparity += weight / max(tap, 1e-30)
+            if farthest <= 0:
+                missing[row, column] += 1
             if nearest <= 0 or farthest - nearest > SAME_SURFACE * nearest:
                 continue  # no depth, or an edge: it cannot tell
             spread = sigma[row, column] ** 2

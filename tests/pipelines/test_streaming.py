@@ -88,7 +88,9 @@ def test_stream_ends_in_the_same_volume_as_a_batch(sequence: Path, tmp_path: Pat
     for frame in frames.frames:
         depth_map = pipeline.sensor(sequence=frames, frame=frame)
         no_votes = np.zeros(depth_map.depth.shape, np.uint8)
-        checked[frame.name] = Recipe(frame.name, Given(Agreement(depth_map, no_votes, no_votes)), kept=False)
+        checked[frame.name] = Recipe(
+            frame.name, Given(Agreement(depth_map, no_votes, no_votes, no_votes)), kept=False
+        )
         assert frame.view.image is not None
         image = ReadImage(Photo(frame.name, frame.view.image))(view=frame.view)
         images[frame.name] = Recipe(frame.name, Given(image), kept=False)
