@@ -41,8 +41,9 @@ class Agreement:
 def check(view: View, depth_map: DepthMap, neighbours: Sequence[tuple[View, DepthMap]]) -> Agreement:
     """Returns a depth map checked against its neighbours'.
 
-    Dropped is what two and more see through, if they are more than those that confirm it, and what none confirms
-    where three and more look and have no depth: what a single view says of the sky, or of a backdrop.
+    Dropped is what two and more see through, if they are more than those that confirm it, and what none
+    confirms where three and more look and have no depth: what a single view says of the sky, or of a
+    backdrop.
 
     Args:
         view: Of the depth map.

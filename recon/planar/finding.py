@@ -54,8 +54,7 @@ class Planes:
 def grid_points(depth_map: DepthMap) -> Float64[np.ndarray, "n 3"]:
     """Returns the points of a depth map on a grid, its frame, where there is depth."""
     grid, K = _grid(depth_map), depth_map.camera.K
-    rows, columns = np.indices(depth_map.depth.shape)
-    v, u = rows[grid] + 0.5, columns[grid] + 0.5
+    v, u = np.mgrid[: depth_map.depth.shape[0], : depth_map.depth.shape[1]][:, grid[0], grid[1]] + 0.5
     depth = depth_map.depth[grid].astype(np.float64)
     points = np.stack([(u - K[0, 2]) / K[0, 0] * depth, (v - K[1, 2]) / K[1, 1] * depth, depth], axis=-1)
     return points[depth > 0]

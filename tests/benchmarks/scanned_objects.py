@@ -1,6 +1,7 @@
 """Mesh of scanned objects on a table: the whole back end on photos of real textures.
 
     python -m tests.benchmarks.scanned_objects FOLDER [--scenes box_bottle cat all] [--anchors 1000]
+        [--prior constant]
 
 FOLDER holds `mesh_ycb` and `mesh_cat_statue`. 16 photos of 640x480 from one and a half turns around, true
 cameras, sparse points of which 8 % are wrong, predictions with a smooth error of 6 %, clipped as Lotus clips,
@@ -27,7 +28,14 @@ from recon.raycasting import RayCaster
 from recon.scene import DepthMap, Mesh
 from recon.synthetic import Capture, PointSampling
 from tests.benchmarks.plain_backend import plain_fusion
-from tests.benchmarks.room_mesh import OUTLIERS, abs_rel, constant_predictions, our_run, predictions_of
+from tests.benchmarks.room_mesh import (
+    OUTLIERS,
+    abs_rel,
+    constant_predictions,
+    other_source,
+    our_run,
+    predictions_of,
+)
 from tests.benchmarks.scanned_world import SCENES, capture_objects
 
 VIEWS = 16
@@ -82,10 +90,11 @@ def draw(capture: Capture, mesh: Mesh, path: Path) -> None:
     write_image(path, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
 
 
-def compare(capture: Capture, seed: int, constant: bool, work: Path) -> dict:
+def compare(capture: Capture, seed: int, prior: str, work: Path) -> dict:
+    constant = prior == "constant"
     predictions = constant_predictions(capture, CONSTANT_DEPTH) if constant else predictions_of(capture, seed)
     started = time.perf_counter()
-    outcome = our_run(capture, predictions, work, Fuse())
+    outcome = our_run(capture, predictions, work, Fuse(), predict=other_source(prior))
     mesh, seconds = outcome.get("mesh"), time.perf_counter() - started
     voxel_size = outcome.get("volume").voxel_size
     exact = {name: depth_map.depth for name, depth_map in capture.depth_maps.items()}
@@ -124,12 +133,12 @@ if __name__ == "__main__":
     parser.add_argument("--scenes", nargs="*", choices=list(SCENES), default=list(SCENES))
     parser.add_argument("--anchors", type=int, default=1000, help="about as many per view")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--constant", action="store_true", help="predictions that are one constant depth")
+    parser.add_argument("--prior", default="distorted", help="as in room_mesh")
     parser.add_argument("--keep", type=Path, help="folder for runs and pictures")
     arguments = parser.parse_args()
     for scene in arguments.scenes:
         taken = capture_of(arguments.folder, scene, arguments.seed, arguments.anchors)
         with tempfile.TemporaryDirectory() as folder:
             work = (arguments.keep or Path(folder)) / scene
-            row = compare(taken, arguments.seed, arguments.constant, work)
+            row = compare(taken, arguments.seed, arguments.prior, work)
         print(json.dumps({"scene": scene, "seed": arguments.seed, **row}), flush=True)

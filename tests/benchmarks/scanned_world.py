@@ -73,7 +73,7 @@ def capture_objects(folder: Path, scene: str, *, seed: int, views: int, points: 
     """Returns photos, exact depth, sparse points and surface of one of SCENES."""
     placed = [(thing, read_mesh(folder / thing.file)) for thing in SCENES[scene]]
     shapes = [_stood(thing, mesh) for thing, mesh in placed]
-    skins = [_skin(shape, mesh) for shape, (_, mesh) in zip(shapes, placed, strict=True)]
+    skins = [skin_of(shape, mesh) for shape, (_, mesh) in zip(shapes, placed, strict=True)]
     parts = [(box(*TABLE), CLOTH), *((shape, SCANNED) for shape in shapes)]
     top = max(shape[0][:, 2].max() for shape in shapes)
     world = build_world(parts, LAMPS, center=(0.0, 0.0, 0.3 * top), seed=seed)
@@ -126,16 +126,16 @@ def photograph(
     linear = np.full((*hits.depth.shape, 3), (BACKGROUND / 255) ** GAMMA, np.float32)
     table = (hits.faces >= 0) & (hits.faces < firsts[0])
     footprint = float(np.median(hits.depth[table])) / fine.K[0, 0]
-    points = _points(fine, view, hits, table)
+    points = world_points(fine, view, hits, table)
     colors = surface_colors(world, points, hits.faces[table], footprint)
     linear[table] = (colors / 255) ** GAMMA
     for skin, first, last in zip(skins, firsts[:-1], firsts[1:], strict=True):
         on = (hits.faces >= first) & (hits.faces < last)
         faces, weights = hits.faces[on] - first, hits.barycentric[on]
         texels = skin.texels[faces] * hits.depth[on] / fine.K[0, 0]
-        albedo = _sampled(skin.levels, np.einsum("nk,nkc->nc", weights, skin.uv[faces]), texels)
+        albedo = sampled(skin.levels, np.einsum("nk,nkc->nc", weights, skin.uv[faces]), texels)
         normals = np.einsum("nk,nkc->nc", weights, skin.normals[faces])
-        local = transform(world.local_from_world, _points(fine, view, hits, on))
+        local = transform(world.local_from_world, world_points(fine, view, hits, on))
         linear[on] = albedo * _light(world.lamps, local, normals)[:, None]
     shape = (camera.height, SUPERSAMPLE, camera.width, SUPERSAMPLE, 3)
     levels = 255 * np.clip(linear.reshape(shape).mean(axis=(1, 3)), 0, 1) ** (1 / GAMMA)
@@ -153,7 +153,7 @@ def _stood(thing: Placed, mesh: Mesh) -> Shape:
     return rotate(turn, scale * (vertices - foot)) + np.array([*thing.at, 0]), mesh.faces
 
 
-def _skin(shape: Shape, mesh: Mesh) -> Skin:
+def skin_of(shape: Shape, mesh: Mesh) -> Skin:
     assert mesh.texture is not None
     assert mesh.uv is not None
     vertices, faces = shape
@@ -171,7 +171,7 @@ def _skin(shape: Shape, mesh: Mesh) -> Skin:
     return Skin(tuple(levels), uv, summed[faces], np.sqrt(np.abs(in_texture) / area))
 
 
-def _sampled(
+def sampled(
     levels: tuple[Float32[np.ndarray, "_ _ 3"], ...],
     uv: Float64[np.ndarray, "n 2"],
     texels: Float64[np.ndarray, "n"],
@@ -205,7 +205,7 @@ def _light(
     return light
 
 
-def _points(camera: Camera, view: View, hits: Hits, chosen: np.ndarray) -> Float64[np.ndarray, "n 3"]:
+def world_points(camera: Camera, view: View, hits: Hits, chosen: np.ndarray) -> Float64[np.ndarray, "n 3"]:
     """Returns where chosen rays hit, world frame."""
     local = rays(camera.K, camera.width, camera.height)[chosen] * hits.depth[chosen, None].astype(np.float64)
     return transform(np.linalg.inv(view.cam_from_world), local)

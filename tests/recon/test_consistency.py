@@ -69,6 +69,30 @@ def test_one_objection_makes_uncertain() -> None:
     assert agreement.depth_map.depth.all()
 
 
+def without_depth(posed_map: tuple[View, DepthMap]) -> tuple[View, DepthMap]:
+    view, depth_map = posed_map
+    nothing = (
+        np.zeros_like(depth_map.depth),
+        np.zeros_like(depth_map.normals),
+        np.zeros_like(depth_map.sigma),
+    )
+    return view, DepthMap(CAMERA, *nothing)
+
+
+def test_what_three_look_at_in_vain_and_none_confirms_is_dropped() -> None:
+    view, depth_map = posed(0)
+    blind = [without_depth(posed(index)) for index in (1, 2, 3)]
+    two, three = check(view, depth_map, blind[:2]), check(view, depth_map, blind)
+    assert two.depth_map.depth.all()
+    looked_at = three.missing == 3
+    assert looked_at.mean() > 0.3
+    assert not three.depth_map.depth[looked_at].any()
+    assert three.depth_map.depth[~looked_at].all()
+    assert three.dropped_share == pytest.approx(looked_at.mean())
+    with_witness = check(view, depth_map, [*blind, posed(4)])
+    assert with_witness.depth_map.depth[with_witness.confirming > 0].all()
+
+
 def test_uncertain_depth_contradicts_nothing() -> None:
     changed = with_depth_factor(0.7)
     agreement = checked(replace(changed, sigma=0.4 * changed.depth))
