@@ -204,7 +204,7 @@ def compare(room: Room, count: int, seed: int, folder: Path) -> dict:
     row: dict = {
         "views": count,
         "seed": seed,
-        "points": colmap.read_model(folder / "sparse").summary["points"],
+        "sparse_points": colmap.read_model(folder / "sparse").summary["points"],
     }
     for name, run in made.items():
         score = evaluate_mesh(run.mesh, room.mesh, thresholds=THRESHOLDS, views=views)

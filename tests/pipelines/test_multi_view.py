@@ -121,7 +121,7 @@ def test_a_second_pass_goes_on_from_the_first(room: Room, out: Path, tmp_path: P
     shutil.copytree(out, again)
     cli.main([*room.flags(again), "--second-pass"])
     made = {artifact for artifact, (computed, _) in steps(again).items() if computed}
-    assert made - {"prediction"} == {"drawn", "measured", "settled", "checked", "volume", "mesh"}
+    assert made - {"prediction"} == {"drawn", "measured", "planes", "settled", "checked", "volume", "mesh"}
     first, second = (
         evaluate_mesh(read_mesh(folder / "mesh.ply"), room.capture.mesh, thresholds=[0.1], samples=20_000)
         for folder in (out, again)
