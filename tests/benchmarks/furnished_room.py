@@ -79,7 +79,7 @@ def parts_of(folder: Path) -> Iterator[Part]:
             skin = None
             if material.baseColorTexture is not None and uv is not None:
                 texture = np.asarray(material.baseColorTexture.convert("RGB").resize((1024, 1024)))
-                textured = Mesh(vertices, faces, texture=texture, uv=np.asarray(uv, np.float64) % 1)
+                textured = Mesh(vertices, faces, texture=texture, uv=np.asarray(uv, np.float64))
                 skin = skin_of((vertices, faces), textured)
             yield Part(vertices, faces, color, skin)
 
@@ -133,7 +133,7 @@ def photograph(room: Room, view: View, rng: np.random.Generator) -> UInt8[np.nda
             faces, weights = hits.faces[on] - first, hits.barycentric[on]
             texels = part.skin.texels[faces] * hits.depth[on] / fine.K[0, 0]
             uv = np.einsum("nk,nkc->nc", weights, part.skin.uv[faces])
-            albedo = albedo * sampled(part.skin.levels, uv, texels)
+            albedo = albedo * sampled(part.skin.levels, uv % 1, texels)
         points = world_points(fine, view, hits, on)
         linear[on] = albedo * light(room, view, points, hits.faces[on])[:, None]
     shape = (camera.height, SUPERSAMPLE, camera.width, SUPERSAMPLE, 3)
