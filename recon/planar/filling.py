@@ -26,6 +26,8 @@ BESIDE = 2  # cells from a plane, up to which a gap is its own
 MEETING = 6  # cells from two planes, within which they meet
 MEET_SHARE = 0.7  # of the cells there, on which nearer (or farther) has to be right
 LEAST_SIGMA = 0.005  # relative
+WINDOW = 31  # px, on which noise of measured pixels has little left
+RELIEF = 0.75  # of their standard deviation: mean distance from a plane that is none
 NOISY = 0.005  # relative sigma from which a measured pixel is part of a gap
 
 
@@ -64,6 +66,7 @@ def fill_planes(
     chosen = gap & (labels >= 0)
     depth = np.where(chosen, _depth(planes, labels, rays(prior.camera.K, *_size(prior.camera))), 0)
     chosen &= np.isfinite(depth) & (depth > 0)
+    chosen &= ~_is_relief(measured, depth, chosen)
     depth = np.where(chosen, depth, 0).astype(np.float32)
     sigma = np.maximum(planes.spreads[labels], LEAST_SIGMA * depth)
     return DepthMap(
@@ -72,6 +75,18 @@ def fill_planes(
         normals=np.where(chosen[..., None], planes.normals[labels], 0).astype(np.float32),
         sigma=np.where(chosen, sigma, 0).astype(np.float32),
     )
+
+
+def _is_relief(
+    measured: DepthMap, depth: Float64[np.ndarray, "h w"], chosen: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """Returns where what was measured, noisy as it is, is off the plane on the whole window around a pixel."""
+    from scipy.ndimage import uniform_filter
+
+    both = chosen & (measured.depth > 0)
+    off = np.where(both, (measured.depth - np.where(both, depth, 0)) / np.where(both, measured.sigma, 1), 0)
+    mean = uniform_filter(off, WINDOW) / np.maximum(uniform_filter(both.astype(np.float64), WINDOW), 1e-9)
+    return both & (np.abs(mean) > RELIEF)
 
 
 def _size(camera: Camera) -> tuple[int, int]:
