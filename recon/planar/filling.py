@@ -80,7 +80,7 @@ def fill_planes(
 def _is_relief(
     measured: DepthMap, depth: Float64[np.ndarray, "h w"], chosen: Bool[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"]:
-    """Returns where what was measured, noisy as it is, is off the plane on the whole window around a pixel."""
+    """Returns where what was measured, noisy as it is, is off the plane in the window around a pixel."""
     from scipy.ndimage import uniform_filter
 
     both = chosen & (measured.depth > 0)
