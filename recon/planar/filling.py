@@ -38,7 +38,7 @@ def fill_planes(
     around: tuple[Float64[np.ndarray, "4 4"], Sequence[Posed]],
     allowed: Bool[np.ndarray, "h w"],
 ) -> DepthMap:
-    """Returns the depth of planes where nothing was measured and one fits; 0 elsewhere.
+    """Returns the depth of planes where nothing was measured, or with noise, and one fits; 0 elsewhere.
 
     Args:
         planes: Of the scene, world frame.
