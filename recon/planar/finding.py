@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from recon.geometry import invert, rotate, transform
+from recon.geometry import invert, pixel_centers, rays, rotate, transform, unproject
 from recon.scene import DepthMap
 
 MOST_PATCHES, LEAST_STEP = 80, 8  # along the longer side; px between them
@@ -53,11 +53,10 @@ class Planes:
 
 def grid_points(depth_map: DepthMap) -> Float64[np.ndarray, "n 3"]:
     """Returns the points of a depth map on a grid, its frame, where there is depth."""
-    grid, K = _grid(depth_map), depth_map.camera.K
-    v, u = np.mgrid[: depth_map.depth.shape[0], : depth_map.depth.shape[1]][:, grid[0], grid[1]] + 0.5
-    depth = depth_map.depth[grid].astype(np.float64)
-    points = np.stack([(u - K[0, 2]) / K[0, 0] * depth, (v - K[1, 2]) / K[1, 1] * depth, depth], axis=-1)
-    return points[depth > 0]
+    grid, camera = _grid(depth_map), depth_map.camera
+    depth = depth_map.depth[grid]
+    centers = pixel_centers(camera.width, camera.height)[grid]
+    return unproject(camera.K, centers[depth > 0], depth[depth > 0])
 
 
 def _grid(depth_map: DepthMap) -> tuple[slice, slice]:
@@ -73,12 +72,11 @@ def patch_normals(depth_map: DepthMap) -> Float64[np.ndarray, "n 3"]:
     """
     from scipy.ndimage import uniform_filter
 
-    depth, K = depth_map.depth.astype(np.float64), depth_map.camera.K
+    depth, camera = depth_map.depth.astype(np.float64), depth_map.camera
     known = depth > 0
     k = known.astype(np.float64)
     w = np.where(known, 1 / np.where(known, depth, 1), 0)
-    v, u = np.indices(depth.shape) + 0.5
-    x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
+    x, y, _ = np.moveaxis(rays(camera.K, camera.width, camera.height), -1, 0)
     grid = _grid(depth_map)
 
     def mean(values: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "a b"]:
