@@ -21,6 +21,7 @@ from pipelines.stages import (
     Predict,
     Rectify,
     Refine,
+    Select,
     Settle,
     Sfm,
     Undistort,
@@ -44,6 +45,7 @@ class MultiView:
     undistort: Undistort = field(default_factory=Undistort)
     predict: InterpolatePoints | FromFiles | Predict = field(default_factory=embedded)
     rectify: Rectify = field(default_factory=Rectify)
+    select: Select = field(default_factory=Select)
     align: Align = field(default_factory=Align)
     agree: Agree = field(default_factory=Agree)
     refine: Refine = field(default_factory=Refine)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from pipelines.graph import Stage, stages_among
 from pipelines.predictors import FromFiles
-from pipelines.stages import Calibrate, MeshDepth, OneCamera, Predict, Rectify, embedded
+from pipelines.stages import Calibrate, MeshDepth, OneCamera, Predict, Rectify, SelectAlone, embedded
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class SingleView:
     predict: FromFiles | Predict = field(default_factory=embedded)
     camera: OneCamera = field(default_factory=OneCamera)
     rectify: Rectify = field(default_factory=Rectify)
+    select: SelectAlone = field(default_factory=SelectAlone)
     depth: Calibrate = field(default_factory=Calibrate)
     mesh: MeshDepth = field(default_factory=MeshDepth)
 

@@ -15,12 +15,13 @@ from pipelines.graph import Recipe, digest
 from recon.backdrop import black_backdrop
 from recon.errors import InputError, ViewError
 from recon.io import colmap, images
-from recon.scene import Scene, View
+from recon.scene import Camera, Lens, Scene, View
 
 READ_BYTES = 1 << 22
 THUMBNAIL, BACKDROP_SIZE = 256, 1600  # longest sides of photos in which backdrops are found, px
 BACKDROP_PHOTOS = 16  # that tell whether there are any
-MAX_ASPECT_ERROR = 0.02  # relative; predictors round their sides to multiples of 8 or so
+MAX_ASPECT_ERROR = 0.02  # relative, of sides' ratios
+MAX_ROUNDING_PX = 8  # of a side: predictors round to multiples of 8 or so
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,12 @@ def _name(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", errors="replace")
 
 
+def same_ratio(width: int, height: int, camera: Camera | Lens) -> bool:
+    """Returns whether a map of this size may show all that a camera does, its sides rounded."""
+    allowed = max(MAX_ASPECT_ERROR, MAX_ROUNDING_PX / min(width, height))
+    return abs((width / height) / (camera.width / camera.height) - 1) <= allowed
+
+
 def _ambiguous(files: Mapping[str, Path]) -> dict[str, str]:
     """Photos whose name without its ending another one has: depth and predictions are kept by that name."""
     first: dict[str, str] = {}
@@ -258,7 +265,7 @@ class ReadMask:
             return full
         height, width = mask.shape
         taken = view.lens or view.camera
-        if abs((width / height) / (taken.width / taken.height) - 1) > MAX_ASPECT_ERROR:
+        if not same_ratio(width, height, taken):
             raise ViewError(
                 f"mask is {width}x{height}, photo {taken.width}x{taken.height}: their sides' ratios differ"
             )

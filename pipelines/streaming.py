@@ -19,6 +19,7 @@ from pipelines.stages import (
     Predict,
     Rectify,
     Refine,
+    Select,
     SensorDepth,
 )
 from recon.errors import InputError, PipelineError, ReconError, ViewError
@@ -40,6 +41,7 @@ class Streaming:
     sensor: SensorDepth = field(default_factory=SensorDepth)
     predict: InterpolatePoints | FromFiles | Predict = field(default_factory=InterpolatePoints)
     rectify: Rectify = field(default_factory=Rectify)
+    select: Select = field(default_factory=Select)
     align: Align = field(default_factory=Align)
     refine: Refine = field(default_factory=Refine)
     fuse: Fuse = field(default_factory=Fuse)
@@ -111,13 +113,15 @@ def _depth_of(
     view = scene.view(frame.name)
     image = _picture(view)
     points = scene.anchors(view)
-    mask = np.ones((view.camera.height, view.camera.width), bool)
+    kept = np.ones((view.camera.height, view.camera.width), bool)
+    if image is not None:
+        kept = pipeline.select(image=image, mask=kept, points=points)
     if isinstance(pipeline.predict, InterpolatePoints):
-        return pipeline.predict(view=view, points=points, mask=mask).depth_map, view, image
+        return pipeline.predict(view=view, points=points, kept=kept).depth_map, view, image
     assert view.image is not None
     photo_prediction = pipeline.predict(photo=Photo(view.name, view.image))
     prediction = pipeline.rectify(view=view, photo_prediction=photo_prediction)
-    aligned = pipeline.align(view=view, scene=scene, points=points, prediction=prediction, mask=mask)
+    aligned = pipeline.align(view=view, scene=scene, points=points, prediction=prediction, kept=kept)
     return pipeline.refine.alone(view, aligned, points).depth_map, view, image
 
 

@@ -168,6 +168,10 @@ def reconstruct(
     store = DiskStore(out / "cache")
     with only_run(out), one_blas_thread():
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
+        if photos.masks is None and not photos.before_black:
+            for note in _sky_notes(outcome):
+                notes.append(note)
+                console.say(note)
         console.say("writing mesh, depth maps and report")
         summary = write_outcome(out, outcome, title, notes, pipeline)
         write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
@@ -180,6 +184,14 @@ def reconstruct(
         f"{summary['seconds']:.0f} s; see {out / 'report.html'}"
     )
     return outcome
+
+
+def _sky_notes(outcome: Outcome) -> list[str]:
+    """Returns of how many photos without masks the sky was left out."""
+    names = outcome.views("kept") if "kept" in outcome else ()
+    count = sum(not outcome.get("kept", name).all() for name in names)
+    of = f"of {count} of {len(names)} photos" if len(names) > 1 else "of the photo"
+    return [f"sky: left out {of} (--select.keep-sky gives it depth, too)"] if count else []
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pipelines.stages.alignment import Agree, Align, Refine
 from pipelines.stages.cameras import GivenModel, Sfm, Undistort
 from pipelines.stages.photometry import Check, Draw, FindPlanes, Match, Settle
 from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify, embedded
+from pipelines.stages.selection import Select, SelectAlone
 from pipelines.stages.single import Calibrate, MeshDepth, OneCamera, SensorDepth
 from pipelines.stages.surface import ExtractMesh, Fuse
 
@@ -28,6 +29,8 @@ __all__ = [
     "Predict",
     "Rectify",
     "Refine",
+    "Select",
+    "SelectAlone",
     "SensorDepth",
     "Settle",
     "Sfm",

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
 from pipelines.runner import Progress
-from pipelines.stages.maps import MAD_TO_SIGMA, enlarged, masked, resized_mask
+from pipelines.stages.maps import MAD_TO_SIGMA, enlarged, masked, points_inside, resized_mask
 from pipelines.stages.predictions import InterpolatePoints
 from recon import (
     alignment,
@@ -37,7 +37,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 31
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -45,6 +45,7 @@ class Align:
     dense_points: ClassVar[int] = 500  # fewer may all lie on surfaces that a field through them gets right
     asked_size: ClassVar[int] = 160  # px, of the field that answers
     clearly_wrong: ClassVar[float] = 0.04  # held-out, from which the prediction may not be used at all
+    telling: ClassVar[float] = 0.75  # share of the error of one depth for all, below which it tells something
     clearly_better: ClassVar[float] = 0.9  # share of an error that a less predicted depth has to leave
     about_equal: ClassVar[float] = (
         1.05  # ratio of errors by which the points alone may be worse than bent depth
@@ -52,6 +53,7 @@ class Align:
     asked_beside: ClassVar[int] = 4  # anchors
     asked_limit: ClassVar[float] = 0.1  # held-out errors beyond count as this
     clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
+    beyond: ClassVar[float] = 1.0  # relative error per log of depth beyond that of the points
     between: ClassVar[float] = 0.5  # confidence of a field, from which it is all that counts
 
     def __call__(
@@ -61,9 +63,10 @@ class Align:
         scene: Scene,
         points: SparseDepth,
         prediction: Prediction,
-        mask: Bool[np.ndarray, "h w"],
+        kept: Bool[np.ndarray, "h w"],
     ) -> Alignment:
-        """Returns depth in scene units with its standard deviation, and the fit; nothing outside the mask."""
+        """Returns depth in scene units with its standard deviation, and the fit; only where it is kept."""
+        points = points_inside(points, kept)
         height, width = prediction.values.shape
         camera = view.camera.resized(width, height)
         if len(points) < self.min_points:
@@ -76,8 +79,11 @@ class Align:
                 aligned = self._gated(prediction, points.resized(view.camera, camera), camera, fine)
             except ViewError as error:
                 aligned = self._instead(prediction, view, scene, points, error)
+        inside = resized_mask(kept, aligned.depth_map.camera)
         return replace(
-            aligned, depth_map=masked(aligned.depth_map, resized_mask(mask, aligned.depth_map.camera))
+            aligned,
+            depth_map=masked(aligned.depth_map, inside),
+            predicted_normals=prediction.normals if aligned.is_predicted else None,
         )
 
     def _with_borrowed(self, prediction: Prediction, view: View, scene: Scene) -> Alignment:
@@ -92,7 +98,8 @@ class Align:
     ) -> Alignment:
         """Returns what there is where a view's points say that its prediction is wrong.
 
-        If those of other views say that it is right, its own few are; else depth between its points.
+        If those of other views say that it is right, its own few are. Else it is depth between its points,
+        and in the gaps they leave the prediction if it tells near from far at all.
         """
         if len(points) < self.asked_points:
             try:
@@ -102,9 +109,41 @@ class Align:
             else:
                 if aligned.fit.held_out_error <= self.clearly_wrong:
                     return replace(aligned, note=f"aligned with the points of other views: {error}")
+        filled = self._gaps_filled(prediction, view, points, error)
+        if filled is not None:
+            return filled
         everywhere = np.ones((view.camera.height, view.camera.width), bool)
-        field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, mask=everywhere)
+        field = InterpolatePoints(min_points=self.min_points)(view=view, points=points, kept=everywhere)
         return replace(field, note=f"prediction not used: {error}")
+
+    def _gaps_filled(
+        self, prediction: Prediction, view: View, points: SparseDepth, error: ViewError
+    ) -> Alignment | None:
+        """Returns depth between the points and a poor prediction in the gaps; None where it tells nothing.
+
+        Outdoors depth spans a hundredfold: what is 15 % off still tells the ground at one's feet from a roof.
+        """
+        height, width = prediction.values.shape
+        camera = view.camera.resized(width, height)
+        anchors = points.resized(view.camera, camera)
+        try:
+            aligned = alignment.align(prediction, anchors, camera, min_points=self.min_points)
+        except ViewError:
+            return None
+        errors = aligned.fit.held_out_errors
+        asked, logs = np.isfinite(errors), np.log(anchors.depth)
+        flat = np.abs(logs - np.median(logs))
+        off, off_flat = (np.minimum(each[asked], 1).mean() if asked.any() else 1 for each in (errors, flat))
+        if off > self.telling * off_flat:
+            return None
+        return self._between(
+            aligned,
+            anchors,
+            view.camera.fitted(max(width, height, InterpolatePoints.size)),
+            errors=self._errors_without(aligned.fit, anchors, camera),
+            vague=self._vague(aligned.fit),
+            note=f"the prediction only fills gaps: {error}",
+        )
 
     def _gated(self, prediction: Prediction, anchors: SparseDepth, camera: Camera, fine: Camera) -> Alignment:
         """Returns the aligned prediction, or depth between the anchors where these tell more than it does.
@@ -284,7 +323,8 @@ class Align:
         near = np.where(made.depth > 0, np.minimum(field.confidence / self.between, 1), field.confidence > 0)
         logs = (np.log(np.where(depth > 0, depth, 1)) for depth in (between.depth, made.depth))
         depth = np.exp(sum(w * log for w, log in zip((near, 1 - near), logs, strict=True)))
-        sigma = near * between.sigma + (1 - near) * np.maximum(made.sigma, np.float32(vague) * made.depth)
+        uncertain = np.maximum(vague, self.beyond * _beyond(made.depth, anchors)).astype(np.float32)
+        sigma = near * between.sigma + (1 - near) * np.maximum(made.sigma, uncertain * made.depth)
         known = (between.depth > 0) | (made.depth > 0)
         depth_map = DepthMap(
             camera=made.camera,
@@ -293,9 +333,7 @@ class Align:
             sigma=np.where(known, sigma, 0).astype(np.float32),
         )
         fit = replace(aligned.fit, held_out_errors=errors, corrected=False)
-        return Alignment(
-            depth_map, fit, None, False, note, is_predicted=True, predicted_normals=aligned.depth_map.normals
-        )
+        return Alignment(depth_map, fit, None, False, note, is_predicted=True)
 
 
 @dataclass(frozen=True)
@@ -348,6 +386,13 @@ class Refine:
         with one_torch_thread():
             noise = aligned.field.noise.tau if aligned.field is not None else None
             return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera), noise=noise)
+
+
+def _beyond(depth: Float32[np.ndarray, "h w"], anchors: SparseDepth) -> Float32[np.ndarray, "h w"]:
+    """Returns how far depth is nearer or farther than most points are, in its logarithm."""
+    low, high = np.log(np.percentile(anchors.depth, [5, 95]))
+    log = np.log(np.where(depth > 0, depth, np.exp(low)))
+    return np.maximum(np.maximum(low - log, log - high), 0).astype(np.float32)
 
 
 def _log_errors(

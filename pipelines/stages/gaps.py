@@ -25,6 +25,9 @@ from recon.photometric import count_witnesses
 from recon.scene import Camera, DepthMap, SparseDepth
 
 VOTING = 15  # px, odd: window whose votes refute its middle
+TRUST_WINDOW = 63  # px
+LEAST_MEASURED = 0.01  # of them
+CONFIRMED_BY_CHANCE = 0.1  # share of what is measured where there is nothing to measure
 CELL = 8  # px, of which the surest measured pixel speaks
 BLOCK = 32  # px, side of what is held out
 HELD_OUT = 3  # one of so many blocks along either side
@@ -119,21 +122,34 @@ def without_refuted(
     depth_map: DepthMap,
     cam_from_world: Float64[np.ndarray, "4 4"],
     others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
-    trust: float = 1.0,
+    trust: float | Float32[np.ndarray, "h w"] = 1.0,
 ) -> DepthMap:
     """Returns depth without what more of the others' measurements look through than confirm.
 
-    Counted in the window around each pixel, and more than would by chance.
+    Counted in the window around each pixel, and more than would by chance: fewer than half of those that are
+    right confirm it.
 
     Args:
         depth_map: Of the view.
         cam_from_world: Its pose.
         others: What other views measured, and their poses.
-        trust: Share of the measurements that are right; where most are wrong, they refute little.
+        trust: Share of the measurements that are right, of all or around each pixel; where most are wrong,
+            they refute little.
     """
     agree, against = (_around(votes) for votes in count_witnesses(depth_map, cam_from_world, others))
-    by_chance = max(1 - 2 * trust, 0) * (agree + against)
+    right = np.maximum(np.asarray(trust) - CONFIRMED_BY_CHANCE, 0) / (1 - CONFIRMED_BY_CHANCE)
+    by_chance = (1 - right) * (agree + against)
     return _chosen(against > agree + by_chance, _nothing(depth_map), depth_map)
+
+
+def trust_around(
+    measured: Bool[np.ndarray, "h w"], confirmed: Bool[np.ndarray, "h w"]
+) -> Float32[np.ndarray, "h w"]:
+    """Returns the share of what was measured around each pixel that others confirm; 1 where nothing was."""
+    from scipy.ndimage import uniform_filter
+
+    near, right = (uniform_filter(each.astype(np.float32), TRUST_WINDOW) for each in (measured, confirmed))
+    return np.where(near > LEAST_MEASURED, right / np.maximum(near, LEAST_MEASURED), np.float32(1))
 
 
 def _nothing(like: DepthMap) -> DepthMap:

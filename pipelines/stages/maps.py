@@ -6,7 +6,7 @@ from jaxtyping import Bool
 from recon.errors import InputError
 from recon.geometry import pixel_centers, sample_depth
 from recon.io import images
-from recon.scene import Camera, DepthMap
+from recon.scene import Camera, DepthMap, SparseDepth
 
 MIN_SIZE = 16  # pixels; smaller pictures have no neighbourhoods to speak of
 MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
@@ -27,6 +27,14 @@ def check_positive(option: str, value: float | None) -> None:
 def resized_mask(mask: Bool[np.ndarray, "h w"], camera: Camera) -> Bool[np.ndarray, "h2 w2"]:
     """Returns a mask at the size of a camera."""
     return images.resize_map(mask.astype(np.float32), camera.width, camera.height) > 0.5
+
+
+def points_inside(points: SparseDepth, kept: Bool[np.ndarray, "h w"]) -> SparseDepth:
+    """Returns the points, pixels of the mask, that lie inside it."""
+    column, row = np.floor(points.uv).astype(np.int64).T
+    height, width = kept.shape
+    inside = kept[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    return SparseDepth(points.uv[inside], points.depth[inside], points.sigma[inside])
 
 
 def masked(depth_map: DepthMap, kept: Bool[np.ndarray, "h w"]) -> DepthMap:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
-from pipelines.stages.gaps import fill_gaps, is_between, try_prior, without_refuted
+from pipelines.stages.gaps import fill_gaps, is_between, trust_around, try_prior, without_refuted
 from pipelines.stages.maps import check_positive, check_size, enlarged, masked, resized_mask
 from recon import (
     consistency,
@@ -50,7 +50,7 @@ class Match:
 
     makes: ClassVar[str] = "measured"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 8
 
     def __post_init__(self) -> None:
         check_size("match.max_size", self.max_size)
@@ -71,14 +71,15 @@ class Match:
         aligned: Alignment,
         refined: ByView[Refinement],
         image: ByView[np.ndarray],
-        mask: Bool[np.ndarray, "h w"],
+        kept: Bool[np.ndarray, "h w"],
     ) -> Measurement:
         """Returns what the photos say, at their size; nothing where they say nothing."""
         prior = refined[view.name].depth_map
         if not aligned.is_predicted:
-            prior = masked(self._wide(view, scene, prior), resized_mask(mask, prior.camera))
+            prior = self._wide(view, scene, prior)
         if self.neighbours:
             prior = enlarged(prior, view.camera.fitted(self.max_size))
+        prior = masked(prior, resized_mask(kept, prior.camera))  # at the photo's outlines
         chosen = []
         if self.neighbours and scene.cloud is not None:
             chosen = photometric.choose_neighbours(scene, view, count=self.neighbours)
@@ -144,7 +145,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 20
+    version: ClassVar[int] = 23
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -158,7 +159,7 @@ class Settle:
         measured: ByView[Measurement],
         planes: Planes,
         points: SparseDepth,
-        mask: Bool[np.ndarray, "h w"],
+        kept: Bool[np.ndarray, "h w"],
     ) -> Refinement:
         """Returns depth with what the photos measured, where other views' measurements agree."""
         own = measured[view.name]
@@ -170,20 +171,27 @@ class Settle:
         ]
         checked = photometric.cross_check(own, view.cam_from_world, others)
         prior = enlarged(refined.depth_map, own.depth_map.camera)
-        between, inside = is_between(checked.depth_map.depth > 0), resized_mask(mask, prior.camera)
-        if aligned.is_predicted:  # what a network clips may be the sky
-            inside &= (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
+        between, inside = is_between(checked.depth_map.depth > 0), resized_mask(kept, prior.camera)
+        fillable = between & inside
+        if aligned.is_predicted:  # what a network clips may be a backdrop
+            says = (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
+            fillable &= says
         else:
             prior = masked(prior, between)
         trial, walls = try_prior(prior, checked.depth_map), None
         if trial is not None:
             if aligned.is_predicted:
-                predicted = _with_predicted_normals(prior, aligned)
+                predicted = _with_predicted_normals(masked(prior, says), aligned)
                 walls = planar.fill_planes(
-                    planes, predicted, checked.depth_map, (view.cam_from_world, others), inside
+                    planes,
+                    predicted,
+                    checked.depth_map,
+                    (view.cam_from_world, others),
+                    inside,
+                    (own.depth_map.depth > 0) & (checked.depth_map.depth <= 0),
                 )
-            prior = fill_gaps(prior, checked.depth_map, trial, allowed=between & inside, walls=walls)
-            trust = float((checked.depth_map.depth > 0).sum() / (own.depth_map.depth > 0).sum())
+            prior = fill_gaps(prior, checked.depth_map, trial, allowed=fillable, walls=walls)
+            trust = trust_around(own.depth_map.depth > 0, checked.depth_map.depth > 0)
             prior = without_refuted(prior, view.cam_from_world, others, trust)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
@@ -203,7 +211,7 @@ def _with_predicted_normals(depth_map: DepthMap, aligned: Alignment) -> DepthMap
     rows = (np.arange(height) + 0.5) * predicted.shape[0] / height
     columns = (np.arange(width) + 0.5) * predicted.shape[1] / width
     normals = predicted[rows.astype(int)][:, columns.astype(int)]
-    return replace(depth_map, normals=np.where(depth_map.depth[..., None] > 0, normals, 0))
+    return replace(depth_map, normals=normals)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,15 @@ from jaxtyping import Bool
 from lotus.checkpoints import EMBEDDED_NAMES
 from lotus.predictor import LotusPredictor
 from pipelines.predictors import Imported, Predictor
-from pipelines.sources import MAX_ASPECT_ERROR, Photo
-from pipelines.stages.maps import MAD_TO_SIGMA, check_positive, check_size, masked, resized_mask
+from pipelines.sources import Photo, same_ratio
+from pipelines.stages.maps import (
+    MAD_TO_SIGMA,
+    check_positive,
+    check_size,
+    masked,
+    points_inside,
+    resized_mask,
+)
 from recon import interpolation
 from recon.alignment import Alignment, Fit
 from recon.errors import ViewError
@@ -75,13 +82,14 @@ class InterpolatePoints:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         check_size("predict.size", self.size)
 
-    def __call__(self, *, view: View, points: SparseDepth, mask: Bool[np.ndarray, "h w"]) -> Alignment:
+    def __call__(self, *, view: View, points: SparseDepth, kept: Bool[np.ndarray, "h w"]) -> Alignment:
         """Returns the field, in scene units already; its error is how well half the points tell the rest."""
+        points = points_inside(points, kept)
         if len(points) < self.min_points:
             raise ViewError(f"{len(points)} sparse points, at least {self.min_points} wanted")
         camera = view.camera.fitted(self.size)
@@ -104,7 +112,7 @@ class InterpolatePoints:
             corrected=False,
             plain_held_out_error=error,
         )
-        return Alignment(masked(depth_map, resized_mask(mask, camera)), fit)
+        return Alignment(masked(depth_map, resized_mask(kept, camera)), fit)
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,7 @@ class Rectify:
 
 def _camera_of_size(view: View, width: int, height: int) -> Camera:
     photo = view.lens or view.camera
-    stretch = (width / height) / (photo.width / photo.height)
-    if abs(stretch - 1) > MAX_ASPECT_ERROR:
+    if not same_ratio(width, height, photo):
         raise ViewError(
             f"prediction is {width}x{height}, photo {photo.width}x{photo.height}: their sides' ratios differ"
         )

@@ -72,16 +72,16 @@ class Calibrate:
 
     makes: ClassVar[str] = "depth"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
-    def __call__(self, *, view: View, prediction: Prediction, mask: Bool[np.ndarray, "h w"]) -> DepthMap:
+    def __call__(self, *, view: View, prediction: Prediction, kept: Bool[np.ndarray, "h w"]) -> DepthMap:
         """Returns depth in metres for a metric prediction, else in units of the nearest depth."""
         height, width = prediction.values.shape
         camera = view.camera.resized(width, height)
         found = calibration.calibrate(
             prediction, camera, fov_known=not self.search_fov, far_over_near=self.far_over_near
         )
-        return masked(found.depth_map, resized_mask(mask, camera))
+        return masked(found.depth_map, resized_mask(kept, camera))
 
 
 @dataclass(frozen=True)

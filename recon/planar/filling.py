@@ -21,6 +21,8 @@ BEHIND = 0.02  # of depth: how far points behind it are
 MOST_BEHIND = 0.8  # of the points on it: a plane that more are seen behind does not go on there
 MOST_OFF, TYPICAL_OFF = 0.35, 0.2  # of predicted log depth
 LEAST_EVIDENCE = 8.0  # points
+MOST_MET = 0.9  # of a part's rays that its plane has to meet
+LEAST_TOLD = 0.8  # of a part whose depth has to be predicted for it to count
 BRIDGE = 3  # cells
 BESIDE = 2  # cells from a plane, up to which a gap is its own
 MEETING = 6  # cells from two planes, within which they meet
@@ -37,16 +39,19 @@ def fill_planes(
     measured: DepthMap,
     around: tuple[Float64[np.ndarray, "4 4"], Sequence[Posed]],
     allowed: Bool[np.ndarray, "h w"],
+    doubted: Bool[np.ndarray, "h w"] | None = None,
 ) -> DepthMap:
     """Returns the depth of planes where nothing was measured, or with noise, and one fits; 0 elsewhere.
 
     Args:
         planes: Of the scene, world frame.
-        prior: Predicted depth and normals, scene units; depth may be off by tens of percent, normals by ten
-            degrees.
+        prior: Predicted depth and normals, scene units; depth may be off by tens of percent, or not known
+            (0), normals by ten degrees.
         measured: Of the same size; depth 0 where nothing was measured.
         around: Pose of the view; what other views measured, and their poses.
         allowed: Pixels that may be filled.
+        doubted: Pixels that were measured, but no other view confirms: where they are many, what was measured
+            behind a plane is noise. None if not given.
     """
     cam_from_world, others = around
     nothing = DepthMap(
@@ -56,12 +61,14 @@ def fill_planes(
         np.zeros_like(prior.sigma),
     )
     told = (measured.depth > 0) & (measured.sigma <= NOISY * measured.depth)
-    gap = ~told & (prior.depth > 0) & prior.normals.any(axis=-1) & allowed
+    gap = ~told & prior.normals.any(axis=-1) & allowed
     if not gap.any() or not len(planes):
         return nothing
     planes = planes.seen_from(cam_from_world)
     points = _in_view(measured, cam_from_world, others)
-    labels = _labels(prior, gap, planes, points)
+    unsure = np.zeros_like(gap) if doubted is None else doubted
+    shares = np.stack([_cells(measured.depth > 0), _cells(unsure)])
+    labels = _labels(prior, gap, planes, points, shares)
     labels = _joined(labels, gap, planes, prior.camera)
     chosen = gap & (labels >= 0)
     depth = np.where(chosen, _depth(planes, labels, rays(prior.camera.K, *_size(prior.camera))), 0)
@@ -124,9 +131,21 @@ def _cells(values: np.ndarray) -> np.ndarray:
 
 
 def _labels(
-    prior: DepthMap, gap: Bool[np.ndarray, "h w"], planes: Planes, points: Float64[np.ndarray, "n 3"]
+    prior: DepthMap,
+    gap: Bool[np.ndarray, "h w"],
+    planes: Planes,
+    points: Float64[np.ndarray, "n 3"],
+    shares: Float64[np.ndarray, "2 a b"],
 ) -> Int64[np.ndarray, "a b"]:
-    """Returns the plane of each cell, -1 where there is none."""
+    """Returns the plane of each cell, -1 where there is none.
+
+    Args:
+        prior: Of the view.
+        gap: Pixels without depth.
+        planes: Frame of the view.
+        points: That were measured, same frame.
+        shares: Of a cell's pixels that are confirmed, and that are doubted.
+    """
     from scipy.ndimage import binary_dilation, find_objects
 
     camera = prior.camera
@@ -135,7 +154,7 @@ def _labels(
     group, heads = _grouped(planes)
     nearest = _nearest(_cells(np.where(gap[..., None], prior.normals, 0)), toward, heads)
     nearest[~open_cells] = -1
-    log_depth = _cells(np.log(np.where(prior.depth > 0, prior.depth, 1)))
+    log_depth = _cells(np.log(np.where(prior.depth > 0, prior.depth, np.nan)))
     column, row, within = _cell_of(points, camera, open_cells.shape)
     points, column, row = points[within], column[within], row[within]
     labels = np.full(open_cells.shape, -1)
@@ -146,9 +165,11 @@ def _labels(
             if (parts[box] == number).sum() < LEAST_CELLS:
                 continue
             part = parts == number
-            around = binary_dilation(part, iterations=AROUND)[row, column]
+            near = binary_dilation(part, iterations=AROUND)
+            confirmed, doubted = shares[:, near].sum(axis=1)
+            trust = float(confirmed / max(confirmed + doubted, 1e-9))
             predicted = toward[part], log_depth[part]
-            labels[part] = _best_plane(planes, candidates, predicted, points[around])
+            labels[part] = _best_plane(planes, candidates, predicted, points[near[row, column]], trust)
     return labels
 
 
@@ -208,26 +229,32 @@ def _best_plane(
     candidates: Int64[np.ndarray, "c"],
     predicted: tuple[Float64[np.ndarray, "m 3"], Float64[np.ndarray, "m"]],
     points: Float64[np.ndarray, "n 3"],
+    trust: float,
 ) -> int:
     """Returns the plane that a part of a gap lies on, -1 for none.
 
     Args:
         planes: All.
         candidates: Those of its direction.
-        predicted: Rays of its cells and their predicted log depth.
+        predicted: Rays of its cells and their predicted log depth, NaN where it is not known.
         points: In it and around it.
+        trust: Share of what was measured there that is confirmed.
     """
     best, score = -1, LEAST_EVIDENCE
     toward, log_depth = predicted
+    noise = (1 - trust) * len(points)  # lies anywhere
+    is_told = np.isfinite(log_depth).mean() >= LEAST_TOLD
     for index in candidates:
         depth = _depth(planes, np.full(len(toward), index), toward)
-        if not np.isfinite(depth).all():
+        met = np.isfinite(depth)
+        if met.mean() < MOST_MET:
             continue
-        off = abs(float(np.median(np.log(depth) - log_depth)))
+        off = abs(float(np.nanmedian((np.log(depth) - log_depth)[met]))) if is_told else TYPICAL_OFF
         if off > MOST_OFF:
             continue
         above = (points @ planes.normals[index] - planes.offsets[index]) / points[:, 2]
-        on, behind = int((np.abs(above) < ON_PLANE).sum()), int((above < -BEHIND).sum())
+        on = int((np.abs(above) < ON_PLANE).sum())
+        behind = max(int((above < -BEHIND).sum()) - noise, 0)
         if behind > MOST_BEHIND * on:
             continue
         evidence = (on - behind) * float(np.exp(-((off / TYPICAL_OFF) ** 2) / 2))

@@ -99,10 +99,10 @@ def aligned_maps(case: Case, predictor: LotusPredictor) -> dict[str, dict[str, n
         points = case.scene.anchors(view)
         mask = np.ones((view.camera.height, view.camera.width), bool)
         try:
-            alone = InterpolatePoints()(view=view, points=points, mask=mask)
+            alone = InterpolatePoints()(view=view, points=points, kept=mask)
             found["without"][view.name] = alone.depth_map.depth
             (prediction,) = predictor([read_photo(view.image)])
-            aligned = Align()(view=view, scene=case.scene, points=points, prediction=prediction, mask=mask)
+            aligned = Align()(view=view, scene=case.scene, points=points, prediction=prediction, kept=mask)
             found["with"][view.name] = aligned.depth_map.depth
         except ReconError as error:
             print(json.dumps({"view": view.name, "dropped": str(error)}), flush=True)

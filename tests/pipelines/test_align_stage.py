@@ -26,7 +26,7 @@ def capture() -> Capture:
 
 def aligned(scene: Scene, view: View, points: SparseDepth, prediction: Prediction) -> Alignment:
     mask = np.ones((view.camera.height, view.camera.width), bool)
-    return Align()(view=view, scene=scene, points=points, prediction=prediction, mask=mask)
+    return Align()(view=view, scene=scene, points=points, prediction=prediction, kept=mask)
 
 
 def first(points: SparseDepth, count: int) -> SparseDepth:
@@ -135,7 +135,7 @@ def test_depth_bends_through_the_points_where_they_tell_each_other_what_is_left(
     bent = aligned(dense.scene, view, points, wavy(exact, 0.02))
     mask = np.ones(SIZE[::-1], bool)
     plain = WithoutPoints()(
-        view=view, scene=dense.scene, points=points, prediction=wavy(exact, 0.02), mask=mask
+        view=view, scene=dense.scene, points=points, prediction=wavy(exact, 0.02), kept=mask
     )
     assert bent.note.startswith("bent through the points")
     assert median_error(bent.depth_map, exact) < 0.8 * median_error(plain.depth_map, exact)
@@ -172,11 +172,11 @@ def test_points_alone_count_near_them_where_the_prediction_is_better_in_the_gaps
     exact, points = dense.depth_maps[view.name], dense.scene.anchors(view)
     mask = np.ones(SIZE[::-1], bool)
     result = BestInGaps()(
-        view=view, scene=dense.scene, points=points, prediction=wavy(exact, 0.06), mask=mask
+        view=view, scene=dense.scene, points=points, prediction=wavy(exact, 0.06), kept=mask
     )
     assert result.note.startswith("the points alone near them")
     assert not result.has_own_normals
-    field = InterpolatePoints()(view=view, points=points, mask=mask)
+    field = InterpolatePoints()(view=view, points=points, kept=mask)
     known = field.depth_map.depth > 0
     relative = field.depth_map.sigma / np.where(known, field.depth_map.depth, 1)
     near = known & (relative < 1.3 * relative[known].min())
@@ -195,3 +195,28 @@ def test_a_good_prediction_is_not_given_up_for_points_that_lie_on_few_surfaces(
             capture.scene, view, first(points, count), synthetic.distort(exact, seed=(4, number))
         )
         assert result.note == ""
+
+
+def test_a_poor_prediction_that_tells_near_from_far_fills_what_points_do_not_reach(capture: Capture) -> None:
+    """The ground from 1 to 20 m, points on the left only, from 2 m on."""
+    view, rng = capture.scene.views[0], np.random.default_rng(0)
+    width, height = SIZE
+    depth = np.exp(3 * np.linspace(1, 0, height))[:, None] * np.ones((height, width))
+    uv = rng.uniform([0, 0], [0.4 * width, height * (1 - np.log(2) / 3)], (400, 2))
+    at = depth[uv[:, 1].astype(int), uv[:, 0].astype(int)]
+    points = SparseDepth(uv, at, 0.01 * at)
+    rough = 0.5 * smooth_field(depth > 0, rng, cycles=8.0)
+    normals = np.broadcast_to(np.array([0, -1, 0], np.float32), (height, width, 3)).copy()
+    poor = Prediction((depth * np.exp(rough)).astype(np.float32), "scale", normals)
+    result = aligned(capture.scene, view, points, poor)
+    assert result.note.startswith("the prediction only fills gaps")
+    assert result.is_predicted
+    assert not result.has_own_normals
+    assert np.array_equal(result.predicted_normals, normals)
+    found = result.depth_map
+    rows, columns = found.depth.shape
+    middle, right = slice(rows // 4, rows // 2), slice(int(0.8 * columns), columns)
+    assert (found.depth[middle, right] > 0).mean() > 0.9
+    assert np.median(found.sigma[middle, right] / found.depth[middle, right]) > 0.1
+    nearer = (found.depth > 0) & (found.depth < 1.4)
+    assert (found.sigma[nearer] > 0.3 * found.depth[nearer]).all()

@@ -21,7 +21,7 @@ def match_on(device: str) -> Measurement:
         aligned=SimpleNamespace(has_own_normals=True, is_predicted=True),
         refined={"a": unrefined(flat_prior(VIEW.camera, 1.0, 2.0))},
         image={"a": np.zeros((30, 40, 3), np.uint8)},
-        mask=np.ones((30, 40), np.bool_),
+        kept=np.ones((30, 40), np.bool_),
     )
 
 

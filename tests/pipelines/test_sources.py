@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lotus.inference import map_size
 from pipelines.graph import Recipe, evaluate
-from pipelines.sources import Photos, find_photos, view_recipes
+from pipelines.sources import Photos, find_photos, same_ratio, view_recipes
 from recon.scene import Camera, Scene, View
 from tests.recon.test_backdrop import before_black
 
@@ -57,3 +58,15 @@ def test_the_key_of_a_mask_tells_what_it_is_of(tmp_path):
     found = find_photos(tmp_path / "photos", tmp_path)
     kept = find_photos(tmp_path / "photos", tmp_path, keep_backdrop=True)
     assert len({recipe_of(found, "0.png").key, recipe_of(found, "1.png").key, recipe_of(kept).key}) == 3
+
+
+@pytest.mark.parametrize("size", [(780, 1063), (1600, 1200), (901, 600), (4000, 500), (333, 1000)])
+@pytest.mark.parametrize("longest", [256, 768])
+def test_a_map_with_sides_of_whole_latent_cells_shows_all_of_its_photo(
+    size: tuple[int, int], longest: int
+) -> None:
+    camera = Camera.from_fov(*size, 50.0)
+    width, height = map_size(*size, longest)
+    assert same_ratio(width, height, camera)
+    assert not same_ratio(width // 2, height, camera)
+    assert not same_ratio(height, width, camera)

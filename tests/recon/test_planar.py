@@ -194,6 +194,29 @@ def test_a_plane_with_much_behind_it_does_not_go_on() -> None:
     assert wrong[1].mean() < 0.05
 
 
+def test_noise_behind_a_plane_does_not_refuse_it() -> None:
+    """Blank walls are measured anywhere; where no view confirms what is measured, that says nothing."""
+    depth, _, points = seen(ROOM)
+    measured, blank = measured_of(ROOM), points[..., 2] > BOARD
+    behind = 1 + 0.6 * np.random.default_rng(5).random(depth.shape)
+    noise = map_of(np.where(blank, depth * behind, 0), measured.normals, 0.01)
+    found, prior = planar.find_planes([(measured, POSE)]), prior_of(ROOM)
+    everywhere, others = np.ones(depth.shape, bool), [(noise, POSE)]
+    refused = fill_planes(found, prior, measured, (POSE, others), everywhere)
+    filled = fill_planes(found, prior, measured, (POSE, others), everywhere, blank)
+    assert (refused.depth[blank] > 0).mean() < 0.5
+    assert (filled.depth[blank] > 0).mean() > 0.95
+    assert np.median(np.abs(filled.depth / depth - 1)[blank & (filled.depth > 0)]) < 0.005
+
+
+def test_normals_alone_tell_a_wall_whose_depth_is_not_known() -> None:
+    prior, (depth, _, points) = prior_of(ROOM), seen(ROOM)
+    blank = points[..., 2] > BOARD + 0.05
+    filled = filled_of(ROOM, replace(prior, depth=np.zeros_like(prior.depth)))
+    assert (filled.depth[blank] > 0).mean() > 0.95
+    assert np.median(np.abs(filled.depth / depth - 1)[blank & (filled.depth > 0)]) < 0.005
+
+
 def test_nothing_measured_has_no_planes() -> None:
     nothing = map_of(np.zeros((HEIGHT, WIDTH)), np.zeros((HEIGHT, WIDTH, 3)), NOISE)
     assert len(planar.find_planes([])) == len(planar.find_planes([(nothing, POSE)])) == 0
