@@ -145,7 +145,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 23
+    version: ClassVar[int] = 25
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
