@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EMBEDDED, WEIGHTS = "lotus-tiny", "sky.safetensors"
 HIDDEN = 32
 SIZE = 256  # px, longer side of what the network sees
+LARGEST = 2048  # px, longer side of what the outline is found on: it takes 50 bytes a pixel
 GUIDE_SIZE = 512  # px, longer side of the picture whose colours are counted
 AROUND_PX = 12.0  # of these, standard deviation of the window: cells of the network are 16 wide
 COLOUR_NOISE = 0.02  # of 1
@@ -44,6 +45,11 @@ def find_sky(photo: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
     from scipy.ndimage import label, maximum
 
     height, width = photo.shape[:2]
+    if max(height, width) > LARGEST:
+        factor = LARGEST / max(height, width)
+        rows, columns = max(1, round(height * factor)), max(1, round(width * factor))
+        small = find_sky(resize_image(photo, columns, rows))
+        return small[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
     chance = sky_chance(photo)
     if chance.max() < SURE:
         return np.zeros((height, width), bool)

@@ -55,6 +55,14 @@ def test_it_scales_with_the_photo() -> None:
     assert (find_sky(large)[1::3, 1::3] == find_sky(photo)).mean() > 0.97
 
 
+def test_a_large_photo_has_the_outline_of_a_smaller_one() -> None:
+    sample = next(s for s in samples("outdoors", 12) if 0.1 < s.sky.mean() < 0.9)
+    large = np.repeat(np.repeat(sample.image, 10, 0), 10, 1)  # 2560 px
+    found = find_sky(large)
+    assert found.shape == large.shape[:2]
+    assert (found[5::10, 5::10] == find_sky(sample.image)).mean() > 0.97
+
+
 def test_a_photo_of_one_colour_and_a_tiny_one_are_answered() -> None:
     for shape in ((1, 1, 3), (7, 300, 3), (64, 48, 3)):
         assert find_sky(np.full(shape, 128, np.uint8)).shape == shape[:2]
