@@ -122,12 +122,11 @@ def without_refuted(
     depth_map: DepthMap,
     cam_from_world: Float64[np.ndarray, "4 4"],
     others: Sequence[tuple[DepthMap, Float64[np.ndarray, "4 4"]]],
-    trust: float | Float32[np.ndarray, "h w"] = 1.0,
+    trust: float | Float64[np.ndarray, "h w"] = 1.0,
 ) -> DepthMap:
     """Returns depth without what more of the others' measurements look through than confirm.
 
-    Counted in the window around each pixel, and more than would by chance: fewer than half of those that are
-    right confirm it.
+    Counted in the window around each pixel, and more than would by chance.
 
     Args:
         depth_map: Of the view.
@@ -137,19 +136,27 @@ def without_refuted(
             they refute little.
     """
     agree, against = (_around(votes) for votes in count_witnesses(depth_map, cam_from_world, others))
-    right = np.maximum(np.asarray(trust) - CONFIRMED_BY_CHANCE, 0) / (1 - CONFIRMED_BY_CHANCE)
-    by_chance = (1 - right) * (agree + against)
+    by_chance = np.maximum(1 - 2 * np.asarray(trust), 0) * (agree + against)
     return _chosen(against > agree + by_chance, _nothing(depth_map), depth_map)
 
 
-def trust_around(
-    measured: Bool[np.ndarray, "h w"], confirmed: Bool[np.ndarray, "h w"]
-) -> Float32[np.ndarray, "h w"]:
-    """Returns the share of what was measured around each pixel that others confirm; 1 where nothing was."""
+def trust_of(
+    measured: Bool[np.ndarray, "h w"], confirmed: Bool[np.ndarray, "h w"], walls: DepthMap | None
+) -> Float64[np.ndarray, "h w"]:
+    """Returns the share of what was measured that other views confirm, which is how far it refutes.
+
+    Of the whole view; on walls around each pixel, without what chance confirms, and halved: there noise is
+    matched with noise, before and behind.
+    """
     from scipy.ndimage import uniform_filter
 
-    near, right = (uniform_filter(each.astype(np.float32), TRUST_WINDOW) for each in (measured, confirmed))
-    return np.where(near > LEAST_MEASURED, right / np.maximum(near, LEAST_MEASURED), np.float32(1))
+    trust = np.full(measured.shape, confirmed.sum() / max(measured.sum(), 1))
+    if walls is None:
+        return trust
+    near, right = (uniform_filter(each.astype(np.float64), TRUST_WINDOW) for each in (measured, confirmed))
+    share = np.where(near > LEAST_MEASURED, right / np.maximum(near, LEAST_MEASURED), 1)
+    beyond_chance = np.maximum(share - CONFIRMED_BY_CHANCE, 0) / (1 - CONFIRMED_BY_CHANCE)
+    return np.where(walls.depth > 0, beyond_chance / 2, trust)
 
 
 def _nothing(like: DepthMap) -> DepthMap:

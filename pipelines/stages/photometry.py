@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
-from pipelines.stages.gaps import fill_gaps, is_between, trust_around, try_prior, without_refuted
+from pipelines.stages.gaps import fill_gaps, is_between, trust_of, try_prior, without_refuted
 from pipelines.stages.maps import check_positive, check_size, enlarged, masked, resized_mask
 from recon import (
     consistency,
@@ -145,7 +145,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 25
+    version: ClassVar[int] = 26
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -191,7 +191,7 @@ class Settle:
                     (own.depth_map.depth > 0) & (checked.depth_map.depth <= 0),
                 )
             prior = fill_gaps(prior, checked.depth_map, trial, allowed=fillable, walls=walls)
-            trust = trust_around(own.depth_map.depth > 0, checked.depth_map.depth > 0)
+            trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
             prior = without_refuted(prior, view.cam_from_world, others, trust)
         merged = photometric.merge(prior, checked.depth_map)
         merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)

@@ -50,8 +50,8 @@ def fill_planes(
         measured: Of the same size; depth 0 where nothing was measured.
         around: Pose of the view; what other views measured, and their poses.
         allowed: Pixels that may be filled.
-        doubted: Pixels that were measured, but no other view confirms: where they are many, what was measured
-            behind a plane is noise. None if not given.
+        doubted: Pixels that were measured, but no other view confirms: where they are many and depth is not
+            predicted, what was measured behind a plane is noise. None if not given.
     """
     cam_from_world, others = around
     nothing = DepthMap(
@@ -242,8 +242,8 @@ def _best_plane(
     """
     best, score = -1, LEAST_EVIDENCE
     toward, log_depth = predicted
-    noise = (1 - trust) * len(points)  # lies anywhere
     is_told = np.isfinite(log_depth).mean() >= LEAST_TOLD
+    noise = 0 if is_told else (1 - trust) * len(points)  # around a wrong prior, as where nothing is told
     for index in candidates:
         depth = _depth(planes, np.full(len(toward), index), toward)
         met = np.isfinite(depth)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.stages.gaps import fill_gaps, is_between, trust_around, try_prior, without_refuted
+from pipelines.stages.gaps import fill_gaps, is_between, trust_of, try_prior, without_refuted
 from recon.geometry import rays
 from recon.scene import Camera, DepthMap
 
@@ -100,24 +100,31 @@ def test_measurements_of_which_most_are_wrong_refute_what_nearly_all_look_throug
     assert not filled_gaps(prior, measured, others[:3], trust=0.2).depth[72:100, 90:130].any()
 
 
-def test_where_nothing_measured_is_confirmed_it_refutes_nothing(measured: DepthMap) -> None:
+def test_on_walls_what_nobody_confirms_refutes_nothing(measured: DepthMap) -> None:
     behind, prior = map_of(1.2 * TRUE, 1e-3), map_of(1.05 * TRUE, 0.03)
-    trust = np.ones(TRUE.shape, np.float32)
-    trust[:, :110] = 0.05
-    filled = filled_gaps(prior, measured, [(behind, HERE)], trust=trust)
+    walls = map_of(TRUE, 1e-3)
+    walls.depth[:, 110:] = 0
+    taken = np.ones(TRUE.shape, bool)
+    trust = trust_of(taken, np.indices(TRUE.shape).sum(0) % 20 == 0, walls)  # one of twenty
+    filled = filled_gaps(prior, measured, [(behind, HERE)], trust=np.where(walls.depth > 0, trust, 0.9))
     assert filled.depth[72:100, 90:110].all()
     assert not filled.depth[72:100, 110:130].any()
 
 
-def test_trust_is_the_share_that_is_confirmed_around() -> None:
-    measured = np.zeros((200, 300), bool)
-    measured[:, :200] = True
-    confirmed = measured.copy()
-    confirmed[:, :100:4] = False  # three of four on the left
-    trust = trust_around(measured, confirmed)
-    assert trust[100, 40] == pytest.approx(0.75, abs=0.02)
-    assert trust[100, 150] == pytest.approx(1.0, abs=1e-3)
-    assert trust[100, 290] == 1
+def test_trust_is_the_share_that_is_confirmed_on_walls_around_each_pixel() -> None:
+    taken = np.zeros((HEIGHT, WIDTH), bool)
+    taken[:, :160] = True
+    confirmed = taken.copy()
+    confirmed[:, :80:4] = False  # three of four on the left
+    share = confirmed.sum() / taken.sum()
+    assert np.allclose(trust_of(taken, confirmed, None), share)
+    walls = map_of(TRUE, 1e-3)
+    walls.depth[100:] = 0
+    trust = trust_of(taken, confirmed, walls)
+    assert np.allclose(trust[100:], share)
+    assert trust[50, 35] == pytest.approx((0.75 - 0.1) / 0.9 / 2, abs=0.01)
+    assert trust[50, 115] == pytest.approx(0.5, abs=0.01)
+    assert trust[50, 230] == 0.5  # nothing was measured
 
 
 def test_the_sky_is_not_between_what_stands_before_it() -> None:

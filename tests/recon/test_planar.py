@@ -201,6 +201,7 @@ def test_noise_behind_a_plane_does_not_refuse_it() -> None:
     behind = 1 + 0.6 * np.random.default_rng(5).random(depth.shape)
     noise = map_of(np.where(blank, depth * behind, 0), measured.normals, 0.01)
     found, prior = planar.find_planes([(measured, POSE)]), prior_of(ROOM)
+    prior = replace(prior, depth=np.zeros_like(prior.depth))
     everywhere, others = np.ones(depth.shape, bool), [(noise, POSE)]
     refused = fill_planes(found, prior, measured, (POSE, others), everywhere)
     filled = fill_planes(found, prior, measured, (POSE, others), everywhere, blank)
