@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from lotus.checkpoints import IMAGE_ENCODER, find_checkpoint, read_image_encoder
+from lotus.checkpoints import EMBEDDED_NAMES, IMAGE_ENCODER, find_checkpoint, read_image_encoder
 from lotus.inference import map_size
 from recon.errors import InputError
 from recon.io.images import resize_image, resize_map
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lotus.image_encoder import ImageEncoder
 
 
-EMBEDDED, WEIGHTS = "lotus-tiny", "sky.safetensors"
+MODEL, WEIGHTS = EMBEDDED_NAMES[0], "sky.safetensors"
 HIDDEN = 32
 SIZE = 256  # px, longer side of what the network sees
 LARGEST = 2048  # px, longer side of what the outline is found on: it takes 50 bytes a pixel
@@ -75,7 +75,7 @@ def sky_chance(photo: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h8 w8"
 
 def weights_digest() -> str:
     """Returns what the networks' weights are known by; it changes when they are trained anew."""
-    stats = [path.stat() for path in (_weights(), find_checkpoint(EMBEDDED) / IMAGE_ENCODER)]
+    stats = [path.stat() for path in (_weights(), find_checkpoint(MODEL) / IMAGE_ENCODER)]
     return f"sky-{[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
 
 
@@ -101,13 +101,13 @@ def new_head(channels: int) -> "nn.Sequential":
 
 def embedded_encoder() -> "ImageEncoder":
     """Returns the image encoder of lotus-tiny, in float32 on the CPU."""
-    encoder = read_image_encoder(find_checkpoint(EMBEDDED))
+    encoder = read_image_encoder(find_checkpoint(MODEL))
     assert encoder is not None
     return encoder.eval()
 
 
 def _weights() -> Path:
-    path = find_checkpoint(EMBEDDED) / WEIGHTS
+    path = find_checkpoint(MODEL) / WEIGHTS
     if not path.is_file():
         raise InputError(f"{path}: not there; the installation is damaged")
     return path

@@ -27,8 +27,8 @@ from recon.scene import Camera, DepthMap, Prediction, Scene, SparseDepth, View
 class Align:
     """Puts a prediction into scene units with the sparse points its view sees.
 
-    A prediction that does not fit them is not used: then depth is interpolated between the points. So it is
-    where that tells held-out points better than the prediction does, which then fills the gaps. A view that
+    Where depth interpolated between the points tells held-out ones better than the prediction does, it is
+    used, and the prediction fills the gaps; not even these if it does not tell near from far. A view that
     sees too few points borrows those of other views that fall into it.
     """
 

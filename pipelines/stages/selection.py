@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
+from pipelines.stages.maps import at_points
 from recon.scene import SparseDepth
 
 
@@ -64,10 +65,8 @@ class Select:
         from scipy.ndimage import label
 
         parts, count = label(sky)
-        column, row = np.floor(points.uv).astype(np.int64).T
-        seen = parts[np.clip(row, 0, sky.shape[0] - 1), np.clip(column, 0, sky.shape[1] - 1)]
         pixels = np.bincount(parts.ravel(), minlength=count + 1)
-        density = np.bincount(seen, minlength=count + 1) / np.maximum(pixels, 1)
+        density = np.bincount(at_points(parts, points), minlength=count + 1) / np.maximum(pixels, 1)
         is_sky = density <= self.dense * density[0]
         is_sky[0] = False
         return np.asarray(is_sky[parts])
