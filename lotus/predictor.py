@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Models = tuple[tuple[LotusModel, str] | None, LotusModel | None]
 
+MIN_PROCESSING_RES = 32  # px; less are a few latent cells that no network tells anything from
 MAX_PROCESSING_RES = 8192  # px; there the networks' maps of one photo alone take hundreds of gigabytes
 KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 
@@ -97,9 +98,10 @@ class LotusPredictor:
         ):
             if (getattr(self, name) or 0) < least:
                 raise InputError(f"LotusPredictor: {name} {getattr(self, name)}, wanted at least {least}")
-        if (self.processing_res or 0) > MAX_PROCESSING_RES:
+        if self.processing_res and not MIN_PROCESSING_RES <= self.processing_res <= MAX_PROCESSING_RES:
             raise InputError(
-                f"LotusPredictor: processing_res {self.processing_res}, wanted at most {MAX_PROCESSING_RES}"
+                f"LotusPredictor: processing_res {self.processing_res}, wanted {MIN_PROCESSING_RES} to "
+                f"{MAX_PROCESSING_RES}, or 0 for the photo's own size"
             )
         if self.dtype.removeprefix("torch.") not in ("auto", *DTYPES):
             raise InputError(f"LotusPredictor: dtype {self.dtype!r}, wanted auto, {', '.join(DTYPES)}")

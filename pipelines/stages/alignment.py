@@ -9,7 +9,15 @@ from jaxtyping import Bool, Float32, Float64
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
 from pipelines.runner import Progress
-from pipelines.stages.maps import MAD_TO_SIGMA, enlarged, masked, points_inside, resized_mask
+from pipelines.stages.maps import (
+    FEWEST_POINTS,
+    MAD_TO_SIGMA,
+    check_count,
+    enlarged,
+    masked,
+    points_inside,
+    resized_mask,
+)
 from pipelines.stages.predictions import InterpolatePoints
 from recon import (
     alignment,
@@ -55,6 +63,9 @@ class Align:
     clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
     beyond: ClassVar[float] = 1.0  # relative error per log of depth beyond that of the points
     between: ClassVar[float] = 0.5  # confidence of a field, from which it is all that counts
+
+    def __post_init__(self) -> None:
+        check_count("align.min_points", self.min_points, FEWEST_POINTS)
 
     def __call__(
         self,

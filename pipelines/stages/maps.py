@@ -8,6 +8,7 @@ from recon.geometry import pixel_centers, sample_depth
 from recon.io import images
 from recon.scene import Camera, DepthMap, SparseDepth
 
+FEWEST_POINTS = 4  # a scale and a shift, and as many points to judge them by
 MIN_SIZE = 16  # pixels; smaller pictures have no neighbourhoods to speak of
 MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
@@ -22,6 +23,12 @@ def check_positive(option: str, value: float | None) -> None:
     """Raises an InputError that names the option if its value is given and not a number above 0."""
     if value is not None and not 0 < value < np.inf:
         raise InputError(f"{option}: {value:g}, wanted a number above 0")
+
+
+def check_count(option: str, count: int, least: int) -> None:
+    """Raises an InputError that names the option if its number is too small."""
+    if count < least:
+        raise InputError(f"{option}: {count}, wanted at least {least}")
 
 
 def resized_mask(mask: Bool[np.ndarray, "h w"], camera: Camera) -> Bool[np.ndarray, "h2 w2"]:

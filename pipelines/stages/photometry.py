@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
 from pipelines.stages.gaps import fill_gaps, is_between, trust_of, try_prior, without_refuted
-from pipelines.stages.maps import check_positive, check_size, enlarged, masked, resized_mask
+from pipelines.stages.maps import check_count, check_positive, check_size, enlarged, masked, resized_mask
 from recon import (
     consistency,
     photometric,
@@ -19,7 +19,7 @@ from recon import (
 )
 from recon.alignment import Alignment
 from recon.consistency import Agreement
-from recon.errors import InputError, ViewError
+from recon.errors import ViewError
 from recon.io import images
 from recon.photometric import Measurement
 from recon.planar import Planes
@@ -55,8 +55,7 @@ class Match:
     def __post_init__(self) -> None:
         check_size("match.max_size", self.max_size)
         check_positive("match.camera_error_px", self.camera_error_px)
-        if self.neighbours < 0:
-            raise InputError(f"match.neighbours: {self.neighbours}, wanted at least 0")
+        check_count("match.neighbours", self.neighbours, 0)
 
     @property
     def whole_machine(self) -> bool:

@@ -11,7 +11,9 @@ from lotus.predictor import LotusPredictor
 from pipelines.predictors import Imported, Predictor
 from pipelines.sources import Photo, same_ratio
 from pipelines.stages.maps import (
+    FEWEST_POINTS,
     MAD_TO_SIGMA,
+    check_count,
     check_positive,
     check_size,
     masked,
@@ -86,6 +88,7 @@ class InterpolatePoints:
 
     def __post_init__(self) -> None:
         check_size("predict.size", self.size)
+        check_count("predict.min_points", self.min_points, FEWEST_POINTS)
 
     def __call__(self, *, view: View, points: SparseDepth, kept: Bool[np.ndarray, "h w"]) -> Alignment:
         """Returns the field, in scene units already; its error is how well half the points tell the rest."""

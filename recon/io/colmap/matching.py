@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from recon.errors import InputError
 from recon.io.colmap.features import PhotoFeatures, Progress
 from recon.io.colmap.options import SfmOptions, load_pycolmap, thread_count
 from recon.io.files import replaced
@@ -46,11 +45,7 @@ class PairMatches:
 
 
 def initial_cameras(features: Sequence[PhotoFeatures], options: SfmOptions) -> list[Any]:
-    """Returns a pycolmap.Camera in working pixels for each photo; photos that share a lens share `camera_id`.
-
-    Raises:
-        InputError: `camera_params` does not fit the camera model.
-    """
+    """Returns a pycolmap.Camera in working pixels per photo; photos that share a lens share `camera_id`."""
     groups: dict[tuple[object, ...], int] = {}
     cameras: list[Any] = []
     for index, item in enumerate(features):
@@ -86,11 +81,6 @@ def _camera(item: PhotoFeatures, options: SfmOptions, camera_id: int) -> Any:
         item.height,
     )
     if options.camera_params:
-        if len(options.camera_params) != len(camera.params):
-            raise InputError(
-                f"camera_params: {len(options.camera_params)} numbers, {options.camera_model} has "
-                f"{len(camera.params)} ({camera.params_info})"
-            )
         camera.params = np.array(options.camera_params, float)
     camera.has_prior_focal_length = focal is not None or bool(options.camera_params)
     width, height = (max(1, round(side / item.unit)) for side in (item.width, item.height))

@@ -79,6 +79,13 @@ class SfmOptions:
             raise InputError(f"SfmOptions.focal_px: {self.focal_px}, wanted a positive number of pixels")
         if self.fix_lens and self.focal_px is None and not self.camera_params:
             raise InputError("SfmOptions.fix_lens: wanted the lens too, as focal_px or camera_params")
+        if self.camera_params:
+            lens = load_pycolmap().Camera.create_from_model_name(1, self.camera_model, 1, 1, 1)
+            if len(self.camera_params) != len(lens.params):
+                raise InputError(
+                    f"SfmOptions.camera_params: {len(self.camera_params)} numbers, {self.camera_model} has "
+                    f"{len(lens.params)} ({lens.params_info})"
+                )
 
 
 def load_pycolmap() -> ModuleType:
