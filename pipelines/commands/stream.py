@@ -19,6 +19,7 @@ from pipelines.commands.flags import (
 from pipelines.console import Console
 from pipelines.executors import one_blas_thread
 from pipelines.outputs import only_run, open_out, write_mesh_files, write_run
+from pipelines.predictors import FromFiles
 from pipelines.streaming import Streaming
 from pipelines.streaming import stream as stream_frames
 from recon.errors import InputError
@@ -64,6 +65,9 @@ def stream(words: Sequence[str]) -> None:
     check_devices(command.options)
     sequence = read_sequence(command.sequence)
     sequence = replace(sequence, frames=sequence.frames[:: command.every])
+    predict = command.options.predict
+    if isinstance(predict, FromFiles) and any(frame.depth_path is None for frame in sequence.frames):
+        predict.check(frame.name for frame in sequence.frames)
     out = open_out(command.out)
     pipeline = command.options
     write_run(out, "Streaming", pipeline, {"sequence": command.sequence, "every": command.every})
