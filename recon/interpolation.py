@@ -128,32 +128,6 @@ def held_out_error(anchors: SparseDepth, camera: Camera) -> float:
     return median_error(np.abs(np.log(predict_held_out(anchors, camera) / anchors.depth)))
 
 
-def predict_away(
-    anchors: SparseDepth, camera: Camera, fold: Int64[np.ndarray, "n"]
-) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
-    """Returns |log z_predicted - log z| of held-out anchors, and how far off the nearest of the others is.
-
-    Args: as of `predict_held_out`; errors are NaN where it predicts nothing, distances are pixels.
-    """
-    from scipy.spatial import cKDTree
-
-    errors = np.abs(np.log(predict_held_out(anchors, camera, fold) / anchors.depth))
-    distance = np.full(len(anchors), np.nan)
-    for one in np.unique(fold[fold >= 0]):
-        distance[fold == one] = cKDTree(anchors.uv[fold != one]).query(anchors.uv[fold == one])[0]
-    return errors, distance
-
-
-def distance_to(anchors: SparseDepth, camera: Camera) -> Float32[np.ndarray, "h w"]:
-    """Returns the distance of each pixel from the nearest anchor inside the picture, in pixels."""
-    from scipy.ndimage import distance_transform_edt
-
-    column, row = np.floor(_inside(anchors, camera).uv).astype(np.int64).T
-    away = np.ones((camera.height, camera.width), bool)
-    away[row, column] = False
-    return np.asarray(distance_transform_edt(away), np.float32)
-
-
 def median_error(errors: Float64[np.ndarray, "n"]) -> float:
     """Returns the median of the known errors; 1 where none is known."""
     return float(np.nanmedian(errors)) if np.isfinite(errors).any() else 1.0

@@ -45,7 +45,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 32
+    version: ClassVar[int] = 31
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -63,8 +63,6 @@ class Align:
     clearly_worse: ClassVar[float] = 2.0  # times the error between near points: nor are its normals
     beyond: ClassVar[float] = 1.0  # relative error per log of depth beyond that of the points
     between: ClassVar[float] = 0.5  # confidence of a field, from which it is all that counts
-    unlike: ClassVar[float] = 0.3  # errors beyond count as this where depths are mixed
-    contradicted: ClassVar[float] = 0.1  # error of both from which it is the point that is wrong
 
     def __post_init__(self) -> None:
         check_count("align.min_points", self.min_points, FEWEST_POINTS)
@@ -121,10 +119,7 @@ class Align:
                 pass
             else:
                 if aligned.fit.held_out_error <= self.clearly_wrong:
-                    note = f"aligned with the points of other views: {error}"
-                    given = aligned.depth_map.camera
-                    fine = view.camera.fitted(max(given.width, given.height, InterpolatePoints.size))
-                    return self._mixed(aligned, points.resized(view.camera, given), fine, note)
+                    return replace(aligned, note=f"aligned with the points of other views: {error}")
         filled = self._gaps_filled(prediction, view, points, error)
         if filled is not None:
             return filled
@@ -186,11 +181,9 @@ class Align:
             if off > alone:
                 note = f"the prediction only fills gaps: {off:.2%} off, the points alone {alone:.2%}"
                 return self._between(aligned, anchors, fine, errors=errors, vague=self._vague(fit), note=note)
-        if len(anchors) >= self.asked_points:
-            found = self._near_points(prediction, aligned, anchors, fine)
-            if found is not aligned or len(anchors) >= self.dense_points:
-                return found
-        return self._mixed(aligned, anchors, fine) if off > self.suspect_error else aligned
+        if len(anchors) < self.asked_points:
+            return aligned
+        return self._near_points(prediction, aligned, anchors, fine)
 
     def _asked_from(self, count: int) -> float:
         """Returns the held-out error from which `count` points are asked what they would tell alone."""
@@ -308,69 +301,6 @@ class Align:
         errors = np.where(np.isfinite(errors), np.minimum(errors, 1), 1)  # no depth is as bad as it gets
         return np.where(np.isfinite(fit.held_out_errors), errors, np.nan)
 
-    def _mixed(self, aligned: Alignment, anchors: SparseDepth, fine: Camera, note: str = "") -> Alignment:
-        """Returns the mean of depth between the points and a poor prediction, by what each is worth.
-
-        Depth between points errs with the distance from them, a prediction everywhere alike, and few points
-        that lie on few surfaces tell only so much of either: nothing is chosen, both are weighed.
-
-        Args:
-            aligned: The prediction.
-            anchors: The view's own points, pixels of its camera.
-            fine: Camera of the wanted size.
-            note: For the report, instead of what the mean changes.
-        """
-        given, made = aligned.depth_map.camera, enlarged(aligned.depth_map, fine)
-        small, camera = given.fitted(self.asked_size), made.camera
-        worth = self._worth(aligned.fit, anchors.resized(given, small), small)
-        points = anchors.resized(given, camera)
-        field = interpolation.interpolate_points(points, camera)
-        assert field.confidence is not None
-        away = interpolation.distance_to(points, camera) * small.width / camera.width
-        of_field = worth.growth * np.maximum(away, 1) / np.maximum(field.confidence, 1e-3)
-        predicted = made.depth > 0
-        near = np.where(predicted, worth.share(of_field), field.confidence > 0)
-        logs = np.log(np.where(predicted, made.depth, 1)), np.log(field.values)
-        depth = np.where(predicted | (near > 0), np.exp((1 - near) * logs[0] + near * logs[1]), 0)
-        relative = np.maximum(
-            made.sigma / np.where(predicted, made.depth, 1), self.beyond * _beyond(made.depth, anchors)
-        )
-        sigma = depth * np.sqrt((1 - near) * relative**2 + near * of_field**2)
-        fit = aligned.fit
-        if worth.errors is not None:
-            told = f"{fit.held_out_error:.2%} off before, {np.nanmedian(worth.errors):.2%} after"
-            note, fit = (
-                note or f"weighed against the points: {told}",
-                replace(fit, held_out_errors=worth.errors),
-            )
-        depth_map = replace(made, depth=depth.astype(np.float32), sigma=sigma.astype(np.float32))
-        return replace(aligned, depth_map=depth_map, fit=fit, field=None, note=note)
-
-    def _worth(self, fit: Fit, anchors: SparseDepth, camera: Camera) -> "_Worth":
-        """Returns what a prediction and depth between the points are worth, as held-out anchors show it.
-
-        An anchor that contradicts both is wrong itself. (A fit with the points of other views is not known
-        at these.)
-        """
-        is_own = len(fit.held_out_errors) == len(anchors)
-        off = fit.held_out_errors if is_own else np.full(len(anchors), fit.held_out_error)
-        off = np.minimum(np.nan_to_num(off, nan=fit.median_error), self.unlike)
-        growths, asked = [], (alignment.fold_of(anchors, camera), interpolation.every_second(anchors))
-        ways = [interpolation.predict_away(anchors, camera, fold) for fold in asked]
-        for errors, distance in ways:
-            right = np.isfinite(errors) & (np.minimum(errors, off) <= self.contradicted)
-            growths.append(np.minimum(errors, self.unlike)[right] / np.maximum(distance[right], 1))
-        growth, (errors, distance) = np.concatenate(growths), ways[0]
-        off_where_right = off[~(np.minimum(errors, off) > self.contradicted)]
-        if not (len(growth) and len(off_where_right)):
-            return _Worth(fit.median_error, np.inf, None)
-        worth = _Worth(_rms(off_where_right), _rms(growth), None)
-        near = worth.share(worth.growth * np.maximum(distance, 1))
-        mixed = np.where(np.isfinite(errors), near * errors + (1 - near) * off, off)
-        return replace(
-            worth, errors=np.where(np.isfinite(fit.held_out_errors), mixed, np.nan) if is_own else None
-        )
-
     def _between(
         self,
         aligned: Alignment,
@@ -415,24 +345,6 @@ class Align:
         )
         fit = replace(aligned.fit, held_out_errors=errors, corrected=False)
         return Alignment(depth_map, fit, None, False, note, is_predicted=True)
-
-
-@dataclass(frozen=True)
-class _Worth:
-    """What a prediction and depth between the points of a view are worth."""
-
-    of_predicted: float
-    """Relative error of the prediction."""
-
-    growth: float
-    """Relative error of depth between points, per pixel of distance from the nearest."""
-
-    errors: Float64[np.ndarray, "n"] | None
-    """Of both mixed, at held-out anchors, at most; None where those of the prediction are not known."""
-
-    def share(self, of_field: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-        """Returns how much depth between points counts where it has such an error, 0 to 1."""
-        return np.asarray(1 / (1 + (of_field / max(self.of_predicted, 1e-6)) ** 4))
 
 
 @dataclass(frozen=True)
@@ -485,10 +397,6 @@ class Refine:
         with one_torch_thread():
             noise = aligned.field.noise.tau if aligned.field is not None else None
             return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera), noise=noise)
-
-
-def _rms(errors: Float64[np.ndarray, "n"]) -> float:
-    return float(np.sqrt(np.square(errors).mean()))
 
 
 def _beyond(depth: Float32[np.ndarray, "h w"], anchors: SparseDepth) -> Float32[np.ndarray, "h w"]:

@@ -7,10 +7,8 @@ import pytest
 
 from pipelines.stages import Align, InterpolatePoints
 from recon import interpolation, synthetic
-from recon.alignment import Alignment, Fit, align, fold_of
+from recon.alignment import Alignment, Fit, fold_of
 from recon.errors import ViewError
-from recon.geometry import pixel_centers, sample_depth
-from recon.interpolation import distance_to
 from recon.scene import Camera, DepthMap, Prediction, Scene, SparseDepth, View
 from recon.synthetic import Capture, PointSampling
 from recon.synthetic.distortion import smooth_field
@@ -185,46 +183,6 @@ def test_points_alone_count_near_them_where_the_prediction_is_better_in_the_gaps
     assert near.mean() > 0.2
     np.testing.assert_allclose(result.depth_map.depth[near], field.depth_map.depth[near], rtol=1e-4)
     assert (result.depth_map.depth > 0).all()
-
-
-@pytest.mark.parametrize("count", [60, 150])
-def test_a_poor_prediction_counts_less_near_few_points_than_far_from_them(
-    capture: Capture, count: int
-) -> None:
-    near, far, told = [], [], []
-    for number, view in enumerate(capture.scene.views):
-        exact, rng = capture.depth_maps[view.name].depth, np.random.default_rng(number)
-        uv = rng.uniform([0, 0], [0.6 * SIZE[0], SIZE[1]], (count, 2))
-        depth = sample_depth(exact, uv)
-        points = SparseDepth(uv[depth > 0], depth[depth > 0], 0.002 * depth[depth > 0])
-        rough = 0.08 * smooth_field(exact > 0, rng, cycles=12.0)
-        poor = Prediction(
-            (exact * np.exp(rough)).astype(np.float32), "scale", capture.depth_maps[view.name].normals
-        )
-        result, alone = aligned(capture.scene, view, points, poor), align(poor, points, view.camera)
-        if not result.note.startswith("weighed"):
-            continue
-        assert result.has_own_normals
-        errors = [np.abs(np.log(depth_at_size(each, view) / exact)) for each in (result, alone)]
-        away = distance_to(points, view.camera)
-        near.append([np.median(each[(away > 0) & (away < 2)]) for each in errors])
-        far.append([np.median(each[:, int(0.9 * SIZE[0]) :]) for each in errors])
-        told.append([result.fit.held_out_error, alone.fit.held_out_error])
-    assert len(near) >= 3
-    mixed, plain = np.mean(near, axis=0)
-    assert mixed < 0.8 * plain
-    mixed, plain = np.mean(far, axis=0)
-    assert mixed < 1.1 * plain
-    mixed, plain = np.mean(told, axis=0)
-    assert mixed < plain
-
-
-def depth_at_size(result: Alignment, view: View) -> np.ndarray:
-    """Depth at the pixels of the view's camera."""
-    made, camera = result.depth_map.camera, view.camera
-    centers = pixel_centers(camera.width, camera.height).reshape(-1, 2)
-    uv = centers * [made.width / camera.width, made.height / camera.height]
-    return sample_depth(result.depth_map.depth, uv).reshape(camera.height, camera.width)
 
 
 @pytest.mark.parametrize("count", [60, 200])

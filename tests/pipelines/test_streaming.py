@@ -66,14 +66,19 @@ def test_frames_with_depth_become_the_true_surface(capture: Capture, sequence: P
     assert (tmp_path / "mesh.glb").exists()
 
 
-def test_frames_without_depth_are_triangulated(capture: Capture, sequence: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "rgb"
+def without_depth(sequence: Path, folder: Path) -> Path:
+    """A copy of the sequence with photos and poses only."""
     shutil.copytree(sequence, folder)
     shutil.rmtree(folder / "depth")
     record = json.loads((folder / "transforms.json").read_text())
     for frame in record["frames"]:
         del frame["depth_file_path"]
     (folder / "transforms.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_frames_without_depth_are_triangulated(capture: Capture, sequence: Path, tmp_path: Path) -> None:
+    folder = without_depth(sequence, tmp_path / "rgb")
     cli.main(["stream", str(folder), str(tmp_path / "out"), "--fuse.voxel-size", str(VOXEL_SIZE)])
     mesh = read_mesh(tmp_path / "out/mesh.ply")
     score = evaluate_mesh(mesh, capture.mesh, thresholds=[3 * VOXEL_SIZE], samples=20_000)
@@ -117,3 +122,15 @@ def test_folder_that_is_no_sequence_is_named(tmp_path: Path, capsys: pytest.Capt
         cli.main(["stream", str(tmp_path), str(tmp_path / "out")])
     assert stopped.value.code == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_predictions_of_no_frame_are_told_before_any_work(
+    capture: Capture, sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "predictions").mkdir()
+    folder = without_depth(sequence, tmp_path / "sequence")
+    words = ["stream", str(folder), str(tmp_path / "out"), "--predictions", str(tmp_path / "predictions")]
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    assert "nor of any other photo" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
