@@ -125,7 +125,7 @@ def test_folder_that_is_no_sequence_is_named(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_predictions_of_no_frame_are_told_before_any_work(
-    capture: Capture, sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "predictions").mkdir()
     folder = without_depth(sequence, tmp_path / "sequence")
