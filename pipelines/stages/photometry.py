@@ -50,7 +50,7 @@ class Match:
 
     makes: ClassVar[str] = "measured"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
 
     def __post_init__(self) -> None:
         check_size("match.max_size", self.max_size)
@@ -120,7 +120,7 @@ class FindPlanes:
 
     makes: ClassVar[str] = "planes"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, *, scene: Scene, measured: ByView[Measurement]) -> Planes:
         """Returns them, world frame."""
@@ -144,7 +144,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 26
+    version: ClassVar[int] = 27
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 

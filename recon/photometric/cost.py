@@ -31,7 +31,8 @@ NEARNESS = np.exp(-(np.square(TAPS_U) + np.square(TAPS_V)) / np.float32(2 * SPAT
 FALL = np.float32(1 / (256 * 2 * COLOR_LEVELS**2))  # (1 - x / 256)^256 for exp(-x): vectorised
 CORNERS = (0, len(_ALONG) - 1, TAPS - len(_ALONG), TAPS - 1)
 VALUES, WEIGHTS, AT_U, AT_V, PATCH, COSTS = range(6)  # rows of the working memory
-MEAN, SPREAD = range(2)  # of row PATCH
+MEAN, SPREAD, ROUGH = range(3)  # of row PATCH
+LEAST_SHAPE = np.float32(1e-3)  # px^4, of the taps: on a line no plane of grey levels is fitted
 
 
 @compiled
@@ -45,6 +46,8 @@ def make_work(views: int) -> Any:
 @no_type_check
 def take_patch(grey: Any, colors: Any, row: int, column: int, work: Any) -> Any:
     """Writes the patch's weights, its grey levels less their mean times the weights, mean and spread.
+
+    And ROUGH, the spread about the plane of grey levels through the patch: a ramp matches any ramp.
 
     Returns:
         The effective number of taps.
@@ -67,12 +70,19 @@ def take_patch(grey: Any, colors: Any, row: int, column: int, work: Any) -> Any:
         squares += weight * weight
         mean += weight * work[VALUES, i]
     mean /= total
-    variance = np.float32(0)
+    variance, gu, gv = np.float32(0), np.float32(0), np.float32(0)
+    su, sv, uu, uv, vv = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for i in range(TAPS):
-        weight, value = work[WEIGHTS, i] / total, work[VALUES, i] - mean
-        work[WEIGHTS, i], work[VALUES, i] = weight, weight * value
-        variance += weight * value * value
+        weight, value, u, v = work[WEIGHTS, i] / total, work[VALUES, i] - mean, TAPS_U[i], TAPS_V[i]
+        weighted = weight * value
+        work[WEIGHTS, i], work[VALUES, i] = weight, weighted
+        variance += weighted * value
+        gu, gv, su, sv = gu + weighted * u, gv + weighted * v, su + weight * u, sv + weight * v
+        uu, uv, vv = uu + weight * u * u, uv + weight * u * v, vv + weight * v * v
+    uu, uv, vv = uu - su * su, uv - su * sv, vv - sv * sv
+    ramp = (vv * gu * gu - np.float32(2) * uv * gu * gv + uu * gv * gv) / max(uu * vv - uv * uv, LEAST_SHAPE)
     work[PATCH, MEAN], work[PATCH, SPREAD] = mean, np.sqrt(variance)
+    work[PATCH, ROUGH] = np.sqrt(max(variance - ramp, np.float32(0)))
     return total * total / squares
 
 

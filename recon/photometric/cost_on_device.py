@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recon.photometric.cost import CORNERS, FALL, INVALID, NEARNESS, RADIUS, TAPS_U, TAPS_V
+from recon.photometric.cost import CORNERS, FALL, INVALID, LEAST_SHAPE, NEARNESS, RADIUS, TAPS_U, TAPS_V
 from recon.photometric.fitting import ROUNDS
 
 LEAST_VARIANCE = 0.01  # grey levels squared, of a patch in another view: no texture
@@ -37,12 +37,15 @@ class Patches:
 
     mean: Tensor
     spread: Tensor
+    rough: Tensor
+    """Spread about the plane of grey levels."""
+
     taps: Tensor
     """Effective number of taps (n)."""
 
     def of(self, chosen: slice | Tensor) -> "Patches":
         """Returns the patches of some of the pixels."""
-        per_pixel = (self.mean[chosen], self.spread[chosen], self.taps[chosen])
+        per_pixel = (self.mean[chosen], self.spread[chosen], self.rough[chosen], self.taps[chosen])
         return Patches(self.values[:, chosen], self.weights[:, chosen], *per_pixel)
 
 
@@ -85,8 +88,20 @@ def take_patches(pictures: Tensor, taps: Tensor, middles: Tensor) -> Patches:
     mean = (weights * values).sum(dim=0) / total
     weights, values = weights / total, values - mean
     weighted = weights * values
-    spread = torch.sqrt((weighted * values).sum(dim=0))
-    return Patches(weighted, weights, mean, spread, total * total / squares)
+    variance = (weighted * values).sum(dim=0)
+    rough = torch.sqrt((variance - _ramp(weights, weighted)).clamp(min=0))
+    return Patches(weighted, weights, mean, torch.sqrt(variance), rough, total * total / squares)
+
+
+def _ramp(weights: Tensor, weighted: Tensor) -> Tensor:
+    """Returns the variance of the planes of grey levels through patches."""
+    taps = taps_on(weights.device)
+    u, v = taps.u, taps.v
+    gu, gv, su, sv = ((by * along).sum(dim=0) for by in (weighted, weights) for along in (u, v))
+    uu, uv, vv = ((weights * along).sum(dim=0) for along in (u * u, u * v, v * v))
+    uu, uv, vv = uu - su * su, uv - su * sv, vv - sv * sv
+    shape = (uu * vv - uv * uv).clamp(min=float(LEAST_SHAPE))
+    return (vv * gu * gu - 2 * uv * gu * gv + uu * gv * gv) / shape
 
 
 def motion_px(views: Sequence[View], planes: Tensor) -> Tensor:

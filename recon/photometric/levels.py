@@ -13,7 +13,7 @@ from recon.photometric.planes import pair_geometry, planes_of
 from recon.photometric.sweep import BAND_SIGMAS, motion_px
 from recon.scene import Camera, DepthMap
 
-TEXTURE_TO_NOISE = 2.0  # least spread of grey levels, in standard deviations of the noise
+TEXTURE_TO_NOISE = 2.0  # least spread of grey levels about their plane, in standard deviations of the noise
 COARSE_BAND_PX = 6.0  # half width of the prior's band, for most pixels, that the coarsest level sweeps
 LEAST_LEVELS = 3  # weak texture shows at coarser ones only
 MIN_SIZE = 24  # shorter side of the coarsest level, px
@@ -42,7 +42,7 @@ class Level:
     def reference(self) -> tuple[Any, ...]:
         """Returns the reference and its prior as the kernels want them: see `sweep.sweep_rows`."""
         grey = smoothed(self.grey)
-        least_spread = np.float32(TEXTURE_TO_NOISE * noise_of(grey))
+        least_spread = np.float32(TEXTURE_TO_NOISE * noise_of(self.grey, grey))
         return grey, smoothed(self.colors), least_spread, self.planes, self.bands
 
     def sources(self) -> tuple[Float32[np.ndarray, "n"], Float64[np.ndarray, "k 15"]]:

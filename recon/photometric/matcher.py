@@ -11,6 +11,7 @@ from recon.devices import find_device
 from recon.jit import run_pieces
 from recon.photometric.fitting import measure_rows
 from recon.photometric.propagation import fit_rows, propagate_rows
+from recon.photometric.slants import tilt_rows
 from recon.photometric.sweep import sweep_rows
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Matcher:
     def sweep(self, centre: Any) -> None:
         """Takes the best planes around centres: see `sweep.sweep_rows`."""
         self._run(sweep_rows, self._reference, self._others, centre, self._state)
+
+    def tilt(self, centre: Any) -> None:
+        """Tries other slants where planes match badly: see `slants.tilt_rows`."""
+        self._run(tilt_rows, self._reference, self._others, centre, self._state)
 
     def propagate(self, color: int) -> None:
         """Tries the neighbours' planes at the pixels of one colour of the checkerboard."""

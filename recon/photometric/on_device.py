@@ -28,6 +28,7 @@ from recon.photometric.cost_on_device import (
     view_costs,
 )
 from recon.photometric.fitting import ACCEPTED, AMBIGUOUS, BESIDE, BLANK, FLAT, POOR, UNSEEN
+from recon.photometric.slants import POOR_SCORE, VAGUE
 from recon.photometric.sweep import UNIQUE, UNTRIED
 
 CHUNK = 1 << 17  # pixels at once: to be told what to do takes a device as long as to do it for so many
@@ -73,12 +74,30 @@ class DeviceMatcher:
         motions, half = torch.zeros_like(w0), torch.minimum(half, sweep.MAX_SHARE * w0)
         for at in self._parts(half > 0):
             motions[at] = motion_px(self._others[1], self._planes_at(at))
-        sides = (half * motions / sweep.STEP_PX).ceil().clamp(1, sweep.MAX_SIDE).long()
+        sides = _sides(half, motions)
         for chosen, curve_of in ((~alone, self._all_samples), (alone, self._descent)):
             for at in self._parts(chosen & (motions > 0), first=sides):
                 steps = half[at] / sides[at]
                 band = _Band(at, self._planes_at(at), self._patches(at), motions[at], sides[at], steps)
                 self._sweep(band, curve_of)
+
+    def tilt(self, centre: Any) -> None:
+        """Does what `slants.tilt_rows` does, in all rows."""
+        planes, half = (self._put(one).double() for one in centre[:2])
+        motions, wanted = self._motions.double(), (self._scores > POOR_SCORE) & (half >= VAGUE * planes[0])
+        half = torch.minimum(half, sweep.MAX_SHARE * planes[0])
+        sides = _sides(half, motions)
+        for at in self._parts((motions > 0) & wanted, first=sides):
+            middles = self._planes_at(at)
+            middles[0] = planes[0, at]
+            steps = half[at] / sides[at]
+            band = _Band(at, middles, self._patches(at), motions[at], sides[at], steps)
+            for slant in centre[2].tolist():
+                w, scores, ratios = _best(band, self._all_samples(band, slant))
+                better = scores < self._scores[at]
+                some, w = at[better], w[better]
+                self._planes[:, some] = torch.stack([w, slant[0] * w, slant[1] * w]).float()
+                self._scores[some], self._ratios[some] = scores[better], ratios[better]
 
     def propagate(self, color: int) -> None:
         """Does what `propagation.propagate_rows` does, in all rows."""
@@ -165,32 +184,28 @@ class DeviceMatcher:
 
     def _sweep(self, band: "_Band", curve_of: Callable[["_Band"], Tensor]) -> None:
         """Takes the planes of the best minima of scores along bands."""
-        blank = band.patches.spread < self._least_spread
+        blank = band.patches.rough < self._least_spread
         self._motions[band.at] = torch.where(blank, -1, band.motions).float()
         band = band.of(_where(~blank))
         if not len(band.at):
             return
-        curve = curve_of(band)
-        bottoms, moves, are_minima = _minima(curve)
-        best_at, pixel = torch.where(are_minima, bottoms, torch.inf).argmin(dim=0), _numbers(band.at)
-        offsets, middle = _numbers(bottoms)[:, None], len(bottoms) // 2
-        apart = (sweep.SECOND_AT_PX / (band.steps * band.motions)).ceil().clamp(min=2)
-        others = are_minima & ((offsets - best_at).abs() >= apart) & ((offsets - middle).abs() < band.sides)
-        second = torch.where(others, bottoms, torch.inf).amin(dim=0)
-        ratios = second / bottoms[best_at, pixel].clamp(min=sweep.LEAST_COST)
-        w = band.planes[0] + (best_at - middle + moves[best_at, pixel]) * band.steps
+        w, self._scores[band.at], self._ratios[band.at] = _best(band, curve_of(band))
         self._planes[0, band.at] = w.float()
-        self._scores[band.at] = curve[best_at + 1, pixel].float()
-        self._ratios[band.at] = torch.where(second < float(INVALID), ratios, float(UNIQUE)).float()
 
-    def _all_samples(self, band: "_Band") -> Tensor:
-        """Returns the scores of all samples (rows, n), centres in the middle row, none in the outer two."""
+    def _all_samples(self, band: "_Band", slant: Sequence[float] | None = None) -> Tensor:
+        """Returns the scores of all samples (rows, n), centres in the middle row, none in the outer two.
+
+        With a slant planes have its slopes, in shares of their inverse depth.
+        """
         most = int(band.sides[0])
         curve = band.steps.new_full((2 * most + 3, len(band.at)), float(UNTRIED))
         counts = (band.sides >= torch.arange(most + 1, device=self._device)[:, None]).sum(dim=1).tolist()
         for offset in range(-most, most + 1):
             some = band.of(slice(counts[abs(offset)]))  # those with wide bands come first
-            curve[most + 1 + offset, : len(some.at)] = self._score(some.at, some.moved(offset), some.patches)
+            planes = some.moved(offset)
+            if slant is not None:
+                planes[1], planes[2] = slant[0] * planes[0], slant[1] * planes[0]
+            curve[most + 1 + offset, : len(some.at)] = self._score(some.at, planes, some.patches)
         return curve
 
     def _descent(self, band: "_Band") -> Tensor:
@@ -334,6 +349,25 @@ class _Band:
     def moved(self, samples: int | Tensor) -> Tensor:
         """Returns the planes so many samples from the middle (5, n)."""
         return torch.cat([(self.planes[0] + samples * self.steps)[None], self.planes[1:]])
+
+
+def _sides(half: Tensor, motions: Tensor) -> Tensor:
+    """As `sweep.samples_of`: samples to either side of the middle."""
+    return (half * motions / sweep.STEP_PX).ceil().clamp(1, sweep.MAX_SIDE).long()
+
+
+def _best(band: _Band, curve: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns w (float64), score and ratio to the second of the best minima of curves (n)."""
+    bottoms, moves, are_minima = _minima(curve)
+    best_at, pixel = torch.where(are_minima, bottoms, torch.inf).argmin(dim=0), _numbers(band.at)
+    offsets, middle = _numbers(bottoms)[:, None], len(bottoms) // 2
+    apart = (sweep.SECOND_AT_PX / (band.steps * band.motions)).ceil().clamp(min=2)
+    others = are_minima & ((offsets - best_at).abs() >= apart) & ((offsets - middle).abs() < band.sides)
+    second = torch.where(others, bottoms, torch.inf).amin(dim=0)
+    ratios = second / bottoms[best_at, pixel].clamp(min=sweep.LEAST_COST)
+    ratios = torch.where(second < float(INVALID), ratios, float(UNIQUE))
+    w = band.planes[0] + (best_at - middle + moves[best_at, pixel]) * band.steps
+    return w, curve[best_at + 1, pixel].float(), ratios.float()
 
 
 def _minima(curve: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from recon.photometric.cost import INVALID
 from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR
@@ -13,6 +13,7 @@ from recon.photometric.levels import Level, enlarged, make_levels, parents
 from recon.photometric.matcher import MakeMatcher, Matcher
 from recon.photometric.pictures import Photo
 from recon.photometric.planes import normals_of
+from recon.photometric.slants import slants_of
 from recon.photometric.sweep import BAND_SIGMAS
 from recon.scene import Camera, DepthMap
 
@@ -78,7 +79,7 @@ def measure(
     for level in reversed(levels):
         photo = level.reference()
         matcher = make_matcher(photo, level.sources(), _nothing(level.grey.shape))
-        _match(matcher, _centres(level, state))
+        _match(matcher, _centres(level, state), slants_of(level.camera) if state is None else None)
         energy = np.sum(np.square(np.gradient(photo[0])), axis=0)
         numbers, outcome = matcher.measure(energy, np.inf if level is levels[0] else MAX_OFF_CENTRE_PX)
         state = _State(*matcher.arrays())
@@ -100,9 +101,15 @@ def _nothing(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return np.zeros((*shape, 3), np.float32), scores, np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
 
-def _match(matcher: Union[Matcher, "DeviceMatcher"], centres: tuple[np.ndarray, ...]) -> None:
+def _match(
+    matcher: Union[Matcher, "DeviceMatcher"],
+    centres: tuple[np.ndarray, ...],
+    slants: Float64[np.ndarray, "s 2"] | None,
+) -> None:
     """Sweeps, then propagates."""
     matcher.sweep(centres)
+    if slants is not None:
+        matcher.tilt((*centres[:2], slants))
     for _ in range(ROUNDS):
         for color in (0, 1):
             matcher.propagate(color)

@@ -15,7 +15,7 @@ from typing import Any, no_type_check
 import numpy as np
 
 from recon.jit import compiled
-from recon.photometric.cost import INVALID, PATCH, SPREAD, make_work, take_patch, view_costs
+from recon.photometric.cost import INVALID, PATCH, ROUGH, make_work, take_patch, view_costs
 
 BAND_SIGMAS = 3.0  # half width of the band around the prior
 PRIOR_WEIGHT = 0.02  # p above: what three standard deviations may cost is a tenth of an NCC
@@ -44,6 +44,15 @@ def motion_px(views: Any, u: Any, v: Any, w: Any) -> Any:
             continue
         largest = max(largest, np.hypot(views[j, 9] - x * views[j, 11], views[j, 10] - y * views[j, 11]) / z)
     return largest
+
+
+@compiled
+@no_type_check
+def samples_of(w0: Any, half: Any, motion: Any) -> Any:
+    """Returns how many samples a band has to either side of its centre, and the step between them."""
+    half = min(half, MAX_SHARE * w0)
+    side = min(max(np.int64(np.ceil(half * motion / STEP_PX)), 1), MAX_SIDE)
+    return side, half / side
 
 
 @compiled
@@ -142,13 +151,11 @@ def sweep_rows(start: int, stop: int, reference: Any, others: Any, centre: Any, 
             if motion <= 0:
                 continue
             take_patch(grey, colors, row, column, work)
-            if work[PATCH, SPREAD] < least_spread:
+            if work[PATCH, ROUGH] < least_spread:
                 motions[row, column] = -1
                 continue
             motions[row, column] = motion
-            half = min(half, MAX_SHARE * w0)
-            side = min(max(np.int64(np.ceil(half * motion / STEP_PX)), 1), MAX_SIDE)
-            step = half / side
+            side, step = samples_of(w0, half, motion)
             curve[: 2 * side + 1] = UNTRIED
             first, last = (0, 2 * side) if not alone[row, column] else (side - 1, side + 1)
             while first >= 0:

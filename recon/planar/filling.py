@@ -19,6 +19,7 @@ AROUND = 3  # cells beside a part in which points speak for it
 ON_PLANE = 0.0075  # of depth: how far points on a plane may be from it
 BEHIND = 0.02  # of depth: how far points behind it are
 MOST_BEHIND = 0.8  # of the points on it: a plane that more are seen behind does not go on there
+ALIKE = 0.5  # of the most evidence: so much makes a plane a candidate, too
 MOST_OFF, TYPICAL_OFF = 0.35, 0.2  # of predicted log depth
 LEAST_EVIDENCE = 8.0  # points
 MOST_MET = 0.9  # of a part's rays that its plane has to meet
@@ -233,6 +234,9 @@ def _best_plane(
 ) -> int:
     """Returns the plane that a part of a gap lies on, -1 for none.
 
+    Of planes so near each other that points behind do not tell them apart it is the farthest: skirting boards
+    and frames stand before a wall, and nothing stands behind it.
+
     Args:
         planes: All.
         candidates: Those of its direction.
@@ -240,7 +244,7 @@ def _best_plane(
         points: In it and around it.
         trust: Share of what was measured there that is confirmed.
     """
-    best, score = -1, LEAST_EVIDENCE
+    found: list[tuple[int, float, float]] = []
     toward, log_depth = predicted
     is_told = np.isfinite(log_depth).mean() >= LEAST_TOLD
     noise = 0 if is_told else (1 - trust) * len(points)  # around a wrong prior, as where nothing is told
@@ -258,9 +262,13 @@ def _best_plane(
         if behind > MOST_BEHIND * on:
             continue
         evidence = (on - behind) * float(np.exp(-((off / TYPICAL_OFF) ** 2) / 2))
-        if evidence > score:
-            best, score = int(index), evidence
-    return best
+        if evidence > LEAST_EVIDENCE:
+            found.append((int(index), evidence, float(np.median(depth[met]))))
+    if not found:
+        return -1
+    _, most, nearest = max(found, key=lambda one: one[1])
+    alike = [one for one in found if one[1] >= ALIKE * most and one[2] <= (1 + BEHIND) * nearest]
+    return max(alike, key=lambda one: one[2])[0]
 
 
 def _joined(

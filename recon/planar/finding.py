@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from recon.geometry import invert, pixel_centers, rays, rotate, transform, unproject
 from recon.scene import DepthMap
 
-MOST_PATCHES, LEAST_STEP = 80, 8  # along the longer side; px between them
+MOST_PATCHES, LEAST_STEP = 160, 4  # along the longer side; px between them
 RADIUS = 8  # px, of a patch
 LEAST_KNOWN = 0.6  # share of a patch that was measured
 FLAT = 0.01  # relative standard deviation of inverse depth from the patch's plane
@@ -22,7 +22,7 @@ FACING_DEG = 30.0  # a patch that faces farther away is of another surface
 NARROWEST, WIDEST = 0.0015, 0.015  # of the unit, between which the bands that count offsets are
 NOISES = 1.2  # relative standard deviations of measured depth that a band is wide
 THICK = 1.5  # bands within which points are on a plane
-LEAST_POINTS = 25  # in a band
+LEAST_POINTS = 50  # in a band
 MOST_BINS = 1_000_000  # of half a band; what is farther out is no wall
 CROWDED = 1.2  # times as many as around it
 SPREAD = 0.15  # of the unit: standard deviation along both axes that tells a plane's own direction

@@ -22,6 +22,7 @@ from recon.photometric.cost import INVALID
 from recon.photometric.fitting import BORDER, NO_PRIOR
 from recon.photometric.levels import Level, make_levels
 from recon.photometric.matcher import matchers_on
+from recon.photometric.slants import slants_of
 from recon.scene import DepthMap
 
 SIZE = (128, 96)
@@ -115,7 +116,19 @@ def test_the_sweep_is_the_kernels(device, alone):
     expected = swept(alone)
     found, _ = after(device, expected, lambda matcher: matcher.sweep(band(alone)))
     assert (expected[1] < INVALID).sum() > 0.5 * COUNT
-    assert (expected[3] < 0).sum() > 0.02 * COUNT  # blank
+    assert (expected[3] < 0).sum() > 0.01 * COUNT  # blank
+    assert_alike(found, expected)
+
+
+def test_other_slants_are_tried_as_by_the_kernels(device):
+    planes, bands, _ = band(False)
+    wide = np.where(np.indices(bands.shape)[1] % 2 == 0, np.float32(0.3) * planes[..., 0], bands)
+    flat, slants = planes * np.array([1, 0, 0], np.float32), slants_of(level().camera)
+    state = (swept()[0], swept()[1] + np.float32(0.5), *swept()[2:])
+    found, expected = (
+        after(on, state, lambda matcher: matcher.tilt((flat, wide, slants)))[0] for on in (device, "cpu")
+    )
+    assert 0.05 * COUNT < changed(expected, state) < 0.7 * COUNT
     assert_alike(found, expected)
 
 
