@@ -22,6 +22,7 @@ import numpy as np
 
 from pipelines.runner import Outcome
 from pipelines.stages import ExtractMesh, Fuse
+from pipelines.stages.maps import enlarged
 from recon.evaluation import MeshScore, error_colors, evaluate_mesh, vertex_distances
 from recon.io.images import write_image
 from recon.raycasting import RayCaster
@@ -62,9 +63,9 @@ def fused(capture: Capture, maps: dict[str, DepthMap], voxel_size: float) -> Mes
     return ExtractMesh()(volume=volume)
 
 
-def depth_of(outcome: Outcome, step: str, view: str) -> np.ndarray:
-    made = outcome.get(step, view)
-    return made.depth_map.depth
+def depth_of(outcome: Outcome, step: str, capture: Capture, view: str) -> np.ndarray:
+    """Returns what a step made of a view, at the photo's size."""
+    return enlarged(outcome.get(step, view).depth_map, capture.depth_maps[view].camera).depth
 
 
 def score(capture: Capture, mesh: Mesh) -> MeshScore:
@@ -100,7 +101,9 @@ def compare(capture: Capture, seed: int, prior: str, work: Path) -> dict:
     exact = {name: depth_map.depth for name, depth_map in capture.depth_maps.items()}
     views = list(capture.scene.views)
     open3d = plain_fusion(views, exact, capture.images, OPEN3D_VOXEL, 4 * OPEN3D_VOXEL)
-    depths = {step: {view: depth_of(outcome, step, view) for view in outcome.views(step)} for step in STEPS}
+    depths = {
+        step: {view: depth_of(outcome, step, capture, view) for view in outcome.views(step)} for step in STEPS
+    }
     draw(capture, mesh, work / "mesh.png")
     return {
         "voxel_size": round(voxel_size, 5),
