@@ -24,7 +24,9 @@ NOISES = 1.2  # relative standard deviations of measured depth that a band is wi
 THICK = 1.5  # bands within which points are on a plane
 LEAST_POINTS = 50  # in a band
 MOST_BINS = 1_000_000  # of half a band; what is farther out is no wall
-CROWDED = 1.2  # times as many as around it
+CROWDED = 1.2  # times as many as around it, on the emptier side
+AROUND = 30  # halves of a band to either side
+SIDES = (AROUND // 2 - 1, -AROUND // 2)  # shifts of that window
 SPREAD = 0.15  # of the unit: standard deviation along both axes that tells a plane's own direction
 
 
@@ -190,7 +192,8 @@ def _offsets(
     edges = np.arange(low, high + bin_size, bin_size)
     counts = np.histogram(along, edges)[0].astype(np.float64)
     crowd = gaussian_filter1d(counts, 2.0, mode="constant") * 5
-    around = uniform_filter1d(crowd, 61, mode="constant")
+    before, after = (uniform_filter1d(crowd, AROUND, mode="constant", origin=o) for o in SIDES)
+    around = np.minimum(before, after)  # nothing is behind a wall, before it may be much
     peaks = np.flatnonzero(
         (crowd == maximum_filter1d(crowd, 9)) & (crowd > LEAST_POINTS) & (crowd > CROWDED * around)
     )
