@@ -42,7 +42,7 @@ class Fuse:
 
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     fills_memory: ClassVar[bool] = True
 
     most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size

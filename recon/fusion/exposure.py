@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 1200  # pixels looked at, about
 MIN_SAMPLES = 100  # fewer say nothing
-DARKEST, BRIGHTEST = 8, 247  # levels beyond are clipped or noise
+DARKEST, BRIGHTEST = 24, 247  # levels beyond are clipped or noise
 NO_CHANGE = 0.02  # of the logarithm: below, nothing is changed, so that equal exposures stay as they are
 MAX_CHANGE = np.log(4.0)  # what is more is another light or another scene
 

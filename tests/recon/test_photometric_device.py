@@ -65,7 +65,9 @@ def level() -> Level:
 
 @cache
 def pictures() -> tuple[Any, Any]:
-    return level().reference(), level().sources()
+    """As the kernels want them; half again as much texture is wanted, so that more pixels have none."""
+    grey, colors, least_spread, *prior = level().reference()
+    return (grey, colors, np.float32(1.5) * least_spread, *prior), level().sources()
 
 
 @cache
@@ -116,7 +118,7 @@ def test_the_sweep_is_the_kernels(device, alone):
     expected = swept(alone)
     found, _ = after(device, expected, lambda matcher: matcher.sweep(band(alone)))
     assert (expected[1] < INVALID).sum() > 0.5 * COUNT
-    assert (expected[3] < 0).sum() > 0.01 * COUNT  # blank
+    assert (expected[3] < 0).sum() > 0.02 * COUNT  # blank
     assert_alike(found, expected)
 
 
