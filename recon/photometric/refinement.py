@@ -13,7 +13,7 @@ from recon.photometric.levels import Level, enlarged, make_levels, parents
 from recon.photometric.matcher import MakeMatcher, Matcher
 from recon.photometric.pictures import Photo
 from recon.photometric.planes import normals_of
-from recon.photometric.slants import slants_of
+from recon.photometric.slants import POOR_SCORE, slants_of
 from recon.photometric.sweep import BAND_SIGMAS
 from recon.scene import Camera, DepthMap
 
@@ -24,7 +24,6 @@ SIGMA_FACTOR = 1.8  # measured: errors over what the curvature says; taps are no
 FLOOR_PX = 0.06  # of any match, px of the view that moves most: measured where cameras are exact
 MAX_RELATIVE_SIGMA = 0.2  # of depth: vaguer is no measurement
 FINER_BAND_PX = 1.6  # half width of the band around what a coarser level found
-GOOD_SCORE = 0.35  # of a coarser level's plane that the next one starts from
 ALONE = 2.0  # times the cost of a coarser level's best has its second: here is but one minimum
 ROUNDS = 2  # of propagation per level
 SAME_COLOR = 16.0  # levels of 255, all channels together: coarser pixels on a silhouette are farther off
@@ -126,7 +125,7 @@ def _centres(
     at = parents(half.shape, coarser.scores.shape)
     found = enlarged(coarser.planes, half.shape)
     narrow = np.float32(FINER_BAND_PX) / np.maximum(2 * coarser.motions[at], TINY)
-    good = (coarser.scores[at] < GOOD_SCORE) & (coarser.motions[at] > 0) & (found[..., 0] > 0)
+    good = (coarser.scores[at] < POOR_SCORE) & (coarser.motions[at] > 0) & (found[..., 0] > 0)
     good &= (narrow < half) & (level.planes[..., 0] > 0)
     alone = good & (coarser.ratios[at] > ALONE)
     return np.where(good[..., None], found, level.planes), np.where(good, narrow, half), alone

@@ -23,9 +23,9 @@ from recon.photometric.sweep import (
 )
 from recon.scene import Camera
 
-STEEPNESS = (1.2, 3.5)  # tangents of the slants; 1.2 covers those up to 65 degrees, 3.5 up to 80
+STEEPNESS = (1.2, 3.5)  # tangents of the slants: 50 and 74 degrees from facing the camera
 VAGUE = 0.1  # half width of a band, in shares of inverse depth, from which the prior's slant is not relied on
-POOR_SCORE = 0.35  # over which a pixel tries them; not handed to finer levels either
+POOR_SCORE = 0.35  # from which a pixel tries them; finer levels do not start from such a plane
 
 
 def slants_of(camera: Camera) -> Float64[np.ndarray, "s 2"]:
