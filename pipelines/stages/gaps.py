@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
+from pipelines.stages.maps import masked
 from recon.geometry import sample_depth
 from recon.interpolation import (
     MIN_FIELD_POINTS,
@@ -114,7 +115,7 @@ def fill_gaps(
     surer = (between.depth > 0) & ((prior.depth <= 0) | (between.sigma < prior.sigma))
     found = _chosen(surer if allowed is None else surer & allowed, between, prior)
     if allowed is not None:
-        found = _chosen(allowed | (measured.depth > 0), found, _nothing(found))
+        found = masked(found, allowed | (measured.depth > 0))
     return found if walls is None else _chosen(walls.depth > 0, walls, found)
 
 
@@ -137,7 +138,7 @@ def without_refuted(
     """
     agree, against = (_around(votes) for votes in count_witnesses(depth_map, cam_from_world, others))
     by_chance = np.maximum(1 - 2 * np.asarray(trust), 0) * (agree + against)
-    return _chosen(against > agree + by_chance, _nothing(depth_map), depth_map)
+    return masked(depth_map, against <= agree + by_chance)
 
 
 def trust_of(
@@ -157,10 +158,6 @@ def trust_of(
     share = np.where(near > LEAST_MEASURED, right / np.maximum(near, LEAST_MEASURED), 1)
     beyond_chance = np.maximum(share - CONFIRMED_BY_CHANCE, 0) / (1 - CONFIRMED_BY_CHANCE)
     return np.where(walls.depth > 0, beyond_chance / 2, trust)
-
-
-def _nothing(like: DepthMap) -> DepthMap:
-    return DepthMap(like.camera, *(np.zeros_like(values) for values in _maps(like)))
 
 
 def _around(votes: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
