@@ -7,7 +7,7 @@ lists know no spaces.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,19 @@ class PairMatches:
     verified: dict[tuple[int, int], int]
     """That fit one two-view geometry."""
 
-    def best(self, index: int) -> tuple[int, int, bool]:
-        """Returns (other photo, matches, whether verified) of the photo's best pair; other = -1 if none."""
+    def best(self, index: int, among: Container[int] | None = None) -> tuple[int, int, bool]:
+        """Returns (other photo, matches, whether verified) of the photo's best pair; other = -1 if none.
+
+        Args:
+            index: Of the photo.
+            among: The others that count; all if not given.
+        """
         for table, is_verified in ((self.verified, True), (self.raw, False)):
-            mine = [(count, -(i + j - index)) for (i, j), count in table.items() if index in (i, j) and count]
+            mine = [
+                (count, -(i + j - index))
+                for (i, j), count in table.items()
+                if index in (i, j) and count and (among is None or i + j - index in among)
+            ]
             if mine:
                 count, other = max(mine)
                 return -other, count, is_verified

@@ -191,7 +191,14 @@ def _reason(
     best = f"{count} with {features[other].name}"
     if not verified:
         return f"too few matches with any other photo (best: {best}; {MIN_PAIR_INLIERS} must agree)"
-    return f"registered by no model: too few of its matches are triangulated points (best: {best})"
+    if other in placed[0]:
+        return f"registered by no model: too few of its matches are triangulated points (best: {best})"
+    other, count, _ = matches.best(index, placed[0])
+    found = f"{count} matches at most ({features[other].name})" if other >= 0 else "no matches"
+    return (
+        f"{found} with the photos that were placed; its best, {best}, is left out as well: "
+        "photos from between them would connect both"
+    )
 
 
 def _to_photo_pixels(reconstruction: Any, features: Sequence[PhotoFeatures]) -> None:

@@ -137,6 +137,17 @@ def test_photos_that_cannot_be_used_are_dropped_with_the_true_reason(photos, wor
     assert "torn.png" in dropped["torn.png"]
 
 
+def test_photos_that_match_each_other_but_not_the_placed_ones_say_so(photos, work, tmp_path):
+    others = {}
+    for number in (1, 2):
+        others[f"other {number}.png"] = tmp_path / f"other {number}.png"
+        cv2.imwrite(str(others[f"other {number}.png"]), drawn(posed(number), seed=5))
+    dropped = reconstruct(photos | others, work, OPTIONS).dropped
+    assert list(dropped) == ["other 1.png", "other 2.png"]
+    assert "with other 2.png, is left out as well" in dropped["other 1.png"]
+    assert "photos that were placed" in dropped["other 1.png"]
+
+
 def test_a_large_photo_keeps_its_size_in_the_model(photos, tmp_path):
     large = {}
     for name, path in photos.items():
