@@ -54,7 +54,8 @@ def drawer(model: "LotusModel", seed: int, *, space: str) -> Draw:
     import torch
     import torch.nn.functional as F
 
-    from lotus.model import ANNOTATION, LATENT_FACTOR, NORMALS, RESAMPLING, draw_noise
+    from lotus.model import ANNOTATION, NORMALS, RESAMPLING, draw_noise
+    from lotus.sizes import LATENT_FACTOR
 
     switch = NORMALS if model.is_joint and space == "normal" else ANNOTATION
 

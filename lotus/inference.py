@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float32, UInt8
 
-from lotus.model import ANNOTATION, LATENT_FACTOR, NORMALS, LotusModel, draw_noise
+from lotus.model import ANNOTATION, NORMALS, LotusModel, draw_noise
+from lotus.sizes import LATENT_FACTOR, map_size
 from recon.scene import Prediction
 
 CLIPPED_MARGIN = 0.02  # of the range; nearer to its ends a value may be any that was clipped
@@ -40,17 +41,6 @@ def ensemble(seed: int, seeds: int, flip: bool, scales: Sequence[float] = (1.0,)
     """Returns the passes of an ensemble: each seed at each size, as it is and, if wanted, mirrored."""
     choices = product(range(seed, seed + seeds), scales, (False, True)[: 1 + flip])
     return tuple(Pass(each, mirrored, scale) for each, scale, mirrored in choices)
-
-
-def map_size(width: int, height: int, processing_res: int) -> tuple[int, int]:
-    """Returns (width, height) of the maps of a photo: about `processing_res` long, in multiples of 8 px.
-
-    Each side is the nearest multiple, so a map is at most 4 px wider or narrower than the exact ratio.
-    """
-    longest = processing_res or max(width, height)
-    factor = longest / max(width, height)
-    width, height = (max(1, round(side * factor / LATENT_FACTOR)) * LATENT_FACTOR for side in (width, height))
-    return width, height
 
 
 def predict(

@@ -19,10 +19,10 @@ from lotus.colours import AS_THEY_ARE, seen_as
 from lotus.devices import free_bytes
 from lotus.image_encoder import ImageEncoder
 from lotus.network import TIMESTEPS, LotusUNet, number_format
+from lotus.sizes import LATENT_FACTOR
 from lotus.vae import LotusVAE
 from recon.errors import InputError
 
-LATENT_FACTOR = 8  # pixels per latent cell
 ANNOTATION, NORMALS, RECONSTRUCTION = 0, 1, -1  # switches; normals have their own in a joint model only
 SWITCHES = {"annotation": ANNOTATION, "normals": NORMALS, "reconstruction": RECONSTRUCTION}
 POSTERIORS = {"mode": False, "sample": True}

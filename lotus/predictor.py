@@ -121,7 +121,7 @@ class LotusPredictor:
         Raises:
             InputError: A checkpoint cannot be loaded, its space is unknown, or a photo is not uint8 RGB.
         """
-        from lotus.inference import map_size
+        from lotus.sizes import map_size
 
         models = self.models()
         groups: dict[tuple[int, int], list[int]] = {}
@@ -152,7 +152,7 @@ class LotusPredictor:
 
     def _detailed(self, image: np.ndarray, whole: Prediction, models: "Models") -> Prediction:
         """Returns the prediction with the detail of tiles that are as large as the whole's map."""
-        from lotus.inference import map_size
+        from lotus.sizes import map_size
         from lotus.tiling import merge, tile_corners
         from recon.io.images import resize_image
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from lotus.checkpoints import EMBEDDED_NAMES, IMAGE_ENCODER, find_checkpoint, read_image_encoder
-from lotus.inference import map_size
+from lotus.sizes import map_size
 from recon.errors import InputError
 from recon.io.images import resize_image, resize_map
 

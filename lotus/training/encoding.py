@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from lotus.colours import seen_as
-from lotus.model import LATENT_FACTOR
+from lotus.sizes import LATENT_FACTOR
 from lotus.training.config import Train
 from lotus.training.networks import Networks
 from lotus.training.shards import NORMAL_LEVELS, read_arrays, write_arrays

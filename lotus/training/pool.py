@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float32
 
 from lotus.colours import seen_as
-from lotus.model import LATENT_FACTOR
+from lotus.sizes import LATENT_FACTOR
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, Batch, Pictures
 from lotus.training.networks import Networks

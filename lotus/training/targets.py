@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from lotus.model import LATENT_FACTOR
+from lotus.sizes import LATENT_FACTOR
 from recon.errors import InputError
 
 RANGE_EPS = 1e-5  # added to a range before it divides, as in the reference

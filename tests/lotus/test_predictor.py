@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import lotus
 from lotus import LotusPredictor, inference
-from lotus.inference import ERROR_FLOOR, ensemble, map_size
+from lotus.inference import ERROR_FLOOR, ensemble
+from lotus.sizes import map_size
 from recon.errors import InputError
 from recon.geometry import normals_from_depth
 

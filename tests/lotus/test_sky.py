@@ -1,5 +1,7 @@
 """The sky in made-up photos that its network has not seen, and in photos of rooms, which have none."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +77,11 @@ def test_a_blank_wall_is_none() -> None:
     assert colour
     for path in colour:
         assert not find_sky(read_photo(path)).any(), path.name
+
+
+def test_the_sky_is_found_without_diffusers_which_takes_seconds_to_load() -> None:
+    code = (
+        "import sys, numpy; from lotus.sky import find_sky; find_sky(numpy.full((64, 96, 3), 90, 'uint8')); "
+        "sys.exit('diffusers' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

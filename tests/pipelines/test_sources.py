@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lotus.inference import map_size
+from lotus.sizes import map_size
 from pipelines.graph import Recipe, evaluate
 from pipelines.sources import Photos, find_photos, same_ratio, view_recipes
 from recon.scene import Camera, Scene, View
