@@ -59,12 +59,16 @@ def hold_out(scene: Scene, seed: int = 0) -> Given:
     return Given(Scene(rest, smaller), scene.views[index], held)
 
 
-def points_in_mesh(mesh: Mesh, scene: Scene, given: Given) -> dict[str, float]:
+def held_out_only(scene: Scene, given: Given) -> Scene:
+    """The scene with the points that are kept back, and no others."""
     cloud = scene.cloud
     assert cloud is not None
     held = given.points[cloud.seen[:, 0]]
-    judges = replace(scene, cloud=replace(cloud, seen=cloud.seen[held], uv=cloud.uv[held]))
-    caster, errors = RayCaster(mesh), []
+    return replace(scene, cloud=replace(cloud, seen=cloud.seen[held], uv=cloud.uv[held]))
+
+
+def points_in_mesh(mesh: Mesh, scene: Scene, given: Given) -> dict[str, float]:
+    judges, caster, errors = held_out_only(scene, given), RayCaster(mesh), []
     for view in scene.views:
         anchors = judges.anchors(view)
         depth = sample_depth(caster.cast(view.camera, view.cam_from_world).depth, anchors.uv)

@@ -38,7 +38,7 @@ from recon.io import colmap
 from recon.io.images import read_photo, resize_image, write_image
 from recon.io.meshes import read_mesh
 from recon.scene import Mesh, Scene
-from tests.benchmarks.held_out import explained_photo, hold_out, points_in_mesh
+from tests.benchmarks.held_out import Given, explained_photo, hold_out, points_in_mesh
 from tests.benchmarks.photometric_depth import given_views
 from tests.benchmarks.room_mesh import THRESHOLDS, capture_room, predictions_of, write_inputs
 
@@ -185,11 +185,7 @@ def rounded(values: Sequence[float]) -> list[float]:
 
 
 def photo_row(source: Path, size: int, programs: Path, folder: Path) -> dict:
-    scene = shrunk_scene(source, size, folder)
-    given = hold_out(scene)
-    for name in {view.name for view in scene.views} - {view.name for view in given.scene.views}:
-        (folder / "images" / name).rename(folder / name)
-    colmap.write_model(colmap.model_from_scene(given.scene), folder / "sparse")
+    scene, given = held_out_inputs(source, size, folder)
     options = [*POINTS, "--match.max-size", str(size)]
     made = {
         "openmvs": run_openmvs(programs, folder, folder / "openmvs"),
@@ -204,6 +200,15 @@ def photo_row(source: Path, size: int, programs: Path, folder: Path) -> dict:
         "photo": {name: explained_photo(run.mesh, scene, given, pictures) for name, run in made.items()},
         **costs_of(made),
     }
+
+
+def held_out_inputs(source: Path, size: int, folder: Path) -> tuple[Scene, Given]:
+    """Writes `images` and `sparse` without what is kept back; the photo that is lies in the folder itself."""
+    scene = shrunk_scene(source, size, folder)
+    given = hold_out(scene)
+    (folder / "images" / given.photo.name).rename(folder / given.photo.name)
+    colmap.write_model(colmap.model_from_scene(given.scene), folder / "sparse")
+    return scene, given
 
 
 def shrunk_scene(source: Path, size: int, folder: Path) -> Scene:
