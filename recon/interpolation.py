@@ -37,6 +37,7 @@ NEIGHBOUR_REWEIGHTINGS = 10
 SUPPORTERS = 2  # neighbours at the same depth that save a point from the check
 SAME_DEPTH = 0.05  # relative
 MIN_CHECK = 0.1  # relative residual against the neighbours' plane that is never an outlier
+MIN_RECHECK = 0.25  # the same against those neighbours that are no outliers themselves
 EXTRAPOLATION = 1.5  # factor by which depth may leave the range of the points
 REACH = 3.0  # confidence falls to 0 at this many typical distances from the points
 GRAZING = (0.05, 0.2)  # cosines between which confidence rises from 0 to 1: sheets across jumps are steep
@@ -72,7 +73,7 @@ def _interpolated(
     if len(points) < MIN_FIELD_POINTS:
         field, own, good = _plane(points.uv, disparity, sigma, camera, at)
     else:
-        good = _agrees_with_neighbours(points.uv, disparity)
+        good = _no_outliers(points.uv, disparity)
         field, own, through = _spline(points.uv[good], disparity[good], sigma[good], camera, at)
         good[good] = through
     low, high = disparity[good].min() / EXTRAPOLATION, disparity[good].max() * EXTRAPOLATION
@@ -199,16 +200,42 @@ def _plane(
     return grid @ plane[:2] + plane[2], places @ plane[:2] + plane[2], good
 
 
-def _agrees_with_neighbours(
+def _no_outliers(
     uv: Float64[np.ndarray, "n 2"], disparity: Float64[np.ndarray, "n"]
 ) -> Bool[np.ndarray, "n"]:
-    """Returns which points lie near the robust plane of their neighbours, or at the depth of some of them."""
+    """Returns which points agree with their neighbours, and with those of them that agree with theirs.
+
+    The second look finds the outliers among others, which made their neighbours' plane uncertain or
+    stood by each other.
+    """
+    good = _agrees_with_neighbours(uv, disparity, np.ones(len(uv), bool), MIN_CHECK)
+    if good.sum() > SUPPORTERS and not good.all():
+        good &= _agrees_with_neighbours(uv, disparity, good, MIN_RECHECK)
+    return good if good.sum() >= MIN_POINTS else np.ones(len(uv), bool)
+
+
+def _agrees_with_neighbours(
+    uv: Float64[np.ndarray, "n 2"],
+    disparity: Float64[np.ndarray, "n"],
+    asked: Bool[np.ndarray, "n"],
+    least: float,
+) -> Bool[np.ndarray, "n"]:
+    """Returns which points lie near the robust plane of their neighbours, or at the depth of some of them.
+
+    Args:
+        uv: Pixels.
+        disparity: There.
+        asked: Points that may be neighbours.
+        least: Relative residual that always agrees.
+    """
     from scipy.spatial import cKDTree
 
-    count = min(NEIGHBOURS, len(uv) - 1)
-    distance, index = cKDTree(uv).query(uv, count + 1)
+    asked_index = np.flatnonzero(asked)
+    count = min(NEIGHBOURS, len(asked_index) - 1)
+    distance, index = cKDTree(uv[asked_index]).query(uv, count + 1)
+    index = asked_index[index]
     own = index == np.arange(len(uv))[:, None]
-    own[:, -1] |= ~own.any(axis=1)  # among many points at one place, a point may not find itself
+    own[:, -1] |= ~own.any(axis=1)  # one not asked, or among many at one place, does not find itself
     index = index[~own].reshape(len(uv), count)
     reach = np.maximum(distance[:, -1], 1e-9)
     offsets = (uv[index] - uv[:, None]) / reach[:, None, None]
@@ -226,10 +253,9 @@ def _agrees_with_neighbours(
         normal += 1e-3 * weights.sum(axis=1)[:, None, None] * np.diag([0.0, 1.0, 1.0])
         right = np.einsum("nk,nkc,nk->nc", weights, design, near)
         plane = np.linalg.solve(normal, right[..., None])[..., 0]
-    allowed = np.maximum(OUTLIER_WIDTH * spread, MIN_CHECK * np.maximum(plane[:, 0], 0))
+    allowed = np.maximum(OUTLIER_WIDTH * spread, least * np.maximum(plane[:, 0], 0))
     agreeing = (np.abs(near - disparity[:, None]) <= SAME_DEPTH * disparity[:, None]).sum(axis=1)
-    good = (np.abs(disparity - plane[:, 0]) <= allowed) | (agreeing >= SUPPORTERS)
-    return good if good.sum() >= MIN_POINTS else np.ones(len(uv), bool)
+    return (np.abs(disparity - plane[:, 0]) <= allowed) | (agreeing >= SUPPORTERS)
 
 
 def _spline(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recon.errors import ViewError
@@ -46,6 +46,8 @@ def test_slanted_plane_is_reproduced_with_its_normal(count: int) -> None:
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1000))
+@example(seed=403)  # five outliers side by side, which a look at all neighbours passes
+@example(seed=502)
 def test_20_percent_outliers_barely_move_a_plane(seed: int) -> None:
     field = interpolate_points(with_outliers(on_plane(scattered(150, seed)), 0.2, seed), CAMERA)
     error = np.abs(field.values / PLANE_DEPTH - 1)[np.asarray(field.confidence) > 0.5]
