@@ -52,7 +52,7 @@ class LotusPredictor:
 
     processing_res: int | None = None
     """Longer side of the maps, px, rounded to a multiple of 8; 0: the photo's. Default: what the checkpoint
-    was trained at, 768 for the published ones."""
+    was trained at (more for photos wider than 2 : 1), 768 for the published ones."""
 
     device: str = "auto"
     """auto: CUDA where there is a GPU, else the CPU; or cpu, cuda, cuda:1, mps."""
@@ -130,7 +130,8 @@ class LotusPredictor:
                 raise InputError(
                     f"photo {index}: {image.dtype} {image.shape}, wanted uint8 (height, width, 3)"
                 )
-            groups.setdefault(map_size(image.shape[1], image.shape[0], self.longer_side()), []).append(index)
+            size = map_size(image.shape[1], image.shape[0], self.longer_side(), self.least_side())
+            groups.setdefault(size, []).append(index)
         predictions: dict[int, Prediction] = {}
         for size, members in groups.items():
             found = self._predict([images[index] for index in members], size, models)
@@ -200,6 +201,15 @@ class LotusPredictor:
         if self.processing_res is not None:
             return self.processing_res
         return processing_res_of(self.depth or self.normals or "") or DEFAULT_RES
+
+    def least_side(self) -> int:
+        """Returns the least shorter side of the maps, px: half of what the checkpoint says of itself.
+
+        A small network sees nothing in a strip of a photo twice as wide as any it was trained on. 0 where
+        the size is chosen, or the published one, which has no such limit.
+        """
+        said = processing_res_of(self.depth or self.normals or "")
+        return said // 2 if said and self.processing_res is None else 0
 
     def _load(self, source: str) -> "LotusModel":
         steps = self.steps if is_generative(source) else 1

@@ -17,7 +17,7 @@ from recon.errors import InputError
 from recon.io.files import replaced
 
 FILE = "predictions.json"
-VERSION = 1  # raised when the same settings give other maps
+VERSION = 2  # raised when the same settings give other maps
 NO_SETTINGS = ("device", "batch_size", "compile")  # of a predictor; the same maps up to rounding
 
 

@@ -39,6 +39,14 @@ def test_it_says_what_it_draws_and_how_large(predictor: LotusPredictor) -> None:
     assert 128 <= predictor.longer_side() <= 256
 
 
+def test_a_photo_three_times_as_wide_is_seen_larger_unless_a_size_is_chosen() -> None:
+    wide = np.zeros((100, 300, 3), np.uint8)
+    (prediction,) = LotusPredictor("lotus-tiny", device="cpu")([wide])
+    assert prediction.values.shape == (128, 384)
+    (chosen,) = LotusPredictor("lotus-tiny", device="cpu", processing_res=192)([wide])
+    assert chosen.values.shape == (64, 192)
+
+
 def test_a_real_room_is_nearer_to_the_truth_by_a_quarter_than_a_ramp(
     predictor: LotusPredictor, shared_data: Path
 ) -> None:

@@ -132,6 +132,20 @@ def test_map_sizes_are_multiples_of_8_near_the_ratio() -> None:
     assert map_size(101, 75, 0) == (104, 72)
 
 
+def test_wide_maps_keep_a_least_side_up_to_a_limit() -> None:
+    assert map_size(1920, 1080, 256, 128) == (256, 144)
+    assert map_size(1242, 375, 256, 128) == (424, 128)
+    assert map_size(375, 1242, 256, 128) == (128, 424)
+    assert map_size(10000, 100, 256, 128) == (1024, 8)
+
+
+def test_the_published_size_has_no_least_side(checkpoints: Path) -> None:
+    wide = np.zeros((24, 96, 3), np.uint8)
+    (published,) = predictor(checkpoints, "disparity-d", processing_res=64)([wide])
+    assert published.values.shape == (16, 64)
+    assert LotusPredictor("jingheya/lotus-depth-d-v2-0-disparity", device="cpu").least_side() == 0
+
+
 def test_values_equal_the_raw_annotation(checkpoints: Path, photo: np.ndarray) -> None:
     (prediction,) = predictor(checkpoints, "disparity-d", processing_res=0)([photo])
     raw = lotus.load(checkpoints / "disparity-d", "cpu", "float32").annotate(photo, processing_res=0)
