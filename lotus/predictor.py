@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MIN_PROCESSING_RES = 32  # px; less are a few latent cells that no network tells anything from
 MAX_PROCESSING_RES = 8192  # px; there the networks' maps of one photo alone take hundreds of gigabytes
+LEAST_SIDE = 128  # px, of the shorter side; what `lotus-tiny` needs of a wide photo
 KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 
 
@@ -52,7 +53,7 @@ class LotusPredictor:
 
     processing_res: int | None = None
     """Longer side of the maps, px, rounded to a multiple of 8; 0: the photo's. Default: what the checkpoint
-    was trained at (more for photos wider than 2 : 1), 768 for the published ones."""
+    was trained at, longer where that leaves a strip; 768 for the published ones."""
 
     device: str = "auto"
     """auto: CUDA where there is a GPU, else the CPU; or cpu, cuda, cuda:1, mps."""
@@ -203,13 +204,12 @@ class LotusPredictor:
         return processing_res_of(self.depth or self.normals or "") or DEFAULT_RES
 
     def least_side(self) -> int:
-        """Returns the least shorter side of the maps, px: half of what the checkpoint says of itself.
+        """Returns the least shorter side of the maps, px; 0 where the size is chosen or the published one.
 
-        A small network sees nothing in a strip of a photo twice as wide as any it was trained on. 0 where
-        the size is chosen, or the published one, which has no such limit.
+        Half of the size that a checkpoint says it works best at, but no more than LEAST_SIDE.
         """
         said = processing_res_of(self.depth or self.normals or "")
-        return said // 2 if said and self.processing_res is None else 0
+        return min(said // 2, LEAST_SIDE) if said and self.processing_res is None else 0
 
     def _load(self, source: str) -> "LotusModel":
         steps = self.steps if is_generative(source) else 1

@@ -209,7 +209,7 @@ def _no_outliers(
     stood by each other.
     """
     good = _agrees_with_neighbours(uv, disparity, np.ones(len(uv), bool), MIN_CHECK)
-    if good.sum() > SUPPORTERS and not good.all():
+    if good.sum() >= MIN_POINTS and not good.all():
         good &= _agrees_with_neighbours(uv, disparity, good, MIN_RECHECK)
     return good if good.sum() >= MIN_POINTS else np.ones(len(uv), bool)
 

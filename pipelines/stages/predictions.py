@@ -43,7 +43,7 @@ class Predict:
 
     makes: ClassVar[str] = "photo_prediction"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     whole_machine: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

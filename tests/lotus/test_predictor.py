@@ -146,6 +146,14 @@ def test_the_published_size_has_no_least_side(checkpoints: Path) -> None:
     assert LotusPredictor("jingheya/lotus-depth-d-v2-0-disparity", device="cpu").least_side() == 0
 
 
+@pytest.mark.parametrize(("said", "least"), [(None, 0), (64, 32), (256, 128), (768, 128)])
+def test_the_least_side_is_half_of_what_the_checkpoint_says_up_to_a_limit(
+    said: int | None, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lotus.predictor.processing_res_of", lambda _: said)
+    assert LotusPredictor("any", device="cpu").least_side() == least
+
+
 def test_values_equal_the_raw_annotation(checkpoints: Path, photo: np.ndarray) -> None:
     (prediction,) = predictor(checkpoints, "disparity-d", processing_res=0)([photo])
     raw = lotus.load(checkpoints / "disparity-d", "cpu", "float32").annotate(photo, processing_res=0)
