@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float64, UInt8
 
 from pipelines.graph import Recipe, digest
 from recon.backdrop import black_backdrop
 from recon.errors import InputError, ViewError
 from recon.io import colmap, images
-from recon.scene import Camera, Lens, Scene, View
+from recon.scene import Camera, Lens, Scene, SparseDepth, View
 
 READ_BYTES = 1 << 22
 THUMBNAIL, BACKDROP_SIZE = 256, 1600  # longest sides of photos in which backdrops are found, px
@@ -255,12 +255,19 @@ class ReadMask:
     photo: Photo
     before_black: bool = False
 
-    def __call__(self, *, view: View) -> Bool[np.ndarray, "h w"]:
-        """Returns True where the undistorted photo is kept; everywhere without mask and backdrop."""
+    def __call__(self, *, view: View, points: SparseDepth | None = None) -> Bool[np.ndarray, "h w"]:
+        """Returns True where the undistorted photo is kept; everywhere without mask and backdrop.
+
+        Args:
+            view: Of the photo.
+            points: Its sparse points, by which dim cloth is told from a dark object.
+        """
         full = np.ones((view.camera.height, view.camera.width), bool)
         mask = images.read_mask(self.folder, self.photo.name) if self.folder else None
         if mask is None and self.before_black:
-            mask = ~black_backdrop(self.photo.read(max_size=BACKDROP_SIZE))
+            pixels = self.photo.read(max_size=BACKDROP_SIZE)
+            at = _in_photo(points, view, pixels.shape) if points else None
+            mask = ~black_backdrop(pixels, at)
         if mask is None:
             return full
         height, width = mask.shape
@@ -274,6 +281,14 @@ class ReadMask:
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         kept = inside & mask[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
         return kept.reshape(full.shape)
+
+
+def _in_photo(points: SparseDepth, view: View, shape: tuple[int, ...]) -> Float64[np.ndarray, "n 2"]:
+    """Returns where the points of an undistorted view lie in its photo, whose height and width come first."""
+    height, width = shape[:2]
+    most = (view.camera.width - 1, view.camera.height - 1)
+    column, row = np.clip(np.floor(points.uv), 0, most).astype(int).T
+    return np.nan_to_num(colmap.photo_pixels(view, width, height)[row, column], nan=-1.0)
 
 
 def view_recipes(photos: Photos, scene: Scene, wanted: set[str]) -> dict[str, dict[str, Recipe]]:
@@ -303,9 +318,14 @@ def _recipes_of(photos: Photos, scene: Scene, view: View, wanted: set[str]) -> d
     )
     if "mask" in wanted:
         mask = images.find_mask(photos.masks, view.name) if photos.masks else None
-        shown = file_digest(mask) if mask else f"backdrop of {content}" if photos.before_black else "none"
         read = ReadMask(photos.masks, photo, photos.before_black)
-        recipes["mask"] = Recipe(f"mask-{digest(shape, shown)}", read, {"view": this_view}, kept=False)
+        inputs, shown = {"view": this_view}, file_digest(mask) if mask else "none"
+        if not mask and photos.before_black:
+            shown = f"backdrop of {content}"
+            if scene.cloud is not None:
+                inputs["points"] = _points_recipe(scene, view)
+                shown += f" around {inputs['points'].key}"
+        recipes["mask"] = Recipe(f"mask-{digest(shape, shown)}", read, inputs, kept=False)
     if "points" in wanted:
         recipes["points"] = _points_recipe(scene, view)
     return {name: recipe for name, recipe in recipes.items() if name in wanted}

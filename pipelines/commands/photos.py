@@ -60,8 +60,9 @@ class Multi:
     """Folder of masks, NAME.png for photo NAME; non-zero pixels are kept."""
 
     keep_backdrop: bool = False
-    """Give depth to a black backdrop, too. Otherwise what is black is left out, as if by masks, where most
-    photos have at least a quarter of black that touches their border."""
+    """Give depth to a black backdrop, too. Otherwise what is black, or dim beside it and without sparse
+    points, is left out, as if by masks, where most photos have at least a quarter of black that touches their
+    border."""
 
     until: str | None = None
     """Stop after this artifact: see `recon plan`."""

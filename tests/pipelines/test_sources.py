@@ -6,9 +6,10 @@ from PIL import Image
 
 from lotus.sizes import map_size
 from pipelines.graph import Recipe, evaluate
-from pipelines.sources import Photos, find_photos, same_ratio, view_recipes
-from recon.scene import Camera, Scene, View
-from tests.recon.test_backdrop import before_black
+from pipelines.sources import Photo, Photos, ReadMask, find_photos, same_ratio, view_recipes
+from recon.io.colmap import photo_pixels
+from recon.scene import Camera, Lens, Scene, SparseCloud, SparseDepth, View
+from tests.recon.test_backdrop import before_black, on_lit_cloth
 
 
 def write_photos(folder, backdrops):
@@ -34,6 +35,41 @@ def test_what_is_black_is_left_out(tmp_path):
     assert not mask[:18].any()
     assert mask[22:-22, 22:-22].all()
     assert mask_of(photos, "2.png").all()
+
+
+LENS = Lens("SIMPLE_RADIAL", np.array([420.0, 240.0, 200.0, 0.1]), 480, 400)
+
+
+@pytest.mark.parametrize("lens", [None, LENS])
+def test_dim_cloth_beside_a_thing_with_points_is_left_out(tmp_path, lens):
+    photo, thing, cloth, _ = on_lit_cloth(np.random.default_rng(0))
+    Image.fromarray(photo).save(tmp_path / "0.png")
+    view = View("0.png", Camera.from_fov(120, 100, 60.0), np.eye(4), lens=lens)
+    column, row = np.nan_to_num(photo_pixels(view, 240, 200)).astype(int).reshape(-1, 2).T
+    shown, around = (mask[row, column].reshape(100, 120) for mask in (thing, cloth))
+    row, column = np.nonzero(shown)
+    uv = np.stack([column, row], axis=1)[::50] + 0.5
+    read = ReadMask(None, Photo("0.png", tmp_path / "0.png"), before_black=True)
+    assert read(view=view)[around].mean() > 0.9
+    mask = read(view=view, points=SparseDepth(uv, np.ones(len(uv)), np.ones(len(uv))))
+    assert mask[around].mean() < 0.1
+    assert mask[shown].mean() > 0.95
+
+
+def test_the_points_of_a_view_tell_its_backdrop(tmp_path):
+    write_photos(tmp_path / "photos", [True])
+    photos = find_photos(tmp_path / "photos", tmp_path)
+    view = View("0.png", Camera.from_fov(120, 100, 50.0), np.eye(4))
+    cloud = SparseCloud(
+        np.ones((1, 3)), np.zeros((1, 3), np.uint8), np.zeros(1), np.empty((0, 2), np.int64), np.empty((0, 2))
+    )
+    bare, with_points = (
+        view_recipes(photos, scene, {"mask"})["mask"]["0.png"]
+        for scene in (Scene((view,)), Scene((view,), cloud))
+    )
+    assert bare.key != with_points.key
+    assert set(with_points.inputs) == {"view", "points"}
+    assert np.array_equal(evaluate(bare, {}), evaluate(with_points, {}))
 
 
 @pytest.mark.parametrize(("backdrops", "keep"), [([True, True], True), ([True, False, False], False)])
