@@ -45,7 +45,8 @@ class Networks:
     """Fixes the autoencoder's encoder to principal components of patches, so that only its decoder learns."""
 
     trunk_rate: float = 0.0
-    """Share of the learning rate at which the image encoder's trunk learns; 0 freezes it. Wants data.pool."""
+    """Share of the learning rate at which the image encoder's trunk learns; 0 freezes it. Not from
+    shards."""
 
     decoder_rate: float = 0.0
     """Share of the learning rate at which the autoencoder's decoder learns from the pixel losses; 0 freezes
@@ -244,8 +245,8 @@ class Train:
     def _check_pool(self) -> None:
         if self.data.reuse < 1:
             raise InputError(f"data.reuse {self.data.reuse}, wanted at least 1")
-        if self.networks.trunk_rate and not self.data.pool:
-            raise InputError("networks.trunk_rate wants data.pool: shards hold what a frozen trunk sees")
+        if self.networks.trunk_rate and self.data.shards:
+            raise InputError("networks.trunk_rate and data.shards: shards hold what a frozen trunk sees")
         if self.networks.decoder_rate and not self.loss.pixel_rows:
             raise InputError("networks.decoder_rate wants loss.pixel_rows, which the decoder learns from")
         if self.data.pool and self.batch_size % len(self.tasks):

@@ -75,7 +75,7 @@ def encode(arrays: Arrays, networks: Networks, norm_type: str) -> dict[str, np.n
 
     Args:
         arrays: `image`, `disparity` and `normals` as in `lotus.training.shards`.
-        networks: With the frozen encoders.
+        networks: With the frozen encoders; a trunk that is trained gives no features here.
         norm_type: How depth is drawn.
     """
     known, values = arrays["disparity"] > 0, depth_values(arrays["disparity"], norm_type)
@@ -85,7 +85,7 @@ def encode(arrays: Arrays, networks: Networks, norm_type: str) -> dict[str, np.n
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, len(values), PART):
         rows = slice(start, start + PART)
-        photos = seen_as(_pixels(networks, photo_pixels(arrays["image"][rows])), networks.colours)
+        photos = _seen_pixels(networks, arrays["image"][rows])
         part = {"photo": _latents(networks, photos)}
         if depth_task:
             drawn = draw_depths(values[rows], known[rows], limits[rows], norm_type)
@@ -93,7 +93,7 @@ def encode(arrays: Arrays, networks: Networks, norm_type: str) -> dict[str, np.n
         if normal:
             turned = draw_normals(arrays["normals"][rows] / np.float32(NORMAL_LEVELS))
             part[NORMAL] = _latents(networks, _pixels(networks, turned))
-        if networks.image_encoder is not None:
+        if networks.image_encoder is not None and not networks.trunk_learns():
             features = networks.image_encoder.features(photos)
             part |= {f"feature_{i}": each.half().cpu().numpy() for i, each in enumerate(features)}
         parts.append(part)
@@ -147,7 +147,8 @@ def make_batch(
     """Returns the batch of some samples; the generator says which task each row draws.
 
     Args:
-        arrays: `disparity` and `normals` of the first rows at least, for the pixel losses.
+        arrays: `disparity` and `normals` of the first rows at least, for the pixel losses; `image`, if the
+            trunk is trained.
         encoded: As `encode` makes them.
         networks: Their device is where the batch lies.
         options: The training.
@@ -169,6 +170,7 @@ def make_batch(
         _draw_pictures(arrays, encoded["limits"], tasks, options, rng, device)
         if options.loss.pixel_rows
         else None,
+        _seen_pixels(networks, arrays["image"]) if networks.trunk_learns() else None,
     )
 
 
@@ -244,6 +246,11 @@ def _latents(networks: Networks, pixels: torch.Tensor) -> np.ndarray:
 
 def _pixels(networks: Networks, pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().to(networks.vae.device)
+
+
+def _seen_pixels(networks: Networks, images: UInt8[np.ndarray, "n h w 3"]) -> torch.Tensor:
+    """Returns photos in [-1, 1] as the networks see their colours, on their device."""
+    return seen_as(_pixels(networks, photo_pixels(images)), networks.colours)
 
 
 def _tensor(values: np.ndarray, device: Any) -> torch.Tensor:

@@ -56,6 +56,12 @@ class Networks:
             parts |= {"projections": self.image_encoder.projections, "trunk": self.image_encoder.trunk()}
         return nn.ModuleDict(parts | {"decoder": decoder_of(self.vae)})
 
+    def trunk_learns(self) -> bool:
+        """Returns whether the image encoder's trunk is trained, so that its features change."""
+        if self.image_encoder is None:
+            return False
+        return any(part.requires_grad for part in self.image_encoder.trunk().parameters())
+
 
 def build(options: config.Train, device: torch.device) -> Networks:
     """Returns the networks that a training starts with.

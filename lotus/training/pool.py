@@ -164,8 +164,7 @@ class PooledScenes:
         drawn = [(normals, known) if name == NORMAL else (depths, torch.ones_like(known)) for name in names]
         target, counts = (torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*drawn, strict=True))
         tasks = torch.arange(len(names), device=device).repeat(len(rows))
-        encoder = networks.image_encoder
-        is_live = encoder is not None and self.options.networks.trunk_rate > 0
+        encoder, is_live = networks.image_encoder, networks.trunk_learns()
         return Batch(
             _latents(networks, photos),
             encoder.features(photos) if encoder is not None and not is_live else (),

@@ -11,7 +11,8 @@ from lotus.data import TrainingSample
 from lotus.predictor import LotusPredictor
 from lotus.training.batches import MixtureBatches, open_source
 from lotus.training.command import parse, settle_colours, train
-from lotus.training.looks import RestyledScenes, recoloured
+from lotus.training.looks import RestyledScenes
+from lotus.training.style import Style, recoloured
 from recon.errors import InputError
 from recon.evaluation.maps import normal_angles
 from recon.io.images import write_image
@@ -74,6 +75,38 @@ def test_restyled_scenes_are_as_blurred_as_the_photos_or_as_noisy() -> None:
         restyled = RestyledScenes(tuple(look), SIZE, "rgb")
         found = sharpness([restyled[index].image for index in range(12)])
         assert abs(found - sharpness(look)) < 0.5 * abs(own - sharpness(look))
+
+
+def drawing(image: np.ndarray) -> np.ndarray:
+    """Returns a photo as dark lines along its edges, on white."""
+    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
+    darker = np.minimum(grey - cv2.GaussianBlur(grey, (0, 0), 1.6) + 1, 0)
+    return np.repeat((255 * (1 + np.tanh(darker / 3)))[..., None], 3, axis=2).clip(0, 255).astype(np.uint8)
+
+
+def test_scenes_restyled_after_drawings_show_lines_where_edges_are() -> None:
+    photos = tuple(drawing(sample.image) for sample in scenes.render_batch(range(PHOTOS, PHOTOS + 12), SIZE))
+    restyled, alike, white = RestyledScenes(photos, SIZE, "grey"), [], []
+    for index in range(6):
+        found, own = restyled[index].image[..., 0], scenes.render(scenes.sample(30_000_000 + index), *SIZE)
+        drawn = drawing(own.image)[..., 0]
+        alike.append(np.corrcoef(found.ravel(), drawn.ravel())[0, 1])
+        white.append((found > 200).mean())
+    assert np.mean(alike) > 0.4
+    assert abs(np.mean(white) - np.mean([(photo > 200).mean() for photo in photos])) < 0.15
+
+
+def test_pictures_of_a_style_keep_what_they_show() -> None:
+    pictures = [s.image.astype(np.float32) for s in scenes.render_batch(range(PHOTOS, PHOTOS + 4), SIZE)]
+    same = Style.between(pictures, pictures)(pictures[0], np.random.default_rng(0))
+    assert np.abs(same - pictures[0]).mean() < 1.5
+
+
+def test_pictures_without_any_colour_can_be_a_style() -> None:
+    grey = np.full((40, 60, 3), 128, np.float32)
+    picture = np.random.default_rng(0).uniform(0, 255, (40, 60, 3)).astype(np.float32)
+    found = Style.between([recoloured(picture, grey)], [grey])(picture, np.random.default_rng(0))
+    assert np.abs(found - 128).max() < 2
 
 
 def test_scenes_restyled_after_negatives_are_negatives_with_their_own_geometry() -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from lotus import scenes
 from lotus.image_encoder import ImageEncoder
+from lotus.training.batches import StreamBatches, open_source
 from lotus.training.config import Data, Loss, Train
 from lotus.training.encoding import encode
 from lotus.training.loop import Job, Training, run
@@ -78,7 +79,8 @@ def test_value_ranges_are_those_of_single_maps(norm_type: str) -> None:
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5)
 
 
-def test_trunk_and_decoder_learn_at_their_share_of_the_rate(pooled: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", [4, 0])
+def test_trunk_and_decoder_learn_at_their_share_of_the_rate(pooled: Train, tmp_path: Path, pool: int) -> None:
     trunk = tmp_path / "trunk.safetensors"
     save_file(ImageEncoder((4, 4, 4)).state_dict(), trunk)
     chosen = replace(
@@ -88,10 +90,12 @@ def test_trunk_and_decoder_learn_at_their_share_of_the_rate(pooled: Train, tmp_p
         trunk_rate=0.5,
         decoder_rate=0.0,
     )
-    options = replace(pooled, out=tmp_path / "out", networks=chosen, steps=1)
+    data = replace(pooled.data, pool=pool)
+    options = replace(pooled, out=tmp_path / "out", networks=chosen, data=data, steps=1)
     networks = build(options, torch.device("cpu"))
     before = {name: part.clone() for name, part in networks.trainable().named_parameters()}
-    batches = PooledScenes(networks, options)
+    stream = StreamBatches(networks, options, open_source(options))
+    batches = PooledScenes(networks, options) if pool else stream
 
     def loss(number: int) -> tuple[torch.Tensor, dict[str, float]]:
         return batch_loss(networks, batches(number), options, torch.Generator().manual_seed(number))
@@ -109,8 +113,9 @@ def test_trunk_and_decoder_learn_at_their_share_of_the_rate(pooled: Train, tmp_p
 
 
 def test_options_that_do_not_go_together_are_refused(pooled: Train) -> None:
-    with pytest.raises(InputError, match=r"trunk_rate wants data\.pool"):
-        replace(pooled, data=replace(pooled.data, pool=0), networks=replace(pooled.networks, trunk_rate=0.1))
+    sharded = replace(pooled.data, pool=0, shards="somewhere")
+    with pytest.raises(InputError, match=r"trunk_rate and data\.shards"):
+        replace(pooled, data=sharded, networks=replace(pooled.networks, trunk_rate=0.1))
     with pytest.raises(InputError, match=r"decoder_rate wants loss\.pixel_rows"):
         replace(pooled, loss=Loss(), networks=replace(pooled.networks, decoder_rate=0.1))
     with pytest.raises(InputError, match="scenes alone"):
