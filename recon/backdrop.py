@@ -46,9 +46,11 @@ def _dim_beside(
     levels: Float32[np.ndarray, "h w"], black: Bool[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"]:
     """Returns what is dim and joined to what is black, without crevices."""
-    from scipy.ndimage import binary_opening, binary_propagation
+    from scipy.ndimage import binary_dilation, binary_erosion, binary_propagation
 
-    wide = binary_opening((levels < DIM) | black, iterations=max(1, round(THIN * max(levels.shape))))
+    radius = max(1, round(THIN * max(levels.shape)))
+    within = binary_erosion((levels < DIM) | black, iterations=radius, border_value=1)
+    wide = binary_dilation(within, iterations=radius)
     return binary_propagation(black & wide, mask=wide) & ~black
 
 

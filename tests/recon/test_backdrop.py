@@ -75,6 +75,13 @@ def test_a_dark_thing_is_kept_by_the_points_on_it_and_where_few_are_known():
     )
 
 
+def test_dim_cloth_in_the_corner_of_a_photo_is_backdrop():
+    rng = np.random.default_rng(5)
+    photo, _, _, points = on_lit_cloth(rng)
+    photo[:60, 180:] = rng.integers(25, 50, (60, 60, 1))
+    assert black_backdrop(photo, points[points[:, 0] < 180])[:38, 202:].all()
+
+
 def test_crevices_of_a_thing_are_not_backdrop():
     photo, thing, _, points = on_lit_cloth(np.random.default_rng(4))
     photo[60:140, 100:102] = 40
