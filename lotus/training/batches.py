@@ -152,11 +152,24 @@ class StreamBatches:
         workers = self.options.data.workers
         if not workers:
             return self.source(number)
-        self._pool = self._pool or ProcessPoolExecutor(workers, get_context("spawn"))
+        self._pool = self._pool or ProcessPoolExecutor(
+            workers, get_context("spawn"), initializer=_keep, initargs=(self.source,)
+        )
         for ahead in range(number, number + 2 * workers):
             if ahead not in self._ahead:
-                self._ahead[ahead] = self._pool.submit(self.source, ahead)
+                self._ahead[ahead] = self._pool.submit(_made, ahead)
         return self._ahead.pop(number).result()
+
+
+_kept: list[Source] = []  # in a worker: what it makes batches of, with what that remembers between batches
+
+
+def _keep(source: Source) -> None:
+    _kept[:] = [source]
+
+
+def _made(number: int) -> dict[str, np.ndarray]:
+    return _kept[0](number)
 
 
 @dataclass(frozen=True)
