@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool, UInt8
 
 from pipelines.graph import Recipe, digest
 from recon.backdrop import black_backdrop
@@ -263,32 +263,24 @@ class ReadMask:
             points: Its sparse points, by which dim cloth is told from a dark object.
         """
         full = np.ones((view.camera.height, view.camera.width), bool)
-        mask = images.read_mask(self.folder, self.photo.name) if self.folder else None
-        if mask is None and self.before_black:
-            pixels = self.photo.read(max_size=BACKDROP_SIZE)
-            at = _in_photo(points, view, pixels.shape) if points else None
-            mask = ~black_backdrop(pixels, at)
-        if mask is None:
+        shown = images.read_mask(self.folder, self.photo.name) if self.folder else None
+        is_photo = shown is None and self.before_black
+        if is_photo:
+            shown = self.photo.read(max_size=BACKDROP_SIZE)
+        if shown is None:
             return full
-        height, width = mask.shape
+        height, width = shown.shape[:2]
         taken = view.lens or view.camera
         if not same_ratio(width, height, taken):
             raise ViewError(
                 f"mask is {width}x{height}, photo {taken.width}x{taken.height}: their sides' ratios differ"
             )
         pixels = np.nan_to_num(colmap.photo_pixels(view, width, height), nan=-1.0)
+        mask = ~black_backdrop(shown, points.values_of(pixels) if points else None) if is_photo else shown
         column, row = np.floor(pixels).astype(np.int64).reshape(-1, 2).T
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         kept = inside & mask[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
         return kept.reshape(full.shape)
-
-
-def _in_photo(points: SparseDepth, view: View, shape: tuple[int, ...]) -> Float64[np.ndarray, "n 2"]:
-    """Returns where the points of an undistorted view lie in its photo, whose height and width come first."""
-    height, width = shape[:2]
-    most = (view.camera.width - 1, view.camera.height - 1)
-    column, row = np.clip(np.floor(points.uv), 0, most).astype(int).T
-    return np.nan_to_num(colmap.photo_pixels(view, width, height)[row, column], nan=-1.0)
 
 
 def view_recipes(photos: Photos, scene: Scene, wanted: set[str]) -> dict[str, dict[str, Recipe]]:

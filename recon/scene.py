@@ -160,6 +160,12 @@ class SparseDepth:
     def __len__(self) -> int:
         return len(self.depth)
 
+    def values_of(self, picture: np.ndarray) -> np.ndarray:
+        """Returns the values of a map, its pixels those of the points; a point beside it has its nearest."""
+        column, row = np.floor(self.uv).astype(np.int64).T
+        height, width = picture.shape[:2]
+        return np.asarray(picture[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)])
+
     def resized(self, source: Camera, target: Camera) -> "SparseDepth":
         """Returns the same points with pixels of the resampled picture."""
         return replace(self, uv=self.uv * [target.width / source.width, target.height / source.height])

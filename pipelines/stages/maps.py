@@ -36,16 +36,9 @@ def resized_mask(mask: Bool[np.ndarray, "h w"], camera: Camera) -> Bool[np.ndarr
     return images.resize_map(mask.astype(np.float32), camera.width, camera.height) > 0.5
 
 
-def at_points(values: np.ndarray, points: SparseDepth) -> np.ndarray:
-    """Returns a map's values at points, its pixels; one beside it counts as its nearest."""
-    column, row = np.floor(points.uv).astype(np.int64).T
-    height, width = values.shape[:2]
-    return np.asarray(values[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)])
-
-
 def points_inside(points: SparseDepth, kept: Bool[np.ndarray, "h w"]) -> SparseDepth:
     """Returns the points, pixels of the mask, that lie inside it."""
-    inside = at_points(kept, points)
+    inside = points.values_of(kept)
     return SparseDepth(points.uv[inside], points.depth[inside], points.sigma[inside])
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
-from pipelines.stages.maps import at_points
 from recon.scene import SparseDepth
 
 
@@ -66,7 +65,7 @@ class Select:
 
         parts, count = label(sky)
         pixels = np.bincount(parts.ravel(), minlength=count + 1)
-        density = np.bincount(at_points(parts, points), minlength=count + 1) / np.maximum(pixels, 1)
+        density = np.bincount(points.values_of(parts), minlength=count + 1) / np.maximum(pixels, 1)
         is_sky = density <= self.dense * density[0]
         is_sky[0] = False
         return np.asarray(is_sky[parts])
