@@ -45,7 +45,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 32
+    version: ClassVar[int] = 33
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -90,10 +90,12 @@ class Align:
                 aligned = self._gated(prediction, points.resized(view.camera, camera), camera, fine)
             except ViewError as error:
                 aligned = self._instead(prediction, view, scene, points, error)
-        inside = resized_mask(kept, aligned.depth_map.camera)
+        depth_map = masked(aligned.depth_map, resized_mask(kept, aligned.depth_map.camera))
+        if aligned.is_predicted:
+            depth_map = alignment.doubted(depth_map, points.resized(view.camera, depth_map.camera))
         return replace(
             aligned,
-            depth_map=masked(aligned.depth_map, inside),
+            depth_map=depth_map,
             predicted_normals=prediction.normals if aligned.is_predicted else None,
         )
 
@@ -374,7 +376,7 @@ class Refine:
 
     makes: ClassVar[str] = "refined"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __call__(
         self,
@@ -392,11 +394,15 @@ class Refine:
     def alone(self, view: View, aligned: Alignment, points: SparseDepth) -> Refinement:
         """Returns the refined depth of a view without regard to others."""
         depth_map = aligned.depth_map
-        if not (self.normals and aligned.has_own_normals):
-            return refinement.unrefined(depth_map)
-        with one_torch_thread():
-            noise = aligned.field.noise.tau if aligned.field is not None else None
-            return refinement.refine(depth_map, points.resized(view.camera, depth_map.camera), noise=noise)
+        anchors = points.resized(view.camera, depth_map.camera)
+        refined = refinement.unrefined(depth_map)
+        if self.normals and aligned.has_own_normals:
+            with one_torch_thread():
+                noise = aligned.field.noise.tau if aligned.field is not None else None
+                refined = refinement.refine(depth_map, anchors, noise=noise)
+        if aligned.is_predicted:
+            refined = replace(refined, depth_map=alignment.doubted(refined.depth_map, anchors))
+        return refined
 
 
 def _beyond(depth: Float32[np.ndarray, "h w"], anchors: SparseDepth) -> Float32[np.ndarray, "h w"]:

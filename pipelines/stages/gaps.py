@@ -57,8 +57,8 @@ class Trial:
 def try_prior(prior: DepthMap, measured: DepthMap) -> Trial | None:
     """Returns how a prior and a field through what was measured tell pixels held out of it.
 
-    None where the prior is to be left alone: it tells them clearly better than the field, or as well as they
-    are known, so that it knows what stands in a gap; or too few were measured.
+    None where the prior is to be left alone: it tells them clearly better than the field (by a standard
+    error), or as well as they are known, so that it knows what stands in a gap; or too few were measured.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
@@ -77,7 +77,8 @@ def try_prior(prior: DepthMap, measured: DepthMap) -> Trial | None:
     if known.sum() < MIN_TRIED:
         return None
     noise = (points.sigma / points.depth)[held_out][known].mean()
-    if own_errors[known].mean() <= max(CLEARLY_BETTER * errors[known].mean(), NO_ERROR * noise):
+    gain = (CLEARLY_BETTER * errors - own_errors)[known]
+    if gain.mean() > gain.std() / np.sqrt(len(gain)) or own_errors[known].mean() <= NO_ERROR * noise:
         return None
     distance = cKDTree(points.uv[~held_out]).query(points.uv[held_out])[0]
     growth = float(np.percentile(errors / distance, WITHIN_SIGMA))

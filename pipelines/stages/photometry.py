@@ -144,7 +144,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 28
+    version: ClassVar[int] = 29
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.stages import Align, InterpolatePoints
+from pipelines.stages import Align, InterpolatePoints, Refine
 from recon import interpolation, synthetic
 from recon.alignment import Alignment, Fit, fold_of
 from recon.errors import ViewError
+from recon.geometry import normals_from_depth
 from recon.scene import Camera, DepthMap, Prediction, Scene, SparseDepth, View
 from recon.synthetic import Capture, PointSampling
 from recon.synthetic.distortion import smooth_field
@@ -220,3 +221,25 @@ def test_a_poor_prediction_that_tells_near_from_far_fills_what_points_do_not_rea
     assert np.median(found.sigma[middle, right] / found.depth[middle, right]) > 0.1
     nearer = (found.depth > 0) & (found.depth < 1.4)
     assert (found.sigma[nearer] > 0.3 * found.depth[nearer]).all()
+
+
+def test_a_thing_that_the_prediction_does_not_show_is_within_its_sigma() -> None:
+    camera = Camera.from_fov(160, 120, 60.0)
+    view = View("one.png", camera, np.eye(4))
+    column, row = np.meshgrid(np.arange(160) + 0.5, np.arange(120) + 0.5)
+    ground = 3 / (1 + 0.005 * row)
+    thing = (np.abs(column - 80) < 22) & (np.abs(row - 55) < 25)
+    inner = (np.abs(column - 80) < 16) & (np.abs(row - 55) < 19)
+    exact = np.where(thing, 0.85 * ground, ground)
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(exact.size)[:190]
+    depth = exact.ravel()[chosen]
+    depth[:15] *= np.exp(rng.choice([-1, 1], 15) * rng.uniform(0.05, 0.7, 15))
+    points = SparseDepth(np.stack([column.ravel()[chosen], row.ravel()[chosen]], axis=1), depth, 1e-3 * depth)
+    normals = normals_from_depth(camera.K, ground.astype(np.float32))
+    prediction = Prediction((1 / ground).astype(np.float32), "affine_disparity", normals)
+    result = aligned(Scene((view,)), view, points, prediction)
+    for found in (result.depth_map, Refine().alone(view, result, points).depth_map):
+        away = np.abs(found.depth - exact) / np.maximum(found.sigma, 1e-9)
+        assert (away[inner] < 3).mean() > 0.9
+        assert np.median(found.sigma[~thing] / exact[~thing]) < 0.005

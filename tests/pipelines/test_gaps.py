@@ -66,6 +66,16 @@ def test_a_prior_that_fits_keeps_what_stands_in_the_gap(measured: DepthMap) -> N
     assert filled_gaps(prior, measured) is prior
 
 
+@pytest.mark.parametrize("spots", [4, 40])
+def test_a_prior_is_not_believed_for_what_it_knows_in_a_few_spots(measured: DepthMap, spots: int) -> None:
+    depth = measured.depth.copy()
+    rows, columns = np.meshgrid([*range(0, 32, 8), *range(96, 128, 8)], range(192, 232, 8), indexing="ij")
+    for row, column in list(zip(rows.ravel(), columns.ravel(), strict=True))[:: 40 // spots]:
+        depth[row : row + 8, column : column + 8] *= 0.8
+    bumpy, prior = map_of(depth, 1e-3), map_of(1.003 * np.where(depth > 0, depth, TRUE), 0.03)
+    assert (try_prior(prior, bumpy) is None) == (spots == 40)
+
+
 def test_surer_pixels_of_the_prior_stay(measured: DepthMap) -> None:
     prior = map_of(1.05 * TRUE, 0.03)
     prior.sigma[80, 110] = 1e-6
