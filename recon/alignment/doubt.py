@@ -35,9 +35,8 @@ def doubted(depth_map: DepthMap, anchors: SparseDepth) -> DepthMap:
     if known.sum() < MIN_ANCHORS:
         return depth_map
     uv, error = anchors.uv[known], np.log(depth[known] / anchors.depth[known])
-    column, row = np.clip(uv.astype(int).T, 0, [[width - 1], [height - 1]])
-    own = depth_map.sigma[row, column] / np.maximum(depth_map.depth[row, column], 1e-12)
-    contradicts = np.abs(error) > CONTRADICTS * np.hypot(own, anchors.sigma[known] / anchors.depth[known])
+    own = anchors.values_of(depth_map.sigma) / np.maximum(anchors.values_of(depth_map.depth), 1e-12)
+    contradicts = np.abs(error) > CONTRADICTS * np.hypot(own, anchors.sigma / anchors.depth)[known]
     v, u = np.mgrid[: -(-height // CELL), : -(-width // CELL)] * CELL + CELL / 2
     near = cKDTree(uv).query(np.stack([u, v], axis=-1), k=ASKED)[1]
     wrong = np.zeros(u.shape)
