@@ -135,7 +135,7 @@ class FindPlanes:
 class Settle:
     """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
 
-    These are the predicted ones, or those of what was measured where the predicted ones are far from them.
+    These are the mean of the predicted ones and those of what was measured, as far as either is right.
     What nobody measured is what was refined; if that does not fit, it is the plane that goes on there, or
     depth between measured pixels where that is surer, and left out where other views look through it. Depth
     interpolated between sparse points without a prediction ends with what was measured: beyond may be the
@@ -144,7 +144,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 29
+    version: ClassVar[int] = 30
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -193,12 +193,15 @@ class Settle:
             trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
             prior = without_refuted(prior, view.cam_from_world, others, trust)
         merged = photometric.merge(prior, checked.depth_map)
-        merged = photometric.better_normals(merged, checked.depth_map, use_predicted=aligned.has_own_normals)
+        merged, vague = photometric.merge_normals(
+            merged, checked.depth_map, use_predicted=aligned.has_own_normals
+        )
         if walls is not None:
             on = (walls.depth > 0) & (np.abs(merged.depth - walls.depth) < walls.sigma)
             merged = replace(merged, normals=np.where(on[..., None], walls.normals, merged.normals))
+            vague[on] = 0
         with one_torch_thread():
-            return refinement.refine(merged, points.resized(view.camera, merged.camera))
+            return refinement.refine(merged, points.resized(view.camera, merged.camera), normal_sigma=vague)
 
 
 def _with_predicted_normals(depth_map: DepthMap, aligned: Alignment) -> DepthMap:

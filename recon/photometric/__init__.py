@@ -9,13 +9,13 @@ into the kernels' form, `levels` at several sizes; at each size `sweep` tries in
 `propagation` lets neighbouring pixels try each other's planes, `fitting` finds the vertex, its standard
 deviation, and what to reject; `refinement` holds them together, `tiles` cuts large photos. `matcher` runs the
 kernels, `on_device` does the same on a device of torch. `consistency` compares views afterwards, `normals`
-judges the predicted ones by what they confirm.
+brings predicted ones together with those of what they confirm.
 """
 
 from recon.photometric.consistency import count_witnesses, cross_check
 from recon.photometric.flat import depth_range, flat_prior
 from recon.photometric.merging import merge
-from recon.photometric.normals import better_normals, fit_normals
+from recon.photometric.normals import fit_normals, merge_normals
 from recon.photometric.pictures import Photo
 from recon.photometric.refinement import Measurement
 from recon.photometric.tiles import refine
@@ -24,7 +24,6 @@ from recon.photometric.views import choose_neighbours
 __all__ = [
     "Measurement",
     "Photo",
-    "better_normals",
     "choose_neighbours",
     "count_witnesses",
     "cross_check",
@@ -32,5 +31,6 @@ __all__ = [
     "fit_normals",
     "flat_prior",
     "merge",
+    "merge_normals",
     "refine",
 ]

@@ -1,4 +1,4 @@
-"""Normals of what was measured, and whether predicted ones are better.
+"""Normals of what was measured, brought together with predicted ones.
 
 On a plane, inverse depth w is linear over the picture, so a plane is fitted to the measured inverse depth
 around each pixel, reweighted so that what lies beyond an edge does not count. Its slopes' standard deviation
@@ -6,16 +6,16 @@ gives that of the normal's angle: (wu, wv) / w times the focal length is the tan
 window does not tell it to 5 degrees, as on blank walls, larger ones are tried, in which depth may deviate
 from the plane by as much as it says of itself: what deviates more is relief.
 
-Predicted normals are judged by these: the median angle between both, less what is the measured ones' own.
-Averages of both by precision were tried: no better in a room, and worse on small things with round sides,
-whose normals turn within a window.
+Predicted normals are judged by these, around each pixel: the mean squared angle between both, less what is
+the measured ones' own. A network may be right about a table and wrong about what stands on it. Each pixel has
+the mean of both, weighed by precision.
 """
 
 from dataclasses import replace
 from typing import Any, no_type_check
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from recon.jit import compiled, run_pieces
 from recon.photometric.planes import normals_of, planes_of
@@ -30,33 +30,69 @@ WIDTHS = (20.0, 6.0, 3.0)  # standard deviations beyond which a pixel is on anot
 LEAST_WEIGHT = 10.0  # of a window's 49 pixels
 LEAST_SPREAD = 4.0  # determinant of the pixels' covariance, px^4: less is a line
 CORRELATED = 6.0  # pixels of a window that err as one
-MEDIAN_ANGLE = 1.177  # median length of two normal deviates
 LEAST_PIXELS = 500  # that judge predicted normals
-MOST_OFF = np.radians(6.0)  # standard deviation of predicted normals that are the better ones
+WINDOW = 31  # px, odd: in which they are judged
+TYPICAL_SHARE = 0.03  # of a window's pixels: weight of the whole picture's error in a window's
+MOST_ANGLE = np.radians(60.0)  # larger ones count as this
+MOST_OFF = np.radians(6.0)  # standard deviation of predicted normals that are used where nothing was measured
+LEAST_OFF = np.radians(0.5)  # no better are they taken to be
+SUREST = 1e-4  # rad: nor measured ones
 
 
-def better_normals(
+def merge_normals(
     depth_map: DepthMap, measured: DepthMap, *, use_predicted: bool = True, threads: int | None = None
-) -> DepthMap:
-    """Returns a depth map with its predicted normals, or with those of its measured part if they are better.
+) -> tuple[DepthMap, Float32[np.ndarray, "h w"]]:
+    """Returns a depth map with the mean of its normals and the measured ones, and the angles' deviation.
+
+    Where nothing was measured the normals are the predicted ones if those around are right, else zeros. The
+    standard deviation of the angle is in radians, of either direction; infinite where there is no normal.
 
     Args:
         depth_map: With predicted normals.
         measured: Depth, sigma and normals of the same size where the photos told them, zeros elsewhere.
-        use_predicted: False takes the measured normals unasked.
+        use_predicted: False takes the measured normals alone.
         threads: None takes one per processor. The result does not depend on it.
     """
     own, angle = fit_normals(measured, threads=threads)
-    predicted = depth_map.normals
-    both = own.any(axis=-1) & predicted.any(axis=-1)
-    if use_predicted and both.sum() < LEAST_PIXELS:
-        return depth_map
+    told = own.any(axis=-1)
+    of_own = np.where(told, 1 / np.square(np.maximum(angle, SUREST).astype(np.float64)), 0)
+    of_predicted = np.zeros(told.shape)
     if use_predicted:
-        cosines = np.einsum("nc,nc->n", own[both], predicted[both])
-        between = np.median(np.arccos(np.clip(cosines, -1, 1))) / MEDIAN_ANGLE
-        if between**2 - np.median(angle[both]) ** 2 <= MOST_OFF**2:
-            return depth_map
-    return replace(depth_map, normals=own)
+        variance = _predicted_variance(depth_map.normals, own, angle)
+        is_used = depth_map.normals.any(axis=-1) & (told | (variance < MOST_OFF**2))
+        of_predicted = np.where(is_used, 1 / np.maximum(variance, LEAST_OFF**2), 0)
+    mean = of_own[..., None] * own + of_predicted[..., None] * depth_map.normals
+    length = np.linalg.norm(mean, axis=-1, keepdims=True)
+    normals = np.divide(mean, length, out=np.zeros_like(mean), where=length > 0).astype(np.float32)
+    total = np.where(length[..., 0] > 0, of_own + of_predicted, 0)
+    deviation = np.divide(1, np.sqrt(total), out=np.full(told.shape, np.inf), where=total > 0)
+    return replace(depth_map, normals=normals), deviation.astype(np.float32)
+
+
+def _predicted_variance(
+    predicted: Float32[np.ndarray, "h w 3"],
+    own: Float32[np.ndarray, "h w 3"],
+    angle: Float32[np.ndarray, "h w"],
+) -> Float64[np.ndarray, "h w"]:
+    """Returns the variance of predicted normals, rad^2 of either direction, as measured ones around tell it.
+
+    Where few are, it tends to that of the whole picture; zeros where too few are in all.
+    """
+    from scipy.ndimage import uniform_filter
+
+    both = own.any(axis=-1) & predicted.any(axis=-1)
+    if both.sum() < LEAST_PIXELS:
+        return np.zeros(both.shape)
+    cosines = np.einsum("nc,nc->n", own[both], predicted[both], dtype=np.float64)
+    between, noise = (
+        np.minimum(each, MOST_ANGLE) for each in (np.arccos(np.clip(cosines, -1, 1)), angle[both])
+    )
+    weights, moments = np.zeros(both.shape), np.zeros(both.shape)
+    weights[both] = (1 + np.square(angle[both] / MOST_OFF)) ** -2.0
+    moments[both] = weights[both] * (np.square(between) / 2 - np.square(noise))
+    typical = moments.sum() / weights.sum()
+    near = uniform_filter(weights, WINDOW) + TYPICAL_SHARE
+    return np.maximum((uniform_filter(moments, WINDOW) + TYPICAL_SHARE * typical) / near, 0)
 
 
 def fit_normals(

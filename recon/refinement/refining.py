@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 
 from recon.geometry import normals_from_depth
 from recon.refinement.balance import MIN_FACING, TURN, Balance, balance
@@ -25,6 +25,8 @@ LEAST_PULL = 1e-6  # of any pixel: less is lost in rounding where cuts leave a f
 MAX_CHANGE = 3.0  # of log depth: a pixel that moves farther had nothing to hold it, and stays
 UNKNOWN_PULL = 1e-3  # of a pixel without depth, to what its surroundings say
 PRIOR_SLOPE_WEIGHT = 0.1  # of the depth's own slope where no normal is known
+CLEAR_NORMAL = np.radians(2.0)  # standard deviation of a normal that counts fully
+LEAST_CLEAR = 0.01  # share that the vaguest counts
 ANCHOR_WIDTH = 3.0  # standard deviations, beyond which an anchor is wrong
 WORSE = 1.05  # factor on the anchors' median error that shows the normals to be wrong
 MIN_ANCHORS = 10  # that may object
@@ -63,6 +65,7 @@ def refine(
     depth_map: DepthMap,
     anchors: SparseDepth | None = None,
     *,
+    normal_sigma: Float32[np.ndarray, "h w"] | None = None,
     noise: float | None = None,
     device: str = "cpu",
 ) -> Refinement:
@@ -70,11 +73,14 @@ def refine(
 
     Depth of low sigma pulls, depth of high sigma follows: what is known of a surface spreads along its
     normals into what is not (clipped, blurred by an edge). Pixels without depth stay without. The sparse
-    points judge the result of the normals first, and pull only then; those far off are ignored.
+    points that are surer than depth judge the result of the normals first, and all pull only then; those far
+    off are ignored.
 
     Args:
         depth_map: Aligned; its normals are a prediction of their own, not made from its depth.
         anchors: Sparse points, pixels of the map's camera.
+        normal_sigma: Standard deviation of the normals' angle, radians, as far as it is known; those beyond
+            2 degrees count less.
         noise: The part of sigma that may be noise from pixel to pixel, relative to depth, as far as normals
             show it; None takes the surest pixels' sigma for it.
         device: Of torch.
@@ -89,16 +95,13 @@ def refine(
     log_depth = _log_depth(depth_map, device)
     trust = balance(log_depth, slopes)
     energy = _energy(depth_map, log_depth, slopes, trust)
+    if normal_sigma is not None:
+        energy = _weighed(energy, normal_sigma)
     refined, energies, multigrid = descend(energy)
     start, after = energy.start.cpu().numpy(), refined.cpu().numpy()
-    errors_before, errors_after = (_errors(anchors, of, depth_map) for of in (start, after))
-    before_error, after_error = (
-        float(np.median(errors)) if len(errors) >= MIN_ANCHORS else float("nan")
-        for errors in (errors_before, errors_after)
-    )
-    worse = int((errors_after > errors_before).sum())
-    chance = len(errors_before) / 2 + np.sqrt(len(errors_before))  # two deviations above one half
-    if after_error > WORSE * before_error and worse > chance:
+    errors_before, errors_after, surer = _errors(anchors, start, after, depth_map)
+    before_error, after_error = (_median(errors) for errors in (errors_before, errors_after))
+    if _object(errors_before[surer], errors_after[surer]):
         return Refinement(depth_map, False, trust.smoothing, before_error, after_error, tuple(energies))
     if anchors is not None and len(anchors):
         energy = _anchored(energy, anchors, after, depth_map, trust)
@@ -186,14 +189,48 @@ def _at(anchors: SparseDepth, shape: tuple[int, int]) -> tuple[np.ndarray, np.nd
     return row[inside], column[inside], np.flatnonzero(inside)
 
 
+def _weighed(energy: Energy, normal_sigma: Float32[np.ndarray, "h w"]) -> Energy:
+    """Returns the energy with less weight on slopes between pixels of which one's normal is vague."""
+    import torch
+
+    relative = np.square(CLEAR_NORMAL / np.maximum(normal_sigma, CLEAR_NORMAL))
+    relative = np.where(np.isfinite(normal_sigma), np.maximum(relative, LEAST_CLEAR), 1)
+    known = torch.from_numpy(relative.astype(np.float32)).to(energy.start.device)
+    return replace(
+        energy,
+        weight_u=energy.weight_u * torch.minimum(known[:, 1:], known[:, :-1]),
+        weight_v=energy.weight_v * torch.minimum(known[1:], known[:-1]),
+    )
+
+
 def _errors(
-    anchors: SparseDepth | None, log_depth: Float32[np.ndarray, "h w"], depth_map: DepthMap
-) -> Float64[np.ndarray, "n"]:
-    """Returns |log z - log z_k| at the anchors on known depth."""
+    anchors: SparseDepth | None,
+    before: Float32[np.ndarray, "h w"],
+    after: Float32[np.ndarray, "h w"],
+    depth_map: DepthMap,
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Returns |log z - log z_k| before and after at the anchors on known depth, and which are surer than it.
+
+    Where depth was measured in the photos it is surer than they are, and its noise is partly theirs.
+    """
     if anchors is None:
-        return np.zeros(0)
-    row, column, index = _at(anchors, log_depth.shape)
-    return np.abs(np.log(anchors.depth[index]) - log_depth[row, column])[depth_map.depth[row, column] > 0]
+        return np.zeros(0), np.zeros(0), np.zeros(0, bool)
+    row, column, index = _at(anchors, before.shape)
+    depth = depth_map.depth[row, column]
+    row, column, index, depth = (each[depth > 0] for each in (row, column, index, depth))
+    target = np.log(anchors.depth[index])
+    surer = anchors.sigma[index] / anchors.depth[index] < depth_map.sigma[row, column] / depth
+    return np.abs(target - before[row, column]), np.abs(target - after[row, column]), surer
+
+
+def _median(errors: Float64[np.ndarray, "n"]) -> float:
+    return float(np.median(errors)) if len(errors) >= MIN_ANCHORS else float("nan")
+
+
+def _object(before: Float64[np.ndarray, "n"], after: Float64[np.ndarray, "n"]) -> bool:
+    """Returns whether anchors' errors are clearly larger afterwards, and those of more than chance has it."""
+    chance = len(before) / 2 + np.sqrt(len(before))  # two deviations above one half
+    return _median(after) > WORSE * _median(before) and int((after > before).sum()) > chance
 
 
 def _anchored(
