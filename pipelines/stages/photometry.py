@@ -120,7 +120,7 @@ class FindPlanes:
 
     makes: ClassVar[str] = "planes"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __call__(self, *, scene: Scene, measured: ByView[Measurement]) -> Planes:
         """Returns them, world frame."""

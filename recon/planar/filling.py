@@ -32,6 +32,8 @@ LEAST_SIGMA = 0.005  # relative
 WINDOW = 31  # px, on which noise of measured pixels has little left
 RELIEF = 0.75  # of their standard deviation: mean distance from a plane that is none
 NOISY = 0.005  # relative sigma from which a measured pixel is part of a gap
+BEYOND = 0.03  # of how wide a plane was measured: as far as that a part may lie beyond, typically
+STRIP = 0.3  # of the same: narrower is a strip, which does not tell how far it goes on across
 
 
 def fill_planes(
@@ -254,7 +256,7 @@ def _best_plane(
         if met.mean() < MOST_MET:
             continue
         off = abs(float(np.nanmedian((np.log(depth) - log_depth)[met]))) if is_told else TYPICAL_OFF
-        if off > MOST_OFF:
+        if off > MOST_OFF or _is_beyond(planes, int(index), toward[met] * depth[met][:, None]):
             continue
         above = (points @ planes.normals[index] - planes.offsets[index]) / points[:, 2]
         on = int((np.abs(above) < ON_PLANE).sum())
@@ -269,6 +271,18 @@ def _best_plane(
     _, most, nearest = max(found, key=lambda one: one[1])
     alike = [one for one in found if one[1] >= ALIKE * most and one[2] <= (1 + BEHIND) * nearest]
     return max(alike, key=lambda one: one[2])[0]
+
+
+def _is_beyond(planes: Planes, index: int, points: Float64[np.ndarray, "n 3"]) -> bool:
+    """Returns whether most of some points of a plane lie beyond what was measured of it.
+
+    A table ends where nothing is measured any more, and behind it the backdrop begins.
+    """
+    widths = planes.widths(index)
+    widest = widths.max()
+    asked = widths == widest if widths.min() < STRIP * widest else widths > 0
+    off = (points @ planes.along[index, asked].T - planes.reach[index, asked]).max(axis=1)
+    return bool(np.median(off) > BEYOND * widest)
 
 
 def _joined(

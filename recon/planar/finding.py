@@ -28,6 +28,8 @@ CROWDED = 1.2  # times as many as around it, on the emptier side
 AROUND = 30  # halves of a band to either side
 SIDES = (AROUND // 2 - 1, -AROUND // 2)  # shifts of that window
 SPREAD = 0.15  # of the unit: standard deviation along both axes that tells a plane's own direction
+DIRECTIONS = 32  # around, in which a plane's extent is kept
+STRAY, STRAY_SHARE = 10, 50  # points that may lie beyond it, and at most one in so many
 
 
 Posed = tuple[DepthMap, Float64[np.ndarray, "4 4"]]
@@ -42,6 +44,12 @@ class Planes:
     spreads: Float64[np.ndarray, "k"]
     """Mean distance of their points, scene units."""
 
+    along: Float64[np.ndarray, "k d 3"]
+    """Unit vectors in each plane, evenly around."""
+
+    reach: Float64[np.ndarray, "k d"]
+    """How far along them its points lie: x of the plane is within their convex hull if along . x <= reach."""
+
     def __len__(self) -> int:
         return len(self.offsets)
 
@@ -50,7 +58,13 @@ class Planes:
         normals = rotate(cam_from_world, self.normals)
         offsets = self.offsets + normals @ cam_from_world[:3, 3]
         sign = np.where(offsets > 0, -1.0, 1.0)
-        return Planes(normals * sign[:, None], offsets * sign, self.spreads)
+        along = rotate(cam_from_world, self.along)
+        reach = self.reach + along @ cam_from_world[:3, 3]
+        return Planes(normals * sign[:, None], offsets * sign, self.spreads, along, reach)
+
+    def widths(self, index: int) -> Float64[np.ndarray, "d"]:
+        """Returns how wide the points of a plane lie along each of its vectors, scene units."""
+        return self.reach[index] + np.roll(self.reach[index], DIRECTIONS // 2)
 
 
 def grid_points(depth_map: DepthMap) -> Float64[np.ndarray, "n 3"]:
@@ -119,7 +133,7 @@ def find_planes(maps: Iterable[Posed]) -> Planes:
         parts.append((transform(world_from_cam, points), rotate(world_from_cam, normals)))
         depths.append(points[:, 2])
     if not parts:
-        return Planes(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
+        return _collected([])
     points, normals = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
     unit = float(np.median(np.concatenate(depths)))
     band = unit * float(np.clip(NOISES * np.median(noises), NARROWEST, WIDEST))
@@ -128,8 +142,21 @@ def find_planes(maps: Iterable[Posed]) -> Planes:
         for direction in _directions(normals[normals.any(axis=1)])
         for offset in _offsets(points, normals, direction, band)
     ]
-    table = np.array(found).reshape(-1, 5)
-    return Planes(table[:, :3], table[:, 3], table[:, 4])
+    return _collected(found)
+
+
+_Found = tuple[Float64[np.ndarray, "3"], float, float, Float64[np.ndarray, "d 3"], Float64[np.ndarray, "d"]]
+
+
+def _collected(found: Sequence[_Found]) -> Planes:
+    normals, offsets, spreads, along, reach = zip(*found, strict=True) if found else ((),) * 5
+    return Planes(
+        np.array(normals, np.float64).reshape(-1, 3),
+        np.array(offsets, np.float64),
+        np.array(spreads, np.float64),
+        np.array(along, np.float64).reshape(-1, DIRECTIONS, 3),
+        np.array(reach, np.float64).reshape(-1, DIRECTIONS),
+    )
 
 
 def _directions(normals: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "k 3"]:
@@ -213,8 +240,8 @@ def _refined(
     plane: tuple[Float64[np.ndarray, "3"], float],
     unit: float,
     band: float,
-) -> tuple[float, float, float, float, float]:
-    """Returns normal, offset and spread of a plane; its own direction where its points tell one."""
+) -> _Found:
+    """Returns normal, offset, spread and extent of a plane; its own direction where its points tell one."""
     direction, offset = plane
     able = _may_face(normals, direction)
     for _ in range(2):
@@ -226,4 +253,17 @@ def _refined(
     own = axes[:, 0] * np.sign(axes[:, 0] @ direction)
     if variances[1] > (SPREAD * unit) ** 2 and own @ direction > np.cos(np.radians(SAME_DEG)):
         direction, offset = own, float(own @ center)
-    return (*direction, offset, float(np.abs(some @ direction - offset).mean()))
+    along, reach = _extent(some, direction)
+    return direction, offset, float(np.abs(some @ direction - offset).mean()), along, reach
+
+
+def _extent(
+    points: Float64[np.ndarray, "n 3"], normal: Float64[np.ndarray, "3"]
+) -> tuple[Float64[np.ndarray, "d 3"], Float64[np.ndarray, "d"]]:
+    """Returns vectors around in a plane, and how far along each its points lie but for a few."""
+    first = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    first /= np.linalg.norm(first)
+    angle = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
+    along = np.outer(np.cos(angle), first) + np.outer(np.sin(angle), np.cross(normal, first))
+    beyond = len(points) - 1 - min(STRAY, len(points) // STRAY_SHARE)
+    return along, np.partition(points @ along.T, beyond, axis=0)[beyond]

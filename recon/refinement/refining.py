@@ -230,7 +230,7 @@ def _median(errors: Float64[np.ndarray, "n"]) -> float:
 def _object(before: Float64[np.ndarray, "n"], after: Float64[np.ndarray, "n"]) -> bool:
     """Returns whether anchors' errors are clearly larger afterwards, and those of more than chance has it."""
     chance = len(before) / 2 + np.sqrt(len(before))  # two deviations above one half
-    return _median(after) > WORSE * _median(before) and int((after > before).sum()) > chance
+    return bool(_median(after) > WORSE * _median(before) and (after > before).sum() > chance)
 
 
 def _anchored(

@@ -1,4 +1,4 @@
-"""Normals of measured depth: of planes, beside creases and steps, and when they replace predicted ones."""
+"""Normals of measured depth: of planes, beside creases and steps, and together with predicted ones."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from recon.geometry import rays
-from recon.photometric import better_normals, fit_normals
+from recon.photometric import fit_normals, merge_normals
 from recon.photometric import normals as photometric_normals
 from recon.scene import Camera, DepthMap
 
@@ -97,12 +97,14 @@ def test_nothing_measured_has_no_normal() -> None:
     assert not angle[:, 20:].any()
 
 
-def chosen(predicted: np.ndarray, **options: bool) -> np.ndarray:
-    """Normals of a prediction, where the left half of one plane was measured."""
+def merged(predicted: np.ndarray, **options: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Normals where the left half of one plane was measured, and their deviation in degrees."""
     measured = noisy(plane(LEFT), LEFT)
     measured.depth[:, WIDTH // 2 :] = 0
     given = replace(measured, depth=plane(LEFT).astype(np.float32), normals=predicted.astype(np.float32))
-    return better_normals(given, measured, **options).normals
+    found, deviation = merge_normals(given, measured, **options)
+    assert found.depth is given.depth
+    return found.normals, np.degrees(deviation)
 
 
 def tilted(degrees: float) -> np.ndarray:
@@ -113,16 +115,49 @@ def tilted(degrees: float) -> np.ndarray:
     return normals / np.linalg.norm(normals, axis=-1, keepdims=True)
 
 
-def test_predicted_normals_near_the_measured_ones_stay() -> None:
+def root_mean_square(degrees: np.ndarray) -> float:
+    """Of angles, for either direction."""
+    return float(np.sqrt(np.square(degrees).mean() / 2))
+
+
+def test_the_mean_is_better_than_either_and_says_how_good_it_is() -> None:
+    predicted = tilted(0.6)
+    normals, deviation = merged(predicted)
+    own = fit_normals(noisy(plane(LEFT), LEFT))[0]
+    inner = np.s_[6:-6, 6:26]
+    off, off_predicted, off_own = (degrees_off(n, LEFT)[inner] for n in (normals, predicted, own))
+    assert root_mean_square(off) < 0.9 * min(root_mean_square(off_predicted), root_mean_square(off_own))
+    assert 0.7 < np.median(deviation[inner]) / root_mean_square(off) < 1.5
+
+
+def test_predicted_normals_near_the_measured_ones_stay_where_nothing_was_measured() -> None:
     predicted = tilted(4).astype(np.float32)
-    assert np.array_equal(chosen(predicted), predicted)
+    normals, deviation = merged(predicted)
+    np.testing.assert_allclose(normals[:, 40:], predicted[:, 40:], atol=1e-6)
+    assert 0.8 < np.median(deviation[:, 40:]) / (4 / np.sqrt(2)) < 1.2
 
 
 @pytest.mark.parametrize(("degrees", "use_predicted"), [(12, True), (1, False)])
 def test_else_normals_are_those_of_what_was_measured(degrees: float, use_predicted: bool) -> None:
-    normals = chosen(tilted(degrees), use_predicted=use_predicted)
+    normals, deviation = merged(tilted(degrees), use_predicted=use_predicted)
     assert degrees_off(normals, LEFT)[4:-4, 4:24].max() < 5
     assert not normals[:, 40:].any()
+    assert np.isinf(deviation[:, 40:]).all()
+
+
+def test_predicted_normals_are_judged_where_they_are() -> None:
+    camera = Camera(np.array([[200.0, 0, 100], [0, 220, 60], [0, 0, 1]]), 200, 120)
+    depth = 2.0 * LEFT[2] / (rays(camera.K, 200, 120) @ LEFT)
+    noise = 1 + 1e-3 * np.random.default_rng(0).standard_normal(depth.shape)
+    normals = np.broadcast_to(LEFT, (120, 200, 3)).astype(np.float32)
+    sigma = (1e-3 * depth).astype(np.float32)
+    measured = DepthMap(camera, (depth * noise).astype(np.float32), normals, sigma)
+    is_wrong = np.arange(200) >= 150  # a quarter of the picture: a thing that the network did not see
+    predicted = np.where(is_wrong[:, None], RIGHT, LEFT) * np.ones((120, 1, 1))
+    found, _ = merge_normals(replace(measured, normals=predicted.astype(np.float32)), measured)
+    off, off_own = degrees_off(found.normals, LEFT), degrees_off(fit_normals(measured)[0], LEFT)
+    assert root_mean_square(off[:, 170:]) < 1.05 * root_mean_square(off_own[:, 170:])
+    assert root_mean_square(off[:, :130]) < 0.8 * root_mean_square(off_own[:, :130])
 
 
 def test_threads_change_nothing() -> None:

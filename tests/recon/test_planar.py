@@ -211,6 +211,34 @@ def test_a_wall_lies_behind_its_skirting_board() -> None:
     assert np.percentile(np.abs(filled.depth / depth - 1)[blank & (filled.depth > 0)], 90) < 0.005
 
 
+def test_a_table_ends_where_what_was_measured_of_it_ends() -> None:
+    """Behind a table stands a blank backdrop that the network takes for more of the table."""
+    floor = ROOM[2:]
+    depth, _, points = seen(floor)
+    table = (np.abs(points[..., :2] - [1.8, 1.6]) < [1.0, 0.9]).all(axis=-1)
+    hole = (np.abs(points[..., :2] - [1.8, 1.6]) < 0.4).all(axis=-1)
+    noisy = depth * (1 + NOISE * np.random.default_rng(0).standard_normal(depth.shape))
+    normals = rotate(POSE, np.broadcast_to(floor[0, :3], points.shape))
+    measured = map_of(np.where(table & ~hole, noisy, 0), normals, NOISE)
+    prior = map_of(np.where(np.isfinite(depth), depth, 0), normals, 0.1)
+    found = planar.find_planes([(measured, POSE)])
+    filled = fill_planes(found, prior, measured, (POSE, []), np.ones(depth.shape, bool)).depth > 0
+    assert filled[hole].mean() > 0.95
+    assert filled[~table].mean() < 0.02
+
+
+def test_planes_know_how_far_they_reach_in_any_frame() -> None:
+    found = planar.find_planes([(measured_of(ROOM), POSE)])
+    near = found.seen_from(POSE)
+    told = grid_points(measured_of(ROOM))
+    for index in range(len(found)):
+        np.testing.assert_allclose(near.widths(index), found.widths(index))
+        np.testing.assert_allclose(near.along[index] @ near.normals[index], 0, atol=1e-12)
+        on = np.abs(told @ near.normals[index] - near.offsets[index]) < 0.005
+        outside = (told[on] @ near.along[index].T > near.reach[index] + 0.05).any(axis=1)
+        assert outside.sum() <= 32 * 10
+
+
 def test_noise_behind_a_plane_does_not_refuse_it() -> None:
     """Blank walls are measured anywhere; where no view confirms what is measured, that says nothing."""
     depth, _, points = seen(ROOM)

@@ -167,6 +167,31 @@ def test_depth_that_anchors_prefer_stays() -> None:
     assert result.depth_map is start
 
 
+def test_anchors_less_sure_than_depth_do_not_object() -> None:
+    depth, normals = plane((0.3, -0.2, -1), 2.0)
+    noise = np.exp(0.01 * np.random.default_rng(3).standard_normal(depth.shape))
+    anchors = anchors_of(depth * noise, 300)  # of the same noise as depth has
+    start = depth_map(depth * noise, normals, 0.01)
+    assert not refine(start, replace(anchors, sigma=0.009 * anchors.depth)).is_used
+    vague = refine(start, replace(anchors, sigma=0.011 * anchors.depth))
+    assert vague.is_used
+    assert np.median(error(vague.depth_map, depth)) < 0.2 * np.median(error(start, depth))
+
+
+def test_vague_normals_pull_less() -> None:
+    depth, normals = plane((0.3, -0.2, -1), 2.0)
+    wrong = np.arange(96) >= 78
+    turned = np.where(wrong[:, None], plane((0.2, -0.1, -1), 2.0)[1], normals)
+    start = depth_map(np.sqrt(depth * noisy(depth)), turned, NOISE / 2)
+    vague = np.where(wrong, 0.4, 0.01) * np.ones((72, 1))
+    told = refine(start, normal_sigma=vague.astype(np.float32)).depth_map
+    untold = refine(start, normal_sigma=np.full((72, 96), 0.01, np.float32)).depth_map
+    off, off_untold = (error(found, depth).reshape(72, 96) for found in (told, untold))
+    assert off[:, wrong].mean() < 0.6 * off_untold[:, wrong].mean()
+    assert np.median(off[:, ~wrong]) < 1.1 * np.median(off_untold[:, ~wrong])
+    np.testing.assert_array_equal(untold.depth, refine(start).depth_map.depth)
+
+
 def test_holes_stay_holes_and_harm_nobody() -> None:
     depth, normals = plane((0.3, -0.2, -1), 2.0)
     holed = noisy(depth)
