@@ -376,7 +376,7 @@ class Refine:
 
     makes: ClassVar[str] = "refined"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def __call__(
         self,

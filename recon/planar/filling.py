@@ -280,7 +280,7 @@ def _is_beyond(planes: Planes, index: int, points: Float64[np.ndarray, "n 3"]) -
     """
     widths = planes.widths(index)
     widest = widths.max()
-    asked = widths == widest if widths.min() < STRIP * widest else widths > 0
+    asked = (widths == widest) | (widths.min() >= STRIP * widest)
     off = (points @ planes.along[index, asked].T - planes.reach[index, asked]).max(axis=1)
     return bool(np.median(off) > BEYOND * widest)
 
