@@ -193,15 +193,16 @@ class Settle:
             trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
             prior = without_refuted(prior, view.cam_from_world, others, trust)
         merged = photometric.merge(prior, checked.depth_map)
-        merged, vague = photometric.merge_normals(
+        merged, normal_sigma = photometric.merge_normals(
             merged, checked.depth_map, use_predicted=aligned.has_own_normals
         )
         if walls is not None:
             on = (walls.depth > 0) & (np.abs(merged.depth - walls.depth) < walls.sigma)
             merged = replace(merged, normals=np.where(on[..., None], walls.normals, merged.normals))
-            vague[on] = 0
+            normal_sigma[on] = 0
         with one_torch_thread():
-            return refinement.refine(merged, points.resized(view.camera, merged.camera), normal_sigma=vague)
+            anchors = points.resized(view.camera, merged.camera)
+            return refinement.refine(merged, anchors, normal_sigma=normal_sigma)
 
 
 def _with_predicted_normals(depth_map: DepthMap, aligned: Alignment) -> DepthMap:
