@@ -45,7 +45,7 @@ class Align:
 
     makes: ClassVar[str] = "aligned"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 33
+    version: ClassVar[int] = 34
 
     asked_error: ClassVar[float] = 0.005  # held-out, from which the points alone are asked
     suspect_error: ClassVar[float] = 0.02  # the same where few points answer
@@ -376,7 +376,7 @@ class Refine:
 
     makes: ClassVar[str] = "refined"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     def __call__(
         self,

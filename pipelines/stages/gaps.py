@@ -38,7 +38,7 @@ MOST_ERROR = 0.1  # worse is as bad
 CLEARLY_BETTER = 0.7  # share of the field's error
 NO_ERROR = 1.5  # times the measured pixels' own sigma: less is none
 WITHIN_SIGMA = 80  # percent of the held-out errors: what is blank has more edges than what was measured
-LEAST_KNOWN = 0.25  # share of a cell's pixels that makes it known
+LEAST_KNOWN = 0.25  # share of a cell's pixels: fewer are luck
 MIN_LINES = 3  # of four
 LEAST_GROWTH = 1e-5  # of relative sigma, per px
 
@@ -170,7 +170,7 @@ def _around(votes: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
 
 
 def is_between(known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Returns whether pixels have known ones on both sides along enough of four lines through them.
+    """Returns whether pixels are known, or have known ones on both sides along enough of four lines.
 
     Beyond the last known pixels the ground may go on, or the sky begin.
     """
@@ -178,20 +178,21 @@ def is_between(known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     rows, columns = -(-height // CELL), -(-width // CELL)
     padded = np.pad(known, ((0, rows * CELL - height), (0, columns * CELL - width)), mode="edge")
     cells = padded.reshape(rows, CELL, columns, CELL).mean(axis=(1, 3)) >= LEAST_KNOWN
-    lines = _has_both(cells).astype(int) + _has_both(cells.T).T
+    known = known & np.repeat(np.repeat(cells, CELL, 0), CELL, 1)[:height, :width]
+    lines = _has_both(known).astype(np.uint8) + _has_both(known.T).T
+    row, column = np.indices(known.shape)
     for mirrored in (False, True):
-        turned = cells[:, ::-1] if mirrored else cells
-        row, column = np.indices(cells.shape)
-        sheared = np.zeros((rows, rows + columns), bool)  # diagonals of the picture are its columns
+        turned = known[:, ::-1] if mirrored else known
+        sheared = np.zeros((height, height + width), np.bool_)  # diagonals of the picture are its columns
         sheared[row, row + column] = turned
         both = _has_both(sheared.T).T[row, row + column]
         lines += both[:, ::-1] if mirrored else both
-    return np.repeat(np.repeat(lines >= MIN_LINES, CELL, 0), CELL, 1)[:height, :width]
+    return lines >= MIN_LINES
 
 
-def _has_both(cells: Bool[np.ndarray, "n m"]) -> Bool[np.ndarray, "n m"]:
-    """Returns whether a cell, or one before it and one behind it in its row, is known."""
-    before, behind = np.logical_or.accumulate(cells, 1), np.logical_or.accumulate(cells[:, ::-1], 1)[:, ::-1]
+def _has_both(known: Bool[np.ndarray, "n m"]) -> Bool[np.ndarray, "n m"]:
+    """Returns whether a pixel, or one before it and one behind it in its row, is known."""
+    before, behind = np.logical_or.accumulate(known, 1), np.logical_or.accumulate(known[:, ::-1], 1)[:, ::-1]
     return before & behind
 
 

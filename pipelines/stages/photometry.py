@@ -50,7 +50,7 @@ class Match:
 
     makes: ClassVar[str] = "measured"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
 
     def __post_init__(self) -> None:
         check_size("match.max_size", self.max_size)
@@ -144,7 +144,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 30
+    version: ClassVar[int] = 31
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 

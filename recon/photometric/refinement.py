@@ -1,16 +1,17 @@
 """The whole measurement of one view: coarse to fine, and at each size a sweep, a propagation and a fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from recon.photometric.cost import INVALID
-from recon.photometric.fitting import ACCEPTED, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR
+from recon.photometric.fitting import ACCEPTED, BESIDE, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR
 from recon.photometric.levels import Level, enlarged, make_levels, parents
 from recon.photometric.matcher import MakeMatcher, Matcher
+from recon.photometric.outlines import beyond_texture
 from recon.photometric.pictures import Photo
 from recon.photometric.planes import normals_of
 from recon.photometric.slants import POOR_SCORE, slants_of
@@ -74,7 +75,7 @@ def measure(
 ) -> Measurement:
     """Returns what `tiles.refine` does, all at once."""
     levels = make_levels(reference, prior, sorted(neighbours, key=_order))
-    state, coarser = None, None
+    state, coarser, energy = None, None, None
     for level in reversed(levels):
         photo = level.reference()
         matcher = make_matcher(photo, level.sources(), _nothing(level.grey.shape))
@@ -86,7 +87,11 @@ def measure(
         found = _found(level, state, numbers, outcome, float(floor_px))
         coarser = (level, found if coarser is None else _filled(level, found, *coarser))
     assert coarser is not None
-    return _measurement(coarser[1], prior.camera)
+    assert energy is not None
+    found = coarser[1]
+    beyond = beyond_texture(energy, found.outcome == ACCEPTED)
+    found = replace(found, outcome=np.where(beyond, np.uint8(BESIDE), found.outcome))
+    return _measurement(found, prior.camera)
 
 
 def _order(photo: Photo) -> tuple[float, ...]:

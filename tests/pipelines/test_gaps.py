@@ -144,8 +144,8 @@ def test_the_sky_is_not_between_what_stands_before_it() -> None:
     known[120:150, 40:90] = False  # and has a blank patch
     between = is_between(known)
     assert between.shape == known.shape
-    assert not between[:56].any()
-    assert not between[:88, :100].any()
+    assert not between[:60].any()
+    assert not between[:90, :105].any()
     assert between[96:].all()
 
 

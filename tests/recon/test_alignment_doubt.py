@@ -19,7 +19,10 @@ def predicted() -> DepthMap:
     return DepthMap(CAMERA, depth, normals, np.float32(RELATIVE_SIGMA) * depth)
 
 
-def anchors_of(count: int, *, wrong: float, thing: bool, seed: int) -> SparseDepth:
+Part = tuple[slice, slice]
+
+
+def anchors_of(count: int, *, wrong: float, thing: bool, seed: int, where: Part = THING) -> SparseDepth:
     """Points of the wall and of a thing before it; some are wrong by 5 % to a factor of 2, to either side."""
     rng = np.random.default_rng(seed)
     uv = rng.uniform(0, [160, 120], (count, 2))
@@ -27,7 +30,7 @@ def anchors_of(count: int, *, wrong: float, thing: bool, seed: int) -> SparseDep
     if thing:
         column, row = uv.astype(int).T
         on = np.zeros((120, 160), bool)
-        on[THING] = True
+        on[where] = True
         depth[on[row, column]] *= np.exp(-STANDS_OUT)
     off = rng.random(count) < wrong
     depth[off] *= np.exp(rng.choice([-1, 1], off.sum()) * rng.uniform(0.05, 0.7, off.sum()))
@@ -45,6 +48,13 @@ def test_sigma_covers_a_thing_that_the_prediction_does_not_show(wrong: float, si
     beside = np.ones(sigma.shape, bool)
     beside[30:90, 50:120] = False
     assert (sigma[beside] > 2 * RELATIVE_SIGMA).mean() < 0.01
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_anchors_that_agree_are_believed_among_those_of_what_lies_around(seed: int) -> None:
+    pole = (slice(20, 100), slice(80, 90))  # about as wide as the nearest anchors reach
+    sigma = doubted(predicted(), anchors_of(800, wrong=0.1, thing=True, seed=seed, where=pole)).sigma / DEPTH
+    assert (3 * sigma[pole][6:-6] > STANDS_OUT).mean() > 0.9
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,7 +8,8 @@ from scipy.ndimage import binary_dilation
 
 from recon import synthetic
 from recon.geometry import look_at
-from recon.photometric import Photo, merge, refine
+from recon.photometric import Photo, flat_prior, merge, refine
+from recon.photometric.outlines import beyond_texture
 from recon.scene import Camera, DepthMap
 from recon.synthetic.shapes import rectangle
 from recon.synthetic.worlds import MARBLE
@@ -46,6 +47,28 @@ def test_a_blank_background_beside_a_silhouette_is_not_measured(floating):
     beside = binary_dilation(board, iterations=6) & ~binary_dilation(board)  # the next pixel is half board
     assert (found.depth[beside] > 0).mean() < 0.04
     assert (found.depth[board] > 0).mean() > 0.9
+
+
+def test_a_surface_ends_where_its_texture_does(floating):
+    photos, exact = floating
+    found = refine(photos[0], flat_prior(exact.camera, 0.9, 1.4), photos[1:]).depth_map
+    board = exact.depth > 0
+    mixed = binary_dilation(board, iterations=3)  # and what is near the edge itself
+    beside = binary_dilation(board, iterations=6) & ~mixed
+    assert (found.depth[beside] > 0).mean() < 0.02
+    assert (found.depth[board] > 0).mean() > 0.9
+
+
+def test_what_is_blank_amid_texture_is_measured_and_cut_where_it_meets_the_unknown() -> None:
+    energy = np.full((20, 40), 100.0, np.float32)
+    energy[:, 20:26] = 0  # blank for 6 px, texture on both sides
+    energy[:, 32:] = 0  # blank to the edge of the picture
+    known = np.ones(energy.shape, bool)
+    known[:, 36:] = False
+    beyond = beyond_texture(energy, known)
+    assert not beyond[:, :33].any()  # the mean of 3 pixels has texture one farther on
+    assert beyond[:, 33:36].all()
+    assert not beyond[:, 36:].any()
 
 
 def test_a_vague_prior_is_kept_only_where_something_was_measured():
