@@ -17,16 +17,17 @@ BLANK_SHARE = 0.01  # of the strongest texture in the patch: less is none
 
 
 def beyond_texture(
-    energy: Float32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]
+    colors: Float32[np.ndarray, "h w c"], known: Bool[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"]:
     """Returns the measured pixels without own texture between the last that has some and the unmeasured ones.
 
     Args:
-        energy: Squared gradients of the smoothed grey levels.
+        colors: Of the photo, smoothed. Grey levels show too little: what is plain in them may have texture.
         known: Where depth was measured.
     """
     from scipy.ndimage import binary_dilation, maximum_filter, uniform_filter
 
+    energy = np.square(np.gradient(colors, axis=(0, 1))).sum(axis=(0, -1))
     own = uniform_filter(energy, OWN, mode="nearest")
     blank = known & (own < BLANK_SHARE * maximum_filter(own, PATCH, mode="nearest"))
     around = np.ones((3, 3), np.bool_)

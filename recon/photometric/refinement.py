@@ -75,21 +75,21 @@ def measure(
 ) -> Measurement:
     """Returns what `tiles.refine` does, all at once."""
     levels = make_levels(reference, prior, sorted(neighbours, key=_order))
-    state, coarser, energy = None, None, None
+    state, coarser, colors = None, None, None
     for level in reversed(levels):
         photo = level.reference()
         matcher = make_matcher(photo, level.sources(), _nothing(level.grey.shape))
         _match(matcher, _centres(level, state), slants_of(level.camera) if state is None else None)
         energy = np.sum(np.square(np.gradient(photo[0])), axis=0)
         numbers, outcome = matcher.measure(energy, np.inf if level is levels[0] else MAX_OFF_CENTRE_PX)
-        state = _State(*matcher.arrays())
+        state, colors = _State(*matcher.arrays()), photo[1]
         floor_px = np.hypot(FLOOR_PX, camera_error_px * level.camera.width / prior.camera.width)
         found = _found(level, state, numbers, outcome, float(floor_px))
         coarser = (level, found if coarser is None else _filled(level, found, *coarser))
     assert coarser is not None
-    assert energy is not None
+    assert colors is not None
     found = coarser[1]
-    beyond = beyond_texture(energy, found.outcome == ACCEPTED)
+    beyond = beyond_texture(colors, found.outcome == ACCEPTED)
     found = replace(found, outcome=np.where(beyond, np.uint8(BESIDE), found.outcome))
     return _measurement(found, prior.camera)
 

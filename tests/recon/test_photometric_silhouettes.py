@@ -60,14 +60,14 @@ def test_a_surface_ends_where_its_texture_does(floating):
 
 
 def test_what_is_blank_amid_texture_is_measured_and_cut_where_it_meets_the_unknown() -> None:
-    energy = np.full((20, 40), 100.0, np.float32)
-    energy[:, 20:26] = 0  # blank for 6 px, texture on both sides
-    energy[:, 32:] = 0  # blank to the edge of the picture
-    known = np.ones(energy.shape, bool)
+    colors = np.random.default_rng(0).uniform(0, 255, (20, 40, 3)).astype(np.float32)
+    colors[:, 20:26] = 100  # blank for 6 px, texture on both sides
+    colors[:, 32:] = 100  # blank to the edge of the picture
+    known = np.ones((20, 40), bool)
     known[:, 36:] = False
-    beyond = beyond_texture(energy, known)
-    assert not beyond[:, :33].any()  # the mean of 3 pixels has texture one farther on
-    assert beyond[:, 33:36].all()
+    beyond = beyond_texture(colors, known)
+    assert not beyond[:, :34].any()  # differences and the mean of 3 pixels have texture 2 px farther on
+    assert beyond[:, 34:36].all()
     assert not beyond[:, 36:].any()
 
 
