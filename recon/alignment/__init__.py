@@ -18,7 +18,7 @@ wrong contrast. s is smooth over the picture and over depth, and 0 where the anc
    the picture and depth; `few.py` has its settings where anchors are few. The same cross validation decides
    whether the view gets this correction (`smooth.py`).
 6. `depth.py`: the depth map; `aligning.py`: all of the above in order.
-7. `doubt.py`: where most anchors nearby contradict the depth map, robust fit or not.
+7. `doubt.py`: where anchors nearby agree that the depth map is wrong, robust fit or not.
 8. `joint.py`, on `comparison.py`: what the anchors of each view leave open, solved so that all views agree.
 """
 

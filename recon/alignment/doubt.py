@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from recon.alignment.noise import NORMAL_MEDIAN
 from recon.geometry import sample_depth
 from recon.scene import DepthMap, SparseDepth
 
@@ -17,7 +18,6 @@ CELL = 4  # px, whose pixels ask the same anchors
 ASKED, AGREEING = 12, 3  # anchors nearest to a cell, and so many of them of one mind
 ALIKE = 0.05  # of depth, between those that agree
 CONTRADICTS = 3.0  # standard deviations
-NORMAL_MEDIAN = 1.4826  # standard deviations of a normal variable per median of its size
 MIN_ANCHORS = 50
 SIGMA_SHARE = 0.5  # of the error: what is true then lies within the band that photos are searched in
 
@@ -40,7 +40,7 @@ def doubted(depth_map: DepthMap, anchors: SparseDepth) -> DepthMap:
     error = np.log(depth[known]) - true
     own = anchors.values_of(depth_map.sigma) / np.maximum(anchors.values_of(depth_map.depth), 1e-12)
     expected = np.hypot(own, anchors.sigma / anchors.depth)[known]
-    usual = NORMAL_MEDIAN * np.median(np.abs(error))  # of the view: where all are off, none stands out
+    usual = np.median(np.abs(error)) / NORMAL_MEDIAN  # of the view: where all are off, none stands out
     contradicts = np.abs(error) > CONTRADICTS * np.hypot(expected, usual)
     v, u = np.mgrid[: -(-height // CELL), : -(-width // CELL)] * CELL + CELL / 2
     near = cKDTree(uv).query(np.stack([u, v], axis=-1), k=ASKED)[1]

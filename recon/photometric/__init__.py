@@ -7,9 +7,10 @@ fine, and planes spread from pixel to pixel; so a depth range alone can be the p
 In the order of the method: `views` chooses the neighbours; `pictures` and `planes` bring photos and prior
 into the kernels' form, `levels` at several sizes; at each size `sweep` tries inverse depths (on `cost`),
 `propagation` lets neighbouring pixels try each other's planes, `fitting` finds the vertex, its standard
-deviation, and what to reject; `refinement` holds them together, `tiles` cuts large photos. `matcher` runs the
-kernels, `on_device` does the same on a device of torch. `consistency` compares views afterwards, `normals`
-brings predicted ones together with those of what they confirm.
+deviation, and what to reject; `outlines` cuts what went on past a surface; `refinement` holds them together,
+`tiles` cuts large photos. `matcher` runs the kernels, `on_device` does the same on a device of torch.
+`consistency` compares views afterwards, `normals` brings predicted ones together with those of what they
+confirm.
 """
 
 from recon.photometric.consistency import count_witnesses, cross_check

@@ -22,7 +22,7 @@ def beyond_texture(
     """Returns the measured pixels without own texture between the last that has some and the unmeasured ones.
 
     Args:
-        colors: Of the photo, smoothed. Grey levels show too little: what is plain in them may have texture.
+        colors: Of the photo, smoothed.
         known: Where depth was measured.
     """
     from scipy.ndimage import binary_dilation, maximum_filter, uniform_filter
