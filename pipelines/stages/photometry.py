@@ -144,7 +144,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 31
+    version: ClassVar[int] = 32
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -177,6 +177,7 @@ class Settle:
             fillable &= says
         else:
             prior = masked(prior, between)
+        anchors = points.resized(view.camera, prior.camera)
         trial, walls = try_prior(prior, checked.depth_map), None
         if trial is not None:
             if aligned.is_predicted:
@@ -189,6 +190,7 @@ class Settle:
                     inside,
                     (own.depth_map.depth > 0) & (checked.depth_map.depth <= 0),
                 )
+                walls = planar.without_contradicted(walls, anchors)
             prior = fill_gaps(prior, checked.depth_map, trial, allowed=fillable, walls=walls)
             trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
             prior = without_refuted(prior, view.cam_from_world, others, trust)
@@ -201,7 +203,6 @@ class Settle:
             merged = replace(merged, normals=np.where(on[..., None], walls.normals, merged.normals))
             normal_sigma[on] = 0
         with one_torch_thread():
-            anchors = points.resized(view.camera, merged.camera)
             return refinement.refine(merged, anchors, normal_sigma=normal_sigma)
 
 

@@ -12,7 +12,7 @@ order of the method (after Furukawa et al., "Manhattan-world stereo", CVPR 2009,
    behind it. Two planes that meet in a gap meet in their line of intersection.
 """
 
-from recon.planar.filling import fill_planes
+from recon.planar.filling import fill_planes, without_contradicted
 from recon.planar.finding import Planes, find_planes
 
-__all__ = ["Planes", "fill_planes", "find_planes"]
+__all__ = ["Planes", "fill_planes", "find_planes", "without_contradicted"]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from recon.geometry import invert, rays, transform
 from recon.planar.finding import Planes, Posed, grid_points
-from recon.scene import Camera, DepthMap
+from recon.scene import Camera, DepthMap, SparseDepth
 
 CELL = 4  # px, side of what is decided at once
 SMOOTHING = 5  # cells over which predicted normals are averaged
@@ -34,6 +34,9 @@ RELIEF = 0.75  # of their standard deviation: mean distance from a plane that is
 NOISY = 0.005  # relative sigma from which a measured pixel is part of a gap
 BEYOND = 0.03  # of how wide a plane was measured: as far as that a part may lie beyond, typically
 STRIP = 0.3  # of the same: narrower is a strip, which does not tell how far it goes on across
+CONTRADICTS = 3.0  # standard deviations of a sparse point, from which a plane is not where it is
+LEAST_OFF = 0.05  # of depth, for that
+LET_GO = 1 / 32  # of the picture's longer side around such a point
 
 
 def fill_planes(
@@ -85,6 +88,41 @@ def fill_planes(
         normals=np.where(chosen[..., None], planes.normals[labels], 0).astype(np.float32),
         sigma=np.where(chosen, sigma, 0).astype(np.float32),
     )
+
+
+def without_contradicted(walls: DepthMap, anchors: SparseDepth) -> DepthMap:
+    """Returns planes without what is around sparse points that are not on them.
+
+    A part of a gap is what a network takes for one surface: a plant before a floor may be in it.
+
+    Args:
+        walls: Of `fill_planes`.
+        anchors: Pixels of its camera.
+    """
+    ratio = anchors.values_of(walls.depth) / anchors.depth
+    wrong = np.abs(ratio - 1) > np.maximum(LEAST_OFF, CONTRADICTS * anchors.sigma / anchors.depth)
+    to_wrong, to_right = (
+        _distance_to(anchors.uv[each & (ratio > 0)], walls.depth.shape) for each in (wrong, ~wrong)
+    )
+    keep = to_wrong >= np.minimum(to_right, LET_GO * max(walls.depth.shape))
+    return DepthMap(
+        camera=walls.camera,
+        depth=np.where(keep, walls.depth, 0),
+        normals=np.where(keep[..., None], walls.normals, 0),
+        sigma=np.where(keep, walls.sigma, 0),
+    )
+
+
+def _distance_to(uv: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]) -> Float64[np.ndarray, "h w"]:
+    """Returns the distance of each pixel from the nearest of those of points, infinity without any."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not len(uv):
+        return np.full(shape, np.inf)
+    column, row = np.floor(uv).astype(np.int64).T
+    clear = np.ones(shape, np.bool_)
+    clear[np.clip(row, 0, shape[0] - 1), np.clip(column, 0, shape[1] - 1)] = False
+    return np.asarray(distance_transform_edt(clear))
 
 
 def _is_relief(

@@ -9,7 +9,7 @@ from recon import planar
 from recon.geometry import invert, look_at, rays, rotate
 from recon.planar.filling import fill_planes
 from recon.planar.finding import LEAST_STEP, grid_points, patch_normals
-from recon.scene import Camera, DepthMap
+from recon.scene import Camera, DepthMap, SparseDepth
 
 WIDTH, HEIGHT = 320, 240
 CAMERA = Camera(np.array([[260.0, 0, 160], [0, 260, 120], [0, 0, 1]]), WIDTH, HEIGHT)
@@ -225,6 +225,30 @@ def test_a_table_ends_where_what_was_measured_of_it_ends() -> None:
     filled = fill_planes(found, prior, measured, (POSE, []), np.ones(depth.shape, bool)).depth > 0
     assert filled[hole].mean() > 0.95
     assert filled[~table].mean() < 0.02
+
+
+def test_a_plane_ends_around_sparse_points_that_are_not_on_it() -> None:
+    depth, plane, points = seen(ROOM)
+    walls, blank = filled_of(ROOM, prior_of(ROOM)), (points[..., 2] > BOARD + 0.2) & (plane == 0)
+    row, column = (int(np.median(each)) for each in np.nonzero(blank))
+
+    def filled(share: float, sigma: float) -> np.ndarray:
+        true = depth[row, column]
+        point = SparseDepth(
+            np.array([[column + 0.5, row + 0.5]]), np.array([share * true]), np.array([sigma * true])
+        )
+        return planar.without_contradicted(walls, point).depth > 0
+
+    without = walls.depth > 0
+    v, u = np.indices(depth.shape)
+    away = np.hypot(v - row, u - column)
+    before = filled(0.7, 0.02)
+    assert without[away < 12].all()
+    assert not before[away < 9].any()
+    assert (before == without)[away > 11].all()
+    assert (filled(1.3, 0.02) == before).all()
+    assert (filled(1.01, 0.002) == without).all()  # as good as on it
+    assert (filled(0.7, 0.15) == without).all()  # too unsure to say so
 
 
 def test_planes_know_how_far_they_reach_in_any_frame() -> None:
