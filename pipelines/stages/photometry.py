@@ -190,7 +190,7 @@ class Settle:
                     inside,
                     (own.depth_map.depth > 0) & (checked.depth_map.depth <= 0),
                 )
-                walls = planar.without_contradicted(walls, anchors)
+                walls = planar.without_contradicted(walls, anchors, own.depth_map)
             prior = fill_gaps(prior, checked.depth_map, trial, allowed=fillable, walls=walls)
             trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
             prior = without_refuted(prior, view.cam_from_world, others, trust)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from recon.geometry import invert, rays, transform
 from recon.planar.finding import Planes, Posed, grid_points
@@ -37,6 +37,8 @@ STRIP = 0.3  # of the same: narrower is a strip, which does not tell how far it 
 CONTRADICTS = 3.0  # standard deviations of a sparse point, from which a plane is not where it is
 LEAST_OFF = 0.05  # of depth, for that
 LET_GO = 1 / 32  # of the picture's longer side around such a point
+OF_ONE_MIND = 2.0  # standard deviations of what was measured in a window, by which its mean is off a plane
+LEAST_SEEN = 0.3  # of a plane's pixels in the window have to be measured for that
 
 
 def fill_planes(
@@ -90,14 +92,16 @@ def fill_planes(
     )
 
 
-def without_contradicted(walls: DepthMap, anchors: SparseDepth) -> DepthMap:
-    """Returns planes without what is around sparse points that are not on them.
+def without_contradicted(walls: DepthMap, anchors: SparseDepth, measured: DepthMap) -> DepthMap:
+    """Returns planes without what is around sparse points that are not on them, or is measured elsewhere.
 
     A part of a gap is what a network takes for one surface: a plant before a floor may be in it.
 
     Args:
         walls: Of `fill_planes`.
         anchors: Pixels of its camera.
+        measured: In the photos, of the same size, whether other views confirm it or not; on a blank wall it
+            is noise, before and behind, elsewhere it is of one mind.
     """
     ratio = anchors.values_of(walls.depth) / anchors.depth
     wrong = np.abs(ratio - 1) > np.maximum(LEAST_OFF, CONTRADICTS * anchors.sigma / anchors.depth)
@@ -105,12 +109,27 @@ def without_contradicted(walls: DepthMap, anchors: SparseDepth) -> DepthMap:
         _distance_to(anchors.uv[each & (ratio > 0)], walls.depth.shape) for each in (wrong, ~wrong)
     )
     keep = to_wrong >= np.minimum(to_right, LET_GO * max(walls.depth.shape))
+    keep &= ~_is_measured_elsewhere(walls.depth, measured.depth)
     return DepthMap(
         camera=walls.camera,
         depth=np.where(keep, walls.depth, 0),
         normals=np.where(keep[..., None], walls.normals, 0),
         sigma=np.where(keep, walls.sigma, 0),
     )
+
+
+def _is_measured_elsewhere(
+    walls: Float32[np.ndarray, "h w"], measured: Float32[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """Returns where most of what was measured in a window is on one side of the plane, and far off."""
+    from scipy.ndimage import uniform_filter
+
+    wall, both = walls > 0, (walls > 0) & (measured > 0)
+    off = np.where(both, np.log(np.where(both, measured, 1) / np.where(both, walls, 1)), 0).astype(np.float64)
+    seen, count = (uniform_filter(each.astype(np.float64), WINDOW) for each in (both, wall))
+    mean, square = (uniform_filter(each, WINDOW) / np.maximum(seen, 1e-9) for each in (off, off**2))
+    spread = np.sqrt(np.maximum(square - mean**2, 0))
+    return wall & (np.abs(mean) > np.maximum(LEAST_OFF, OF_ONE_MIND * spread)) & (seen > LEAST_SEEN * count)
 
 
 def _distance_to(uv: Float64[np.ndarray, "n 2"], shape: tuple[int, ...]) -> Float64[np.ndarray, "h w"]:

@@ -237,7 +237,7 @@ def test_a_plane_ends_around_sparse_points_that_are_not_on_it() -> None:
         point = SparseDepth(
             np.array([[column + 0.5, row + 0.5]]), np.array([share * true]), np.array([sigma * true])
         )
-        return planar.without_contradicted(walls, point).depth > 0
+        return planar.without_contradicted(walls, point, measured_of(ROOM)).depth > 0
 
     without = walls.depth > 0
     v, u = np.indices(depth.shape)
@@ -249,6 +249,33 @@ def test_a_plane_ends_around_sparse_points_that_are_not_on_it() -> None:
     assert (filled(1.3, 0.02) == before).all()
     assert (filled(1.01, 0.002) == without).all()  # as good as on it
     assert (filled(0.7, 0.15) == without).all()  # too unsure to say so
+
+
+@pytest.mark.parametrize(
+    ("nearer", "noise", "share", "goes_on"),
+    [
+        (0.8, 0.03, 0.6, False),
+        (1.2, 0.03, 0.6, False),
+        (0.98, 0.01, 0.6, True),  # as good as on it
+        (0.8, 0.3, 0.6, True),  # noise
+        (0.8, 0.03, 0.1, True),  # of too few
+    ],
+)
+def test_a_plane_ends_where_photos_measure_something_else(
+    nearer: float, noise: float, share: float, goes_on: bool
+) -> None:
+    rng, (depth, plane, points) = np.random.default_rng(0), seen(ROOM)
+    walls, blank = filled_of(ROOM, prior_of(ROOM)), (points[..., 2] > BOARD + 0.2) & (plane == 0)
+    row, column = (int(np.median(each)) for each in np.nonzero(blank))
+    v, u = np.indices(depth.shape)
+    away = np.maximum(np.abs(v - row), np.abs(u - column))
+    told = (away < 30) & (rng.random(depth.shape) < share)
+    found = np.where(told, nearer * depth * np.exp(noise * rng.standard_normal(depth.shape)), 0)
+    nobody = SparseDepth(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+    left = planar.without_contradicted(walls, nobody, map_of(found, 0 * walls.normals, 0.01)).depth > 0
+    assert (walls.depth > 0)[away < 30].all()
+    assert (left[away < 13] == goes_on).all()
+    assert (left == (walls.depth > 0))[away > 46].all()
 
 
 def test_planes_know_how_far_they_reach_in_any_frame() -> None:
