@@ -136,10 +136,11 @@ class Settle:
     """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
 
     These are the mean of the predicted ones and those of what was measured, as far as either is right.
-    What nobody measured is what was refined; if that does not fit, it is the plane that goes on there, or
-    depth between measured pixels where that is surer, and left out where other views look through it. Depth
-    interpolated between sparse points without a prediction ends with what was measured: beyond may be the
-    sky. So does that of a prediction that tells less than what was measured around it, but for planes.
+    What nobody measured is what was refined; if that does not fit, it is the plane that goes on there and
+    that no sparse point contradicts, or depth between measured pixels where that is surer, and left out where
+    other views look through it. Depth interpolated between sparse points without a prediction ends with what
+    was measured: beyond may be the sky. So does that of a prediction that tells less than what was measured
+    around it, but for planes.
     """
 
     makes: ClassVar[str] = "settled"

@@ -9,7 +9,8 @@ order of the method (after Furukawa et al., "Manhattan-world stereo", CVPR 2009,
    each the offsets where measured points crowd: planes, of the whole scene, so that all views know the same.
 2. `filling.py`: gaps are parted by the direction their predicted normals are nearest to; each part takes the
    plane of that direction that most points in and around it lie on, less those behind it: a wall has nothing
-   behind it. Two planes that meet in a gap meet in their line of intersection.
+   behind it. Two planes that meet in a gap meet in their line of intersection. They end around sparse points
+   that are not on them, and where the photos show something else.
 """
 
 from recon.planar.filling import fill_planes, without_contradicted

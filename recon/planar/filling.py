@@ -37,7 +37,7 @@ STRIP = 0.3  # of the same: narrower is a strip, which does not tell how far it 
 CONTRADICTS = 3.0  # standard deviations of a sparse point, from which a plane is not where it is
 LEAST_OFF = 0.05  # of depth, for that
 LET_GO = 1 / 32  # of the picture's longer side around such a point
-OF_ONE_MIND = 2.0  # standard deviations of what was measured in a window, by which its mean is off a plane
+OF_ONE_MIND = 4.0  # standard deviations of what was measured in a window, by which its mean is off a plane
 LEAST_SEEN = 0.3  # of a plane's pixels in the window have to be measured for that
 
 
