@@ -4,7 +4,8 @@ Blank walls, and ground between its joints: a smooth field through the surest pi
 (`recon.interpolation`). How far it may be trusted is tried on blocks of measured pixels that are held out:
 their errors grow with the distance to what is left, and sigma is that growth times the distance to the
 nearest measured pixel. It knows nothing of what is blank and stands before something else; a prediction that
-fits the scene does, and shows it at the same pixels.
+fits the scene does, and shows it at the same pixels. A weak one knows shapes: it is drawn through what was
+measured (`recon.completion`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipelines.stages.maps import masked
-from recon.geometry import sample_depth
+from recon.completion import complete
+from recon.geometry import normals_from_depth, sample_depth
 from recon.interpolation import (
     MIN_FIELD_POINTS,
     interpolate_points,
@@ -37,6 +39,8 @@ MIN_TRIED = 30  # pixels that are held out
 MOST_ERROR = 0.1  # worse is as bad
 CLEARLY_BETTER = 0.7  # share of the field's error
 NO_ERROR = 1.5  # times the measured pixels' own sigma: less is none
+KEEPS_SHAPE = 0.01  # error of a prior up to which measurements do not bend it
+SURER = 0.25  # of the typical sigma: what is surer stays
 WITHIN_SIGMA = 80  # percent of the held-out errors: what is blank has more edges than what was measured
 LEAST_KNOWN = 0.25  # share of a cell's pixels: fewer are luck
 MIN_LINES = 3  # of four
@@ -45,7 +49,14 @@ LEAST_GROWTH = 1e-5  # of relative sigma, per px
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What held-out measured pixels say of a prior that does not know what stands in the gaps."""
+    """What held-out measured pixels say of a prior, which may not know what stands in the gaps."""
+
+    prior: DepthMap
+    """Drawn through what was measured, if it is far off and that tells held-out pixels better."""
+
+    is_enough: bool
+    """Whether the prior, as it was, tells them clearly better than a field through the others, or as well as
+    they are known, so that it knows what stands in a gap."""
 
     points: SparseDepth
     """What was measured, a pixel of each cell."""
@@ -54,15 +65,18 @@ class Trial:
     """Relative error of a field through the others, per pixel of the distance to them."""
 
 
-def try_prior(prior: DepthMap, measured: DepthMap) -> Trial | None:
+def try_prior(
+    prior: DepthMap, measured: DepthMap, *, is_predicted: bool = True, has_own_normals: bool = True
+) -> Trial | None:
     """Returns how a prior and a field through what was measured tell pixels held out of it.
 
-    None where the prior is to be left alone: it tells them clearly better than the field (by a standard
-    error), or as well as they are known, so that it knows what stands in a gap; or too few were measured.
+    None where too few were measured. What is better is so by a standard error.
 
     Args:
         prior: What was known, predicted or interpolated, without the measurements.
         measured: Of the same size, checked against other views; depth 0 where nothing was measured.
+        is_predicted: Whether a network drew the prior: a field has no shape that is worth bending.
+        has_own_normals: Whether the prior's normals are not those of its depth.
     """
     from scipy.spatial import cKDTree
 
@@ -71,18 +85,50 @@ def try_prior(prior: DepthMap, measured: DepthMap) -> Trial | None:
     if held_out.sum() < MIN_TRIED or (~held_out).sum() < MIN_FIELD_POINTS:
         return None
     told = _predicted(points, held_out, measured.camera)
-    own = sample_depth(prior.depth, points.uv[held_out])
-    errors, own_errors = (_log_errors(depth, points.depth[held_out]) for depth in (told, own))
     known = told > 0
     if known.sum() < MIN_TRIED:
         return None
+    at, true = points.uv[held_out], points.depth[held_out]
+    errors, own_errors = (_log_errors(each, true) for each in (told, sample_depth(prior.depth, at)))
     noise = (points.sigma / points.depth)[held_out][known].mean()
-    gain = (CLEARLY_BETTER * errors - own_errors)[known]
-    if gain.mean() > gain.std() / np.sqrt(len(gain)) or own_errors[known].mean() <= NO_ERROR * noise:
-        return None
-    distance = cKDTree(points.uv[~held_out]).query(points.uv[held_out])[0]
+    is_enough = (
+        _is_better(own_errors[known], CLEARLY_BETTER * errors[known])
+        or own_errors[known].mean() <= NO_ERROR * noise
+    )
+    distance = cKDTree(points.uv[~held_out]).query(at)[0]
     growth = float(np.percentile(errors / distance, WITHIN_SIGMA))
-    return Trial(points, growth)
+    if is_predicted and own_errors.mean() > KEEPS_SHAPE:
+        rest = complete(prior.depth, np.where(_in_blocks(measured.camera), np.float32(0), measured.depth))
+        if _is_better(_log_errors(sample_depth(rest, at), true), own_errors):
+            prior = _drawn_through(prior, measured, has_own_normals)
+    return Trial(prior, is_enough, points, growth)
+
+
+def _is_better(errors: Float64[np.ndarray, "n"], others: Float64[np.ndarray, "n"]) -> bool:
+    """Returns whether errors are smaller than others at the same places, by a standard error."""
+    gain = others - errors
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+
+
+def _in_blocks(camera: Camera) -> Bool[np.ndarray, "h w"]:
+    """Returns which pixels lie in blocks that are held out."""
+    rows, columns = (np.arange(side) // BLOCK % HELD_OUT == 0 for side in (camera.height, camera.width))
+    return rows[:, None] & columns
+
+
+def _drawn_through(prior: DepthMap, measured: DepthMap, has_own_normals: bool) -> DepthMap:
+    """Returns a prior drawn through what was measured, as sure as it was.
+
+    What was measured stays, and what is much surer than the prior is where that could be tried.
+    """
+    depth = complete(prior.depth, measured.depth)
+    normals = prior.normals if has_own_normals else normals_from_depth(prior.camera.K, depth)
+    scale = depth / np.where(prior.depth > 0, prior.depth, 1)
+    relative = prior.sigma / np.where(prior.depth > 0, prior.depth, 1)
+    tried = (measured.depth > 0) & (prior.depth > 0)
+    new = (measured.depth <= 0) & (relative > SURER * np.median(relative[tried]))
+    new &= np.isfinite(normals).all(axis=-1)
+    return _chosen(new, DepthMap(prior.camera, depth, normals, prior.sigma * scale), prior)
 
 
 def fill_gaps(

@@ -136,7 +136,8 @@ class Settle:
     """Brings refined and measured depth together: what views confirm is averaged in and spread by normals.
 
     These are the mean of the predicted ones and those of what was measured, as far as either is right.
-    What nobody measured is what was refined; if that does not fit, it is the plane that goes on there and
+    What nobody measured is what was refined, drawn through what was measured around it where it is far off;
+    if it tells that no better than a field does, it is the plane that goes on there and
     that no sparse point contradicts, or depth between measured pixels where that is surer, and left out where
     other views look through it. Depth interpolated between sparse points without a prediction ends with what
     was measured: beyond may be the sky. So does that of a prediction that tells less than what was measured
@@ -145,7 +146,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 32
+    version: ClassVar[int] = 33
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -179,8 +180,16 @@ class Settle:
         else:
             prior = masked(prior, between)
         anchors = points.resized(view.camera, prior.camera)
-        trial, walls = try_prior(prior, checked.depth_map), None
+        walls = None
+        trial = try_prior(
+            prior,
+            checked.depth_map,
+            is_predicted=aligned.is_predicted,
+            has_own_normals=aligned.has_own_normals,
+        )
         if trial is not None:
+            prior = trial.prior
+        if trial is not None and not trial.is_enough:
             if aligned.is_predicted:
                 predicted = _with_predicted_normals(masked(prior, says), aligned)
                 walls = planar.fill_planes(

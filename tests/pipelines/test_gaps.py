@@ -28,9 +28,9 @@ def map_of(depth: np.ndarray, relative_sigma: float) -> DepthMap:
 def filled_gaps(prior: DepthMap, measured: DepthMap, others: Sequence = (), **options: Any) -> DepthMap:
     """As `Settle` fills them; the prior itself where it is left alone."""
     trial, trust = try_prior(prior, measured), options.pop("trust", 1.0)
-    if trial is None:
-        return prior
-    return without_refuted(fill_gaps(prior, measured, trial, **options), HERE, others, trust)
+    if trial is None or trial.is_enough:
+        return prior if trial is None else trial.prior
+    return without_refuted(fill_gaps(trial.prior, measured, trial, **options), HERE, others, trust)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,42 @@ def test_a_prior_is_not_believed_for_what_it_knows_in_a_few_spots(measured: Dept
     for row, column in list(zip(rows.ravel(), columns.ravel(), strict=True))[:: 40 // spots]:
         depth[row : row + 8, column : column + 8] *= 0.8
     bumpy, prior = map_of(depth, 1e-3), map_of(1.003 * np.where(depth > 0, depth, TRUE), 0.03)
-    assert (try_prior(prior, bumpy) is None) == (spots == 40)
+    trial = try_prior(prior, bumpy)
+    assert trial is not None
+    assert trial.is_enough == (spots == 40)
+
+
+def test_a_weak_prior_is_drawn_through_what_was_measured_around_it(measured: DepthMap) -> None:
+    step = np.where(np.indices(TRUE.shape)[1] < 110, 1, 1.5)  # in the gap: a thing before a wall
+    depth = (measured.depth * step).astype(np.float32)
+    prior = map_of(TRUE * step * np.where(step > 1, 0.9, 1.1), 0.2)
+    trial = try_prior(prior, map_of(depth, 1e-3))
+    assert trial is not None
+    off = np.abs(trial.prior.depth / (TRUE * step) - 1)[GAP]
+    assert np.median(off) < 0.02
+    assert np.percentile(off, 90) < 0.05
+    assert (trial.prior.depth == prior.depth)[depth > 0].all()
+
+
+def test_a_prior_that_is_hardly_off_keeps_its_shape(measured: DepthMap) -> None:
+    prior = map_of(1.005 * TRUE, 0.03)
+    trial = try_prior(prior, measured)
+    assert trial is not None
+    assert trial.prior is prior
+
+
+def test_a_field_is_not_drawn_through_anything(measured: DepthMap) -> None:
+    prior = map_of(1.05 * TRUE, 0.03)
+    trial = try_prior(prior, measured, is_predicted=False)
+    assert trial is not None
+    assert trial.prior is prior
+
+
+def test_measurements_that_do_not_tell_a_factor_leave_the_prior_alone(measured: DepthMap) -> None:
+    noise = np.exp(0.05 * np.random.default_rng(1).choice([-1, 1], TRUE.shape))
+    trial = try_prior(map_of(TRUE, 0.2), map_of(measured.depth * noise, 0.05))
+    assert trial is not None
+    assert (trial.prior.depth == TRUE).all()
 
 
 def test_surer_pixels_of_the_prior_stay(measured: DepthMap) -> None:
