@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from jaxtyping import Float, Float32
@@ -20,6 +21,7 @@ from lotus.norms import convolve_and_add, convolve_norm_silu, norm_silu
 from recon.errors import InputError
 
 TIMESTEPS = 1000  # of the training; Lotus works at the last one, index 999
+NARROW = 3  # columns, of which one or two come out
 FLOAT32_LAYERS = ("conv_in", "conv_out", "quant_conv", "post_quant_conv")
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -91,6 +93,26 @@ class Transformer(nn.Module):
             tokens = layer(tokens)
         update = self.proj_out(tokens).transpose(1, 2).reshape(hidden.shape)
         return (hidden + update,)
+
+
+class Downsample(nn.Module):
+    """Diffusers' halving; one column is made beside a second that is dropped.
+
+    A convolution of stride 2 to a single column reads memory that nobody has written, in bfloat16 on CPUs
+    that multiply it (torch 2.13).
+    """
+
+    def __init__(self, halve: Downsample2D) -> None:
+        super().__init__()
+        self.halve = halve
+
+    def forward(self, hidden: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b c h2 w2"]:
+        """Returns the map at half the size."""
+        if hidden.shape[3] > NARROW:
+            found: torch.Tensor = self.halve(hidden)
+            return found
+        wider: torch.Tensor = self.halve(F.pad(hidden, (0, 2)))
+        return wider[..., :-1]
 
 
 class LotusUNet(nn.Module):
@@ -180,6 +202,8 @@ def fold_blocks(network: nn.Module, embeddings: Float32[torch.Tensor, "k e"] | N
                 parts[index] = Resnet(part, embeddings)
             elif isinstance(part, Transformer2DModel):
                 parts[index] = Transformer(part)
+            elif isinstance(part, Downsample2D):
+                parts[index] = Downsample(part)
 
 
 def number_format(network: nn.Module) -> torch.dtype:
