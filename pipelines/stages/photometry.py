@@ -187,10 +187,9 @@ class Settle:
             is_predicted=aligned.is_predicted,
             has_own_normals=aligned.has_own_normals,
         )
-        if trial is not None:
-            prior = trial.prior
+        drawn = prior if trial is None else trial.prior
         if trial is not None and not trial.is_enough:
-            if aligned.is_predicted:
+            if aligned.is_predicted:  # not what is drawn: reflections would draw it to planes behind them
                 predicted = _with_predicted_normals(masked(prior, says), aligned)
                 walls = planar.fill_planes(
                     planes,
@@ -201,10 +200,10 @@ class Settle:
                     (own.depth_map.depth > 0) & (checked.depth_map.depth <= 0),
                 )
                 walls = planar.without_contradicted(walls, anchors, own.depth_map)
-            prior = fill_gaps(prior, checked.depth_map, trial, allowed=fillable, walls=walls)
+            drawn = fill_gaps(drawn, checked.depth_map, trial, allowed=fillable, walls=walls)
             trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
-            prior = without_refuted(prior, view.cam_from_world, others, trust)
-        merged = photometric.merge(prior, checked.depth_map)
+            drawn = without_refuted(drawn, view.cam_from_world, others, trust)
+        merged = photometric.merge(drawn, checked.depth_map)
         merged, normal_sigma = photometric.merge_normals(
             merged, checked.depth_map, use_predicted=aligned.has_own_normals
         )
