@@ -123,12 +123,11 @@ def _drawn_through(prior: DepthMap, measured: DepthMap, has_own_normals: bool) -
     """
     depth = complete(prior.depth, measured.depth)
     normals = prior.normals if has_own_normals else normals_from_depth(prior.camera.K, depth)
-    scale = depth / np.where(prior.depth > 0, prior.depth, 1)
     relative = prior.sigma / np.where(prior.depth > 0, prior.depth, 1)
     tried = (measured.depth > 0) & (prior.depth > 0)
     new = (measured.depth <= 0) & (relative > SURER * np.median(relative[tried]))
     new &= np.isfinite(normals).all(axis=-1)
-    return _chosen(new, DepthMap(prior.camera, depth, normals, prior.sigma * scale), prior)
+    return _chosen(new, DepthMap(prior.camera, depth, normals, relative * depth), prior)
 
 
 def fill_gaps(

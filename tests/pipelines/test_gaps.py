@@ -28,8 +28,10 @@ def map_of(depth: np.ndarray, relative_sigma: float) -> DepthMap:
 def filled_gaps(prior: DepthMap, measured: DepthMap, others: Sequence = (), **options: Any) -> DepthMap:
     """As `Settle` fills them; the prior itself where it is left alone."""
     trial, trust = try_prior(prior, measured), options.pop("trust", 1.0)
-    if trial is None or trial.is_enough:
-        return prior if trial is None else trial.prior
+    if trial is None:
+        return prior
+    if trial.is_enough:
+        return trial.prior
     return without_refuted(fill_gaps(trial.prior, measured, trial, **options), HERE, others, trust)
 
 
