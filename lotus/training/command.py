@@ -40,7 +40,7 @@ def parse(words: Sequence[str]) -> Train:
     Raises:
         InputError: The file cannot be read, or an option is wrong.
     """
-    rest, default = list(words), Train()
+    rest, default = [part for word in words for part in _apart(word)], Train()
     if "--config" in rest:
         place = rest.index("--config")
         if place + 1 >= len(rest):
@@ -50,9 +50,14 @@ def parse(words: Sequence[str]) -> Train:
     return tyro.cli(Train, args=rest, prog="lotus train [--config FILE]", default=default)
 
 
+def _apart(word: str) -> list[str]:
+    """Returns --config=FILE in two words, any other as it is."""
+    return word.split("=", 1) if word.startswith("--config=") else [word]
+
+
 def _config_file(name: str) -> Path:
     """Returns a file, or one that comes with the package where there is none of that name."""
-    file, own = Path(name), Path(__file__).with_name(name)
+    file, own = Path(name), Path(__file__).parent / name
     return own if own.is_file() and not file.exists() else file
 
 

@@ -11,6 +11,7 @@ from diffusers.models.resnet import ResnetBlock2D
 import lotus
 from lotus.checkpoints import read_unet
 from lotus.training.autoencoder import NOISE
+from lotus.training.command import parse
 from lotus.training.config import Networks, Train, read_config
 from lotus.training.linear_encoder import make_linear, skip_silent
 from lotus.training.networks import build, build_vae, write_networks
@@ -127,6 +128,18 @@ def test_a_misspelt_option_names_the_nearest(tmp_path: Path) -> None:
         read_config(file)
     with pytest.raises(InputError, match=r"gone.toml: cannot read \(No such file or directory\)"):
         read_config(tmp_path / "gone.toml")
+
+
+def test_a_configuration_is_found_where_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine" / "own.toml"
+    file.parent.mkdir()
+    file.write_text("steps = 7\n")
+    monkeypatch.chdir(tmp_path)
+    words: list[list[str]] = [["--config", str(file)], [f"--config={file}"], ["--config", "mine/own.toml"]]
+    assert [parse([*each, "--seed", "3"]).steps for each in words] == [7, 7, 7]
+    assert parse(["--config", "fine-tune.toml"]).steps == 200
+    with pytest.raises(InputError, match=r"mine/gone.toml: cannot read \(No such file or directory\)"):
+        parse(["--config", "mine/gone.toml"])
 
 
 def test_options_that_contradict_each_other_are_said() -> None:
