@@ -67,7 +67,7 @@ class ImageEncoder(nn.Module):
                 found.append(hidden.contiguous())
         return tuple(found)
 
-    def project(self, features: Sequence[Float[torch.Tensor, "..."]]) -> Float32[torch.Tensor, "b c h8 w8"]:
+    def project(self, features: Sequence[Float[torch.Tensor, "..."]]) -> Float[torch.Tensor, "b c h8 w8"]:
         """Returns the maps of `features`, projected, enlarged to the first one's grid and concatenated."""
         maps = [projection(each.float()) for projection, each in zip(self.projections, features, strict=True)]
         size = maps[0].shape[2:]

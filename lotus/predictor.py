@@ -194,8 +194,11 @@ class LotusPredictor:
 
     def normals_source(self) -> str | None:
         """Returns the checkpoint that draws the normals, which may be a joint one of depth."""
-        is_joint = self.depth is not None and tasks_of(self.depth)[1:] == ("normal",)
-        return self.normals or (self.depth if is_joint else None)
+        return self.normals or (self.depth if self.is_joint() else None)
+
+    def is_joint(self) -> bool:
+        """Returns whether the checkpoint of depth draws normals, too."""
+        return self.depth is not None and tasks_of(self.depth)[1:] == ("normal",)
 
     def longer_side(self) -> int:
         """Returns the longer side of the maps, px; 0 for the photo's."""

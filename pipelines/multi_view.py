@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lotus.checkpoints import is_embedded
 from lotus.predictor import LotusPredictor
@@ -17,19 +18,26 @@ from pipelines.stages import (
     Fuse,
     GivenModel,
     InterpolatePoints,
+    LearnScene,
     Match,
     Predict,
+    PredictLearnt,
     Rectify,
     Refine,
     Select,
     Settle,
     Sfm,
+    Tell,
     Undistort,
     embedded,
 )
+from recon.errors import InputError
 
 REPEATED = ("measured", "planes", "settled", "checked", "volume", "mesh")
 """Artifacts of both passes; the first one's are called first_measured and so on."""
+
+LEARNT_FROM = ("prediction", "aligned", "agreement", "refined", "measured")
+"""What is made twice where a network learns the scene; the first ones are called early_aligned and so on."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,13 @@ class MultiView:
     draw: Draw = field(default_factory=Draw)
     """Of the second pass."""
 
+    learn_scene: bool = False
+    """Whether the network is trained for some minutes on what the photos told, and then predicts them anew:
+    for `lotus-tiny`, or another small network that draws depth and normals. About twice the time."""
+
+    learn_steps: int = LearnScene.steps
+    """Steps of that training."""
+
     max_dropped: float = 0.5
     """Largest share of the views that may fail; if more do, the run stops."""
 
@@ -74,6 +89,8 @@ class MultiView:
             stages = tuple(s for s in stages if s not in (self.rectify, self.align))
         drawing = tuple(s for s in stages if s.makes == Draw.makes)
         once = tuple(s for s in stages if s.makes != Draw.makes)
+        if self.learn_scene:
+            once = self._learning(once)
         if not self.second_pass:
             return once
         before = tuple(s for s in once if s.makes not in REPEATED)
@@ -82,10 +99,30 @@ class MultiView:
         again = {Refine.makes: Draw.makes}
         return before + renamed((*repeated, *drawing), first) + renamed(repeated, again)
 
+    def _learning(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """Returns the stages with those before `planes` twice, the second time by what learnt the scene."""
+        predictor = self.predict.predictor if isinstance(self.predict, Predict) else None
+        if not isinstance(predictor, LotusPredictor) or not predictor.is_joint():
+            raise InputError(
+                f"learn_scene: {describe_predictor(self.predict).split(':')[0]}, "
+                "wanted one Lotus network that draws disparity and normals (lotus-tiny)"
+            )
+        added: tuple[Any, ...] = (
+            Tell(predictor),
+            LearnScene(predictor, self.learn_steps),
+            PredictLearnt(predictor),
+        )
+        early = tuple(s for s in stages if s.makes in LEARNT_FROM)
+        rest = tuple(s for s in stages if s.makes not in LEARNT_FROM)
+        later = tuple(s for s in early if s.makes != Rectify.makes)
+        names = {name: f"early_{name}" for name in LEARNT_FROM}
+        return rest + renamed((*early, *added[:1]), names) + added[1:] + later
+
     @property
     def predictor_note(self) -> str:
         """What depth and normals come from, in words for the console and the report."""
-        return describe_predictor(self.predict)
+        note = describe_predictor(self.predict)
+        return f"{note} It learns this scene from what the photos tell." if self.learn_scene else note
 
 
 def describe_predictor(predict: InterpolatePoints | FromFiles | Predict) -> str:

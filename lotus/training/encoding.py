@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float16, Float32, Int64, UInt8
 
 from lotus.colours import seen_as
 from lotus.sizes import LATENT_FACTOR
@@ -85,14 +85,14 @@ def encode(arrays: Arrays, networks: Networks, norm_type: str) -> dict[str, np.n
     parts: list[dict[str, np.ndarray]] = []
     for start in range(0, len(values), PART):
         rows = slice(start, start + PART)
-        photos = _seen_pixels(networks, arrays["image"][rows])
-        part = {"photo": _latents(networks, photos)}
+        photos = seen_pixels(networks, arrays["image"][rows])
+        part = {"photo": latents_of(networks, photos)}
         if depth_task:
             drawn = draw_depths(values[rows], known[rows], limits[rows], norm_type)
-            part[depth_task] = _latents(networks, _pixels(networks, np.repeat(drawn[..., None], 3, axis=3)))
+            part[depth_task] = latents_of(networks, _pixels(networks, np.repeat(drawn[..., None], 3, axis=3)))
         if normal:
             turned = draw_normals(arrays["normals"][rows] / np.float32(NORMAL_LEVELS))
-            part[NORMAL] = _latents(networks, _pixels(networks, turned))
+            part[NORMAL] = latents_of(networks, _pixels(networks, turned))
         if networks.image_encoder is not None and not networks.trunk_learns():
             features = networks.image_encoder.features(photos)
             part |= {f"feature_{i}": each.half().cpu().numpy() for i, each in enumerate(features)}
@@ -170,7 +170,7 @@ def make_batch(
         _draw_pictures(arrays, encoded["limits"], tasks, options, rng, device)
         if options.loss.pixel_rows
         else None,
-        _seen_pixels(networks, arrays["image"]) if networks.trunk_learns() else None,
+        seen_pixels(networks, arrays["image"]) if networks.trunk_learns() else None,
     )
 
 
@@ -239,16 +239,18 @@ def _depth_task(tasks: tuple[str, ...]) -> str | None:
     return next((task for task in tasks if task != NORMAL), None)
 
 
-def _latents(networks: Networks, pixels: torch.Tensor) -> np.ndarray:
+def latents_of(networks: Networks, pixels: torch.Tensor) -> Float16[np.ndarray, "n z h8 w8"]:
+    """Returns the latents of pictures in [-1, 1], in half precision."""
     latents = networks.vae.encode(pixels).latent_dist.mode() * networks.vae.config.scaling_factor
-    return latents.half().cpu().numpy()
+    half: np.ndarray = latents.half().cpu().numpy()
+    return half
 
 
 def _pixels(networks: Networks, pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().to(networks.vae.device)
 
 
-def _seen_pixels(networks: Networks, images: UInt8[np.ndarray, "n h w 3"]) -> torch.Tensor:
+def seen_pixels(networks: Networks, images: UInt8[np.ndarray, "n h w 3"]) -> torch.Tensor:
     """Returns photos in [-1, 1] as the networks see their colours, on their device."""
     return seen_as(_pixels(networks, photo_pixels(images)), networks.colours)
 

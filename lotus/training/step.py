@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 
 from lotus.model import signal_share
 from lotus.network import TIMESTEPS, sampling_timesteps, task_vectors
@@ -158,7 +158,7 @@ def loss_parts(networks: Networks, feed: Feed, options: Train) -> dict[str, torc
     return parts
 
 
-def condition_of(networks: Networks, batch: Batch | Feed) -> Float32[torch.Tensor, "b c h w"]:
+def condition_of(networks: Networks, batch: Batch | Feed) -> Float[torch.Tensor, "b c h w"]:
     """Returns what the UNet sees of the photos: latents, and projected features if there are any."""
     if networks.image_encoder is None:
         return batch.photo
@@ -170,10 +170,10 @@ def condition_of(networks: Networks, batch: Batch | Feed) -> Float32[torch.Tenso
 
 def forward(
     networks: Networks,
-    sample: Float32[torch.Tensor, "b c h w"],
+    sample: Float[torch.Tensor, "b c h w"],
     switch: Float32[torch.Tensor, "b s"],
     timesteps: Int64[torch.Tensor, "b"],
-) -> Float32[torch.Tensor, "b z h w"]:
+) -> Float[torch.Tensor, "b z h w"]:
     """Returns the UNet's output, behind the switch of each row, with the empty prompt."""
     prompt = networks.prompt[None].expand(len(sample), -1, -1)
     output: torch.Tensor = networks.unet(
@@ -212,10 +212,16 @@ def pixel_losses(
         right = masked_mean((error[..., 1:] - error[..., :-1]).abs(), counts[..., 1:] & counts[..., :-1])
         parts["slope"] = weights.pixel_gradient * (down + right)
     if NORMAL in networks.tasks:
-        cosine = F.cosine_similarity(found, drawn, dim=1)[:, None]
-        away = ((1 - cosine).clamp(min=0) / 2 + NORMAL_FLOOR**2).sqrt() - NORMAL_FLOOR
-        parts["normal"] = weights.normal * masked_mean(away, known & turned)
+        parts["normal"] = weights.normal * masked_mean(half_angle_sine(found, drawn), known & turned)
     return parts
+
+
+def half_angle_sine(
+    found: Float32[torch.Tensor, "p 3 h w"], drawn: Float32[torch.Tensor, "p 3 h w"]
+) -> Float32[torch.Tensor, "p 1 h w"]:
+    """Returns the sine of half the angle between drawn normals, rounded off near 0."""
+    cosine = F.cosine_similarity(found, drawn, dim=1)[:, None]
+    return ((1 - cosine).clamp(min=0) / 2 + NORMAL_FLOOR**2).sqrt() - NORMAL_FLOOR
 
 
 def relative_weight(drawn: Float32[torch.Tensor, "p 1 h w"], floor: float) -> Float32[torch.Tensor, "..."]:

@@ -6,6 +6,7 @@ the help of the command line. How stages are connected, reused and run is in `gr
 
 from pipelines.stages.alignment import Agree, Align, Refine
 from pipelines.stages.cameras import GivenModel, Sfm, Undistort
+from pipelines.stages.learning import LearnScene, PredictLearnt, Tell
 from pipelines.stages.photometry import Check, Draw, FindPlanes, Match, Settle
 from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify, embedded
 from pipelines.stages.selection import Select, SelectAlone
@@ -23,10 +24,12 @@ __all__ = [
     "Fuse",
     "GivenModel",
     "InterpolatePoints",
+    "LearnScene",
     "Match",
     "MeshDepth",
     "OneCamera",
     "Predict",
+    "PredictLearnt",
     "Rectify",
     "Refine",
     "Select",
@@ -34,6 +37,7 @@ __all__ = [
     "SensorDepth",
     "Settle",
     "Sfm",
+    "Tell",
     "Undistort",
     "embedded",
 ]

@@ -1,0 +1,142 @@
+"""A network learns the scene from what its photos told, and predicts them anew."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lotus.checkpoints import find_checkpoint
+from lotus.data import TrainingSample
+from lotus.predictor import LotusPredictor
+from lotus.sizes import map_size
+from pipelines.graph import ByView
+from pipelines.runner import Progress
+from pipelines.stages.maps import check_count
+from pipelines.stages.photometry import CHECKING_VIEWS
+from recon import photometric
+from recon.io import images
+from recon.photometric import Measurement
+from recon.scene import Prediction, Scene, View
+
+Files = Mapping[str, UInt8[np.ndarray, "_n"]]
+"""A checkpoint: the bytes of its files by their names in its folder."""
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Reduces what a photo told, where other views agree, to the size at which a network sees it."""
+
+    predictor: LotusPredictor
+
+    makes: ClassVar[str] = "told"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __call__(
+        self,
+        *,
+        view: View,
+        scene: Scene,
+        image: UInt8[np.ndarray, "h w 3"],
+        measured: ByView[Measurement],
+    ) -> TrainingSample:
+        """Returns the photo with depth, scene units, and normals; 0 where it told nothing."""
+        own, near = measured[view.name], []
+        if scene.cloud is not None:
+            near = photometric.choose_neighbours(scene, view, count=CHECKING_VIEWS)
+        others = [(measured[one.name].depth_map, one.cam_from_world) for one in near if one.name in measured]
+        checked = photometric.cross_check(own, view.cam_from_world, others).depth_map
+        height, width = image.shape[:2]
+        size = map_size(width, height, self.predictor.longer_side(), self.predictor.least_side())
+        rows, columns = (
+            ((np.arange(count) + 0.5) * full / count).astype(int)
+            for count, full in zip(size[::-1], checked.depth.shape, strict=True)
+        )
+        return TrainingSample(
+            view.name,
+            images.resize_image(image, *size),
+            np.ascontiguousarray(checked.depth[rows][:, columns]),
+            np.ascontiguousarray(checked.normals[rows][:, columns]),
+            np.zeros(size[::-1], bool),
+        )
+
+
+@dataclass(frozen=True)
+class LearnScene:
+    """Trains a network for some minutes on what the photos of a scene told (`lotus.training.scene`)."""
+
+    predictor: LotusPredictor
+
+    steps: int = 120
+    """Steps of training, each on eight photos."""
+
+    least_told: ClassVar[float] = 0.02  # share of a photo; less tells no scale and shift
+    most_photos: ClassVar[int] = 400  # evenly chosen; all are in memory at once
+
+    makes: ClassVar[str] = "learnt"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_count("learn.steps", self.steps, 1)
+
+    def content(self, view: str | None) -> str:
+        """Returns the digest of the network's weights."""
+        return self.predictor.content()
+
+    def __call__(self, *, told: ByView[TrainingSample], progress: Progress) -> Files:
+        """Returns the checkpoint that it becomes."""
+        from lotus.training.scene import SceneTraining, learn_scene
+
+        assert self.predictor.depth is not None
+        samples = [sample for sample in told.values() if (sample.depth > 0).mean() > self.least_told]
+        samples = samples[:: -(-len(samples) // self.most_photos) or 1]
+        if not samples:  # the network stays as it is
+            return _files(find_checkpoint(self.predictor.depth))
+        options = SceneTraining(steps=self.steps, device=self.predictor.device)
+        with TemporaryDirectory() as folder:
+            learn_scene(
+                self.predictor.depth,
+                samples,
+                Path(folder),
+                options,
+                progress=lambda done, total: progress(self.makes, done, total),
+            )
+            return _files(Path(folder))
+
+
+def _files(folder: Path) -> Files:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): np.frombuffer(file.read_bytes(), np.uint8) for file in files}
+
+
+@dataclass(frozen=True)
+class PredictLearnt:
+    """Asks the network that learnt the scene for depth and normals of each undistorted photo."""
+
+    predictor: LotusPredictor
+    """With the options of the one that learnt."""
+
+    makes: ClassVar[str] = "prediction"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+    whole_machine: ClassVar[bool] = True
+    batch_size: ClassVar[int] = 32  # for which the network is read once
+
+    def __call__(self, *, image: UInt8[np.ndarray, "h w 3"], learnt: Files) -> Prediction:
+        """Returns the prediction of one photo."""
+        return self.many([{"image": image, "learnt": learnt}])[0]
+
+    def many(self, inputs: list[dict[str, Any]]) -> list[Prediction]:
+        """Returns the predictions of a few photos."""
+        with TemporaryDirectory() as folder:
+            for name, content in inputs[0]["learnt"].items():
+                file = Path(folder) / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content.tobytes())
+            predictor = replace(self.predictor, depth=folder)
+            return predictor([each["image"] for each in inputs])

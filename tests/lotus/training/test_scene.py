@@ -1,0 +1,86 @@
+"""A checkpoint learns one scene from parts of its photos."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lotus.data import TrainingSample
+from lotus.predictor import LotusPredictor
+from lotus.training.scene import SceneTraining, learn_scene, range_of_drawn
+from recon.errors import InputError
+from tests.lotus.training.conftest import picture_of_a_plane
+
+SIZE = (96, 64)
+QUICK = SceneTraining(steps=24, batch_size=4, rate=1e-3, device="cpu")
+
+
+def left_half(index: int) -> TrainingSample:
+    """Returns a plane of which the left half is told."""
+    sample = picture_of_a_plane(index, SIZE)
+    depth, normals = sample.depth.copy(), sample.normals.copy()
+    depth[:, SIZE[0] // 2 :] = 0
+    normals[:, SIZE[0] // 2 :] = 0
+    return replace(sample, depth=depth, normals=normals)
+
+
+def errors_to_the_right(checkpoint: str | Path) -> tuple[float, float]:
+    """Returns errors of depth and normals (degrees) where nothing was told, after a fit to the left half."""
+    predictor = LotusPredictor(str(checkpoint), device="cpu", dtype="float32", processing_res=SIZE[0])
+    depth_errors, angles = [], []
+    for index in range(6):
+        sample = picture_of_a_plane(index, SIZE)
+        (found,) = predictor([sample.image])
+        assert found.values.shape == sample.depth.shape
+        left, right = np.s_[:, : SIZE[0] // 2], np.s_[:, SIZE[0] // 2 :]
+        slope, shift = np.polyfit(found.values[left].ravel(), 1 / sample.depth[left].ravel(), 1)
+        disparity = np.maximum(slope * found.values[right] + shift, 0.05)
+        depth_errors.append(np.abs(1 / disparity / sample.depth[right] - 1).mean())
+        assert found.normals is not None
+        cosine = (found.normals[right] * sample.normals[right]).sum(axis=-1)
+        angles.append(np.degrees(np.arccos(cosine.clip(-1, 1))).mean())
+    return float(np.mean(depth_errors)), float(np.mean(angles))
+
+
+def test_what_was_told_of_a_part_is_known_of_the_rest(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    told = [left_half(index) for index in range(6)]
+    learn_scene("lotus-tiny", told, tmp_path / "out", QUICK, progress=lambda *done: steps.append(done))
+    assert steps == [(step, 24) for step in range(1, 25)]
+    before, after = errors_to_the_right("lotus-tiny"), errors_to_the_right(tmp_path / "out")
+    assert after[0] < 0.5 * before[0]
+    assert after[1] < 0.5 * before[1]
+
+
+def test_the_same_scene_gives_the_same_weights(tmp_path: Path) -> None:
+    few = replace(QUICK, steps=2)
+    sample = left_half(3)
+    parts = {name: getattr(sample, name)[:, 8:72] for name in ("image", "depth", "normals", "sky")}
+    upright = replace(sample, **parts)  # of another size than the others
+    for name in ("first", "second"):
+        learn_scene("lotus-tiny", [*(left_half(index) for index in range(3)), upright], tmp_path / name, few)
+    first, second = (
+        load_file(tmp_path / name / "unet/diffusion_pytorch_model.safetensors")
+        for name in ("first", "second")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_range_that_is_drawn_is_found_where_depth_is_known() -> None:
+    depth = torch.tensor([[1.0, 2.0, 4.0, 0.0]])[None, None]
+    drawn = torch.tensor([[0.9, 0.4, 0.15, -1.0]])[None, None]  # disparity - 0.1
+    wanted, fits = range_of_drawn(drawn, depth)
+    assert fits.all()
+    torch.testing.assert_close(wanted[..., :3], drawn[..., :3])
+    assert not range_of_drawn(-drawn, depth)[1].any()  # far where it is near: no scale makes that right
+
+
+def test_what_cannot_be_learnt_is_said(tmp_path: Path) -> None:
+    blank = replace(left_half(0), depth=np.zeros(SIZE[::-1], np.float32))
+    with pytest.raises(InputError, match="no photo tells any depth, wanted some that do"):
+        learn_scene("lotus-tiny", [blank], tmp_path / "out", QUICK)
+    with pytest.raises(InputError, match="wanted disparity and normal, a joint one"):
+        learn_scene("jingheya/lotus-depth-d-v2-0-disparity", [left_half(0)], tmp_path / "out", QUICK)
