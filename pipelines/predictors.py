@@ -50,7 +50,8 @@ class FromFiles:
         """
         paths = [self._path(name) for name in names]
         if not any(path.is_file() for path in paths):
-            raise InputError(f"{self.folder}: no prediction {paths[0].name}, nor of any other photo")
+            wanted = paths[0].relative_to(self.folder)
+            raise InputError(f"{self.folder}: no prediction {wanted}, nor of any other photo")
 
     def __call__(self, *, photo: Photo) -> Prediction:
         """Returns the prediction of one photo.
@@ -60,7 +61,7 @@ class FromFiles:
         """
         path = self._path(photo.name)
         if not path.is_file():
-            raise ViewError(f"no prediction {path.name} in {self.folder}")
+            raise ViewError(f"no prediction {path.relative_to(self.folder)} in {self.folder}")
         try:
             return maps.read_prediction(path)
         except InputError as error:
