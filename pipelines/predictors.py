@@ -124,8 +124,9 @@ def _imported(target: str) -> Callable[..., Any]:
         raise InputError(f"predictor {target!r}, wanted package.module:Class")
     try:
         kind = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"predictor {target}: cannot import ({error})") from None
+    except Exception as error:  # whatever a module of the user's raises
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"predictor {target}: cannot import ({reason})") from None
     if not callable(kind):
         raise InputError(f"predictor {target}: a {type(kind).__name__}, wanted a class")
     found: Callable[..., Any] = kind

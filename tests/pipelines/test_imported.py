@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.predictors import Imported
+from recon.errors import InputError
 
 Write = Callable[[str, str], Imported]
 PLAIN = "class Own:\n    def __call__(self, images):\n        return []\n"
@@ -37,3 +38,12 @@ def test_what_the_class_tells_of_its_content_counts(write: Write, monkeypatch: p
     before = predictor.content()
     monkeypatch.setattr(sys.modules["own_telling"].Own, "content", lambda own: "other weights")
     assert predictor.content() != before
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("class", "SyntaxError: invalid syntax"), ("1 / 0", "ZeroDivisionError"), ("", "AttributeError")],
+)
+def test_a_module_that_cannot_be_imported_says_why(write: Write, text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"own_broken:Own: cannot import \({reason}"):
+        write("own_broken", text).check()
