@@ -35,6 +35,9 @@ class Photos:
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Files that look like photos but cannot be read, with the reason."""
 
+    others: Mapping[str, int] = field(default_factory=dict)
+    """Number of files beside them that are not read, by ending."""
+
     masks: Path | None = None
     """Folder of masks, NAME.png: non-zero pixels are kept."""
 
@@ -123,6 +126,7 @@ def find_photos(
         files,
         digests,
         dropped,
+        {} if video else images.other_endings(source),
         masks=masks,
         before_black=not keep_backdrop and stand_before_black(files, masks),
         ordered=video,

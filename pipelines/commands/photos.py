@@ -161,6 +161,9 @@ def reconstruct(
         notes.append(f"masks: of {masked} of {len(photos.files)} photos, in {photos.masks}")
     if photos.before_black:
         notes.append(BACKDROP_NOTE)
+    if photos.others:
+        endings = ", ".join(list(photos.others)[:MAX_LEFT_OUT])
+        notes.append(f"files with other endings: {sum(photos.others.values())} are not read ({endings})")
     title = f"{len(photos.files)} photos" if len(photos.files) > 1 else next(iter(photos.files))
     console.say(title)
     for note in notes:

@@ -47,6 +47,13 @@ def test_a_good_photo_stays_beside_a_broken_one_of_its_name(tmp_path):
     assert list(photos.dropped) == ["0.jpg"]
 
 
+def test_files_with_other_endings_are_counted(tmp_path):
+    write_photos(tmp_path / "photos", [True])
+    for name in ("1.heic", "2.HEIC", "notes.txt", ".hidden"):
+        (tmp_path / "photos" / name).touch()
+    assert find_photos(tmp_path / "photos", tmp_path).others == {".heic": 2, ".txt": 1}
+
+
 def test_missing_masks_and_predictions_are_named_with_their_subfolder(tmp_path):
     write_photos(tmp_path / "photos", [])
     write_photos(tmp_path / "photos/left", [True])

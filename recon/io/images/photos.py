@@ -49,10 +49,7 @@ def find_photos(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise InputError(f"{folder}: a file, wanted a folder of photos")
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    visible = sorted(
-        (name for name in names if not any(part.startswith(".") for part in name.parts)), key=Path.as_posix
-    )
+    visible = _visible_files(folder)
     photos = [folder / name for name in visible if name.suffix.lower() in PHOTO_ENDINGS]
     if not photos:
         kinds = Counter(name.suffix.lower() or "no ending" for name in visible)
@@ -61,6 +58,19 @@ def find_photos(folder: Path) -> list[Path]:
             f"{folder}: has {len(visible)} files{found}, none of them a photo ({', '.join(PHOTO_ENDINGS)})"
         )
     return photos
+
+
+def other_endings(folder: Path) -> Counter[str]:
+    """Returns how many files below a folder are no photos by their ending, by ending; hidden ones aside."""
+    endings = (name.suffix.lower() for name in _visible_files(folder))
+    return Counter(ending or "no ending" for ending in endings if ending not in PHOTO_ENDINGS)
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        (name for name in names if not any(part.startswith(".") for part in name.parts)), key=Path.as_posix
+    )
 
 
 def photo_size(path: Path) -> tuple[int, int]:
