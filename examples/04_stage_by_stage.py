@@ -30,4 +30,7 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        print(f"usage: {__doc__.splitlines()[2]}", file=sys.stderr)
+        sys.exit(2)
     main(Path(sys.argv[1]))

@@ -5,10 +5,11 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import pairwise
 
-from recon.errors import ReconError
+from recon.errors import InputError, ReconError
 
 TORCH_SETTINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for others sleep instead of spinning
@@ -32,6 +33,9 @@ class Program:
 
     after_interrupt: str
     """What an interrupted run leaves."""
+
+    after_interrupt_of: Mapping[str, str] = field(default_factory=dict)
+    """The same of the commands that leave something else."""
 
 
 def run(program: Program, arguments: Sequence[str] | None = None) -> None:
@@ -59,6 +63,7 @@ def run(program: Program, arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     logging.basicConfig(format=f"{program.name}: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
+        _check_paths(words)
         home = importlib.import_module(program.commands[words[0]][0])  # so that help needs none of it
         getattr(home, words[0])(words[1:])
     except ReconError as error:
@@ -66,6 +71,18 @@ def run(program: Program, arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        sys.stderr.write(f"{program.name}: {' '.join(said.split())}\n")
+        sys.exit(1)
     except KeyboardInterrupt:
-        sys.stderr.write(f"{program.name}: interrupted; {program.after_interrupt}\n")
+        left = program.after_interrupt_of.get(words[0], program.after_interrupt)
+        sys.stderr.write(f"{program.name}: interrupted; {left}\n")
         sys.exit(130)
+
+
+def _check_paths(words: Sequence[str]) -> None:
+    """Raises where a path is empty, which would be the current folder; an option may be."""
+    for place, (before, word) in enumerate(pairwise(words), 1):
+        if not word and not before.startswith("--"):
+            raise InputError(f"{words[0]}: argument {place} is empty, wanted a path")

@@ -29,10 +29,20 @@ start here:
   recon multi photos/ out/ --checkpoint DIR
                                   the same with Lotus depth and normals from a checkpoint folder
 
-`recon COMMAND --help` explains a command. An interrupted run goes on where it stopped: same command again.
+`recon COMMAND --help` explains a command. An interrupted run goes on where it stopped: same command again
+(not recon stream, which starts anew).
 """
+AFTER_INTERRUPT = "the same command goes on where it stopped"
+AFTER_INTERRUPT_OF = {
+    "stream": "the same command starts with the first frame again; OUT keeps the mesh last written there",
+    **dict.fromkeys(("evaluate", "plan", "view"), "nothing is lost"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits where it does not end well."""
-    run(Program("recon", COMMANDS, HELP, "the same command goes on where it stopped"), arguments)
+    run(Program("recon", COMMANDS, HELP, AFTER_INTERRUPT, AFTER_INTERRUPT_OF), arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -64,7 +64,7 @@ def read_options(path: Path) -> dict[str, Any]:
         InputError: No such file, or not readable as what its ending says.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read ({getattr(error, 'strerror', None) or error})") from None
     try:
@@ -93,7 +93,7 @@ def _converted(value: Any, hint: Any, default: Any, where: str) -> Any:
             return Path(value)
         origin = get_origin(choice) or choice
         if origin is tuple and isinstance(value, list):
-            return tuple(value)
+            return _converted_items(value, get_args(choice), where)
         if str(origin).startswith("typing.Literal"):
             if value in get_args(choice):
                 return value
@@ -106,6 +106,16 @@ def _converted(value: Any, hint: Any, default: Any, where: str) -> Any:
             return value
     wanted = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
     raise InputError(f"{where}: {value!r}, wanted {wanted}")
+
+
+def _converted_items(values: list[Any], hints: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    """The items of a tuple[X, ...] or tuple[X, Y], each of its type."""
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(values)
+    if len(hints) != len(values):
+        raise InputError(f"{where}: {len(values)} values, wanted {len(hints)}")
+    items = enumerate(zip(values, hints, strict=True))
+    return tuple(_converted(value, hint, None, f"{where}[{number}]") for number, (value, hint) in items)
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

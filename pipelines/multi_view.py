@@ -118,12 +118,6 @@ class MultiView:
         names = {name: f"early_{name}" for name in LEARNT_FROM}
         return rest + renamed((*early, *added[:1]), names) + added[1:] + later
 
-    @property
-    def predictor_note(self) -> str:
-        """What depth and normals come from, in words for the console and the report."""
-        note = describe_predictor(self.predict)
-        return f"{note} It learns this scene from what the photos tell." if self.learn_scene else note
-
 
 def describe_predictor(predict: InterpolatePoints | FromFiles | Predict) -> str:
     """Returns what depth and normals come from, honest about what it is worth."""

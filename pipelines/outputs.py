@@ -85,14 +85,20 @@ def write_mesh_files(out: Path, mesh: Mesh) -> None:
 
 
 def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pipeline: Any) -> dict[str, Any]:
-    """Writes everything that a run over photos made, and returns the report's summary."""
-    _remove_earlier(out)
+    """Writes everything that a run over photos made, and returns the report's summary.
+
+    Mesh and depth maps of an earlier run stay where this one stopped before them; where it made depth maps,
+    those of photos that it has no depth of are removed.
+    """
+    earlier = _earlier_depth_maps(out)
     if "sparse" in outcome:
         colmap.write_model(outcome.get("sparse"), out / "sparse")
-    _write_depth_maps(out / "depth", outcome)
+    written = _write_depth_maps(out / "depth", outcome)
     mesh = outcome.get("mesh") if "mesh" in outcome else None
     if mesh is not None:
         write_mesh_files(out, mesh)
+    for path in earlier - written if written else ():
+        path.unlink(missing_ok=True)
     summary = _summary(outcome, mesh)
     record = RunRecord(
         title=title,
@@ -108,16 +114,15 @@ def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pip
     return summary
 
 
-def _remove_earlier(out: Path) -> None:
-    """Removes the mesh and depth maps of an earlier run, which its report names; nothing else is touched."""
+def _earlier_depth_maps(out: Path) -> set[Path]:
+    """Returns where the depth maps of an earlier run are, which its report names."""
     try:
         report = json.loads((out / "report.json").read_text())
         names = [str(view["name"]) for view in report["views"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return
-    for path in (*(_depth_path(out / "depth", name) for name in names), out / "mesh.ply", out / "mesh.glb"):
-        if path.resolve().is_relative_to(out.resolve()):
-            path.unlink(missing_ok=True)
+        return set()
+    paths = {_depth_path(out / "depth", name) for name in names}
+    return {path for path in paths if path.resolve().is_relative_to(out.resolve())}
 
 
 def _depth_path(folder: Path, name: str) -> Path:
@@ -168,13 +173,17 @@ def _focal_note(outcome: Outcome, name: str) -> str:
     return f"horizontal field of view {outcome.get('depth', name).camera.fov_deg:.1f} degrees"
 
 
-def _write_depth_maps(folder: Path, outcome: Outcome) -> None:
+def _write_depth_maps(folder: Path, outcome: Outcome) -> set[Path]:
+    """Returns the files that it wrote."""
+    written = set()
     for view in outcome.scene.views:
         depth_map = _depth_map_of(outcome, view.name)
         if depth_map is not None:
             path = _depth_path(folder, view.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             maps.write_depth_map(path, depth_map)
+            written.add(path)
+    return written
 
 
 def _view_records(outcome: Outcome) -> Iterator[ViewRecord]:

@@ -1,6 +1,7 @@
 """Where depth and normals of a photo come from: files, or any class that follows the Predictor protocol."""
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from pipelines.graph import digest
 from pipelines.sources import Photo, file_digest
 from recon.errors import InputError, ViewError
 from recon.io import maps
@@ -48,7 +50,8 @@ class FromFiles:
         """
         paths = [self._path(name) for name in names]
         if not any(path.is_file() for path in paths):
-            raise InputError(f"{self.folder}: no prediction {paths[0].name}, nor of any other photo")
+            wanted = paths[0].relative_to(self.folder)
+            raise InputError(f"{self.folder}: no prediction {wanted}, nor of any other photo")
 
     def __call__(self, *, photo: Photo) -> Prediction:
         """Returns the prediction of one photo.
@@ -58,7 +61,7 @@ class FromFiles:
         """
         path = self._path(photo.name)
         if not path.is_file():
-            raise ViewError(f"no prediction {path.name} in {self.folder}")
+            raise ViewError(f"no prediction {path.relative_to(self.folder)} in {self.folder}")
         try:
             return maps.read_prediction(path)
         except InputError as error:
@@ -86,17 +89,33 @@ class Imported:
         """
         _imported(self.target)
 
+    def content(self) -> str:
+        """Returns a digest of the file that the class is written in, and the class's own `content`, if any.
+
+        It is empty where the class is not on this machine: those of a cluster may have it.
+        """
+        try:
+            kind = _imported(self.target)
+        except InputError:
+            return ""
+        source = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        own = self._instance().content() if hasattr(kind, "content") else ""  # type: ignore[attr-defined]
+        return digest(file_digest(Path(source)) if source else "", own)
+
     def __call__(self, images: list[UInt8[np.ndarray, "h w 3"]]) -> list[Prediction]:
         """Returns what the class predicts.
 
         Raises:
             InputError: The class cannot be imported, or returns something else than predictions.
         """
-        predictions = _instance(self.target, tuple(sorted(self.options.items())))(images)
+        predictions = self._instance()(images)
         is_list = isinstance(predictions, list | tuple) and len(predictions) == len(images)
         if not is_list or not all(isinstance(p, Prediction) for p in predictions):
             raise InputError(f"{self.target}: wanted {len(images)} recon.Prediction, got {type(predictions)}")
         return list(predictions)
+
+    def _instance(self) -> Predictor:
+        return _instance(self.target, tuple(sorted(self.options.items())))
 
 
 def _imported(target: str) -> Callable[..., Any]:
@@ -105,8 +124,9 @@ def _imported(target: str) -> Callable[..., Any]:
         raise InputError(f"predictor {target!r}, wanted package.module:Class")
     try:
         kind = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"predictor {target}: cannot import ({error})") from None
+    except Exception as error:  # whatever a module of the user's raises
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"predictor {target}: cannot import ({reason})") from None
     if not callable(kind):
         raise InputError(f"predictor {target}: a {type(kind).__name__}, wanted a class")
     found: Callable[..., Any] = kind

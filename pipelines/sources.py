@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,9 @@ class Photos:
     digests: Mapping[str, str]
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Files that look like photos but cannot be read, with the reason."""
+
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Number of pictures beside them of kinds that are not read (HEIC, raw), by ending."""
 
     masks: Path | None = None
     """Folder of masks, NAME.png: non-zero pixels are kept."""
@@ -106,7 +109,8 @@ def find_photos(
     if max_frames < 1:
         raise InputError(f"max_frames: {max_frames}, at least 1 wanted")
     found = {_name(path.relative_to(source)): path for path in images.find_photos(source)}
-    dropped = _unreadable(found) | _ambiguous(found)
+    dropped = _unreadable(found)
+    dropped |= _ambiguous(name for name in found if name not in dropped)
     files = {name: path for name, path in found.items() if name not in dropped}
     if not files:
         first, reason = next(iter(dropped.items()))
@@ -115,13 +119,14 @@ def find_photos(
         )
     if masks is not None and not any(images.find_mask(masks, name) for name in files):
         raise InputError(
-            f"{masks}: no mask of any photo, wanted {Path(next(iter(files))).stem}.png and so on"
+            f"{masks}: no mask of any photo, wanted {Path(next(iter(files))).with_suffix('.png')} and so on"
         )
     digests = {name: _file_digest(path) for name, path in files.items()}
     return Photos(
         files,
         digests,
         dropped,
+        {} if video else images.unread_pictures(source),
         masks=masks,
         before_black=not keep_backdrop and stand_before_black(files, masks),
         ordered=video,
@@ -155,11 +160,11 @@ def same_ratio(width: int, height: int, camera: Camera | Lens) -> bool:
     return abs((width / height) / (camera.width / camera.height) - 1) <= allowed
 
 
-def _ambiguous(files: Mapping[str, Path]) -> dict[str, str]:
+def _ambiguous(names: Iterable[str]) -> dict[str, str]:
     """Photos whose name without its ending another one has: depth and predictions are kept by that name."""
     first: dict[str, str] = {}
     reasons = {}
-    for name in files:
+    for name in names:
         stem = Path(name).with_suffix("").as_posix()
         if stem in first:
             reasons[name] = f"{first[stem]} has the same name but for its ending; rename one of them"

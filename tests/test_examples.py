@@ -45,6 +45,14 @@ def test_example_prints_what_it_promises(
     assert promised in run.stdout
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_example_without_words_says_which_it_takes(path: Path) -> None:
+    run = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"usage: python examples/{path.name} ")
+    assert run.stderr.count("\n") == 1
+
+
 def test_every_example_is_run() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
         "01_photos_to_mesh.py",

@@ -86,11 +86,17 @@ def early_flags(words: Sequence[str]) -> argparse.Namespace:
     for flag in ("--checkpoint", "--normals-checkpoint", "--predictor"):
         parser.add_argument(flag, nargs="?", type=lambda text: None if text == "None" else text)
     parser.add_argument("--space", nargs="?")
-    early = parser.parse_known_args(list(words))[0]
+    early = parser.parse_known_args([_dashed(word) for word in words])[0]
     early.space = (
         early.space if early.space in get_args(Space) else "auto"
     )  # also the main parser's to complain about
     return early
+
+
+def _dashed(word: str) -> str:
+    """A word with an option's name in dashes, which the main parser takes with underscores, too."""
+    name, equals, value = word.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if word.startswith("--") else word
 
 
 def flags_of(early: argparse.Namespace) -> PredictorFlags:

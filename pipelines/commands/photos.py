@@ -156,11 +156,16 @@ def reconstruct(
         executor: Where the stages that run once per view run.
     """
     notes = [f"depth and normals: {describe_predictor(pipeline.predict)}"]
+    if isinstance(pipeline, MultiView) and pipeline.learn_scene:
+        notes.append("the network is trained on what the photos of this scene tell (--learn-scene)")
     if photos.masks is not None:
         masked = sum(find_mask(photos.masks, name) is not None for name in photos.files)
         notes.append(f"masks: of {masked} of {len(photos.files)} photos, in {photos.masks}")
     if photos.before_black:
         notes.append(BACKDROP_NOTE)
+    if photos.unread:
+        endings = ", ".join(list(photos.unread)[:MAX_LEFT_OUT])
+        notes.append(f"pictures of other kinds: {sum(photos.unread.values())} are not read ({endings})")
     title = f"{len(photos.files)} photos" if len(photos.files) > 1 else next(iter(photos.files))
     console.say(title)
     for note in notes:

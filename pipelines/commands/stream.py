@@ -69,10 +69,10 @@ def stream(words: Sequence[str]) -> None:
     if isinstance(predict, FromFiles) and any(frame.depth_path is None for frame in sequence.frames):
         predict.check(frame.name for frame in sequence.frames)
     out = open_out(command.out)
-    pipeline = command.options
-    write_run(out, "Streaming", pipeline, {"sequence": command.sequence, "every": command.every})
+    inputs = {"sequence": command.sequence, "every": command.every}
     with Console() as console, only_run(out), one_blas_thread():
-        _stream_to_mesh(pipeline, sequence, out, console)
+        write_run(out, "Streaming", command.options, inputs)
+        _stream_to_mesh(command.options, sequence, out, console)
 
 
 def _stream_to_mesh(pipeline: Streaming, sequence: sequences.Sequence, out: Path, console: Console) -> None:

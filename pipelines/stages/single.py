@@ -75,13 +75,20 @@ class Calibrate:
     version: ClassVar[int] = 3
 
     def __call__(self, *, view: View, prediction: Prediction, kept: Bool[np.ndarray, "h w"]) -> DepthMap:
-        """Returns depth in metres for a metric prediction, else in units of the nearest depth."""
+        """Returns depth in metres for a metric prediction, else in units of the nearest depth.
+
+        Raises:
+            ViewError: No pixel is kept, or the prediction has no depth.
+        """
         height, width = prediction.values.shape
         camera = view.camera.resized(width, height)
+        shown = resized_mask(kept, camera)
+        if not shown.any():
+            raise ViewError("its mask and sky leave no pixel")
         found = calibration.calibrate(
             prediction, camera, fov_known=not self.search_fov, far_over_near=self.far_over_near
         )
-        return masked(found.depth_map, resized_mask(kept, camera))
+        return masked(found.depth_map, shown)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ SAMPLES = 10_000  # on each surface
 SETTLING = 15  # iterations in which the share of pairs that count falls to `overlap`: far pairs lead at first
 NEIGHBORS = 12  # points that the normal of a cloud's point is fitted to
 SEED = 0
+FEWEST_POINTS = 3  # distinct ones; fewer leave rotations free whatever their normals are
 
 
 def icp(
@@ -45,7 +46,7 @@ def icp(
         overlap: Share of the pairs, the closest ones, that count in each direction.
 
     Raises:
-        InputError: A surface is empty, or `overlap` is not in (0, 1].
+        InputError: A surface is empty or has fewer than three distinct points, or `overlap` is not in (0, 1].
     """
     if not 0 < overlap <= 1:
         raise InputError(f"icp: overlap {overlap}, wanted above 0 and at most 1")
@@ -54,6 +55,8 @@ def icp(
     reference_target = target_of(_with_normals(reference), "reference")
     on_mesh, _ = mesh_target.samples(SAMPLES, rng)
     on_reference = reference_target.samples(SAMPLES, rng)
+    _check_points(on_mesh, "mesh")
+    _check_points(on_reference[0], "reference")
     moved = np.eye(4) if start is None else start
     spread = float(np.linalg.norm(on_reference[0].std(axis=0)))
     for iteration in range(MAX_ITERATIONS):
@@ -67,6 +70,12 @@ def icp(
         if share == overlap and shift <= CONVERGED * spread:
             break
     return moved
+
+
+def _check_points(points: Points, name: str) -> None:
+    count = len(np.unique(points, axis=0))
+    if count < FEWEST_POINTS:
+        raise InputError(f"icp: the {name} has {count} distinct points, at least {FEWEST_POINTS} wanted")
 
 
 Kept = Float64[np.ndarray, "k 3"]

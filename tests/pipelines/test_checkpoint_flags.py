@@ -28,6 +28,11 @@ def test_space_goes_to_the_predictor(mine: Path) -> None:
     assert predictor("--checkpoint", str(mine), "--space", "disparity").kind() == "affine_disparity"
 
 
+def test_underscores_are_dashes_in_names_and_themselves_in_values() -> None:
+    assert early_flags(["--normals_checkpoint", "a_b"]).normals_checkpoint == "a_b"
+    assert early_flags(["--normals_checkpoint=a_b"]).normals_checkpoint == "a_b"
+
+
 def test_space_without_a_checkpoint_is_refused() -> None:
     with pytest.raises(InputError, match="--space goes with --checkpoint, which is missing"):
         flags_of(early_flags(["--space", "depth"])).choose(None)

@@ -33,6 +33,7 @@ class Pipeline:
     predict: Points | Files = field(default_factory=Points)
     fuse: Fuse = field(default_factory=Fuse)
     levels: tuple[int, ...] = (1, 2)
+    size: tuple[int, float] = (4, 0.5)
 
 
 def changed(options: dict[str, object]) -> Pipeline:
@@ -60,7 +61,9 @@ def test_options_given_back_make_the_same_pipeline() -> None:
             {"fuse": {"voxel_sise": 1}},
             "unknown option 'voxel_sise' of Fuse, did you mean 'voxel_size'",
         ),
-        ({"zzz": 1}, "unknown option 'zzz' of Pipeline; there are fuse, levels, predict"),
+        ({"zzz": 1}, "unknown option 'zzz' of Pipeline; there are fuse, levels, predict, size"),
+        ({"levels": [1, "x"]}, "run.toml: Pipeline.levels[1]: 'x', wanted int"),
+        ({"size": [1]}, "run.toml: Pipeline.size: 1 values, wanted 2"),
         ({"fuse": {"voxel_size": "big"}}, "Fuse.voxel_size: 'big', wanted float or NoneType"),
         ({"fuse": {"mode": "slow"}}, "wanted one of fast, exact"),
         ({"predict": {"type": "File"}}, "type 'File', wanted Points or Files"),
@@ -80,6 +83,16 @@ def test_toml_and_run_json_are_read(tmp_path: Path) -> None:
     wanted = {"fuse": {"voxel_size": 0.5}}
     assert read_options(tmp_path / "a.toml") == wanted
     assert read_options(tmp_path / "run.json") == wanted
+
+
+def test_a_byte_order_mark_is_no_option(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[fuse]\nvoxel_size = 0.5\n", encoding="utf-8-sig")
+    assert read_options(tmp_path / "a.toml") == {"fuse": {"voxel_size": 0.5}}
+
+
+def test_items_are_of_their_types() -> None:
+    size = changed({"size": [3, 1]}).size
+    assert [type(item) for item in size] == [int, float]
 
 
 @pytest.mark.parametrize("text", ["[fuse", "= 3"])

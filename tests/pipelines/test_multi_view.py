@@ -117,6 +117,41 @@ def test_until_stops_before_fusion(room: Room, tmp_path: Path) -> None:
     assert not (again / "mesh.ply").exists()
 
 
+def test_until_in_a_finished_folder_keeps_what_it_stops_before(out: Path, room: Room, tmp_path: Path) -> None:
+    again = tmp_path / "out"
+    shutil.copytree(out, again)
+    cli.main([*room.flags(again), "--until", "scene"])
+    assert len(list((again / "depth").iterdir())) == 8
+    assert (again / "mesh.ply").read_bytes() == (out / "mesh.ply").read_bytes()
+    assert (again / "mesh.glb").exists()
+
+
+def test_depth_of_a_photo_that_is_gone_goes(out: Path, room: Room, tmp_path: Path) -> None:
+    photos, again = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(room.photos, photos)
+    shutil.copytree(out, again)
+    (photos / "view_003.png").unlink()
+    flags = room.flags(again)
+    cli.main([flags[0], str(photos), *flags[2:], "--until", "aligned"])
+    assert not (again / "depth/view_003.npz").exists()
+    assert len(list((again / "depth").iterdir())) == 7
+
+
+def test_a_mesh_that_cannot_be_written_leaves_the_earlier_one(
+    out: Path, room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = tmp_path / "out"
+    shutil.copytree(out, again)
+
+    def full(path: Path, mesh: object) -> None:
+        raise InputError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("pipelines.outputs.meshes.write_mesh", full)
+    with pytest.raises(SystemExit):
+        cli.main(room.flags(again))
+    assert (again / "mesh.ply").read_bytes() == (out / "mesh.ply").read_bytes()
+
+
 def test_report_names_the_predictor(out: Path) -> None:
     assert "prediction files" in json.loads((out / "report.json").read_text())["notes"][0]
 

@@ -85,6 +85,17 @@ def test_failure_of_the_only_view_is_told_without_counting(
     assert fails(words, capsys).startswith(f"recon: {photo.name}: photo_prediction: no prediction")
 
 
+def test_mask_that_leaves_nothing_is_told_with_the_photo(
+    room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, masks = sorted(room.photos.iterdir())[0], tmp_path / "masks"
+    masks.mkdir()
+    Image.new("L", (160, 120)).save(masks / f"{photo.stem}.png")
+    given = ["--predictions", str(room.predictions), "--masks", str(masks)]
+    line = fails(["single", str(photo), str(tmp_path / "out"), *given], capsys)
+    assert line == f"recon: {photo.name}: depth: its mask and sky leave no pixel"
+
+
 def test_photo_without_prediction_takes_the_embedded_model_and_says_so(
     room: Room, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,9 @@ from PIL import Image
 
 from lotus.sizes import map_size
 from pipelines.graph import Recipe, evaluate
+from pipelines.predictors import FromFiles
 from pipelines.sources import Photo, Photos, ReadMask, find_photos, same_ratio, view_recipes
+from recon.errors import InputError
 from recon.io.colmap import photo_pixels
 from recon.scene import Camera, Lens, Scene, SparseCloud, SparseDepth, View
 from tests.recon.test_backdrop import before_black, on_lit_cloth
@@ -35,6 +37,31 @@ def test_what_is_black_is_left_out(tmp_path):
     assert not mask[:18].any()
     assert mask[22:-22, 22:-22].all()
     assert mask_of(photos, "2.png").all()
+
+
+def test_a_good_photo_stays_beside_a_broken_one_of_its_name(tmp_path):
+    write_photos(tmp_path, [True])
+    (tmp_path / "0.jpg").write_text("no photo")
+    photos = find_photos(tmp_path, tmp_path)
+    assert list(photos.files) == ["0.png"]
+    assert list(photos.dropped) == ["0.jpg"]
+
+
+def test_pictures_that_are_not_read_are_counted(tmp_path):
+    write_photos(tmp_path / "photos", [True])
+    for name in ("1.heic", "2.HEIC", "notes.txt", ".hidden"):
+        (tmp_path / "photos" / name).touch()
+    assert find_photos(tmp_path / "photos", tmp_path).unread == {".heic": 2}
+
+
+def test_missing_masks_and_predictions_are_named_with_their_subfolder(tmp_path):
+    write_photos(tmp_path / "photos", [])
+    write_photos(tmp_path / "photos/left", [True])
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(InputError, match=r"wanted left/0\.png and so on"):
+        find_photos(tmp_path / "photos", tmp_path, masks=tmp_path / "masks")
+    with pytest.raises(InputError, match=r"no prediction left/0\.npz, nor"):
+        FromFiles(tmp_path).check(["left/0.png"])
 
 
 LENS = Lens("SIMPLE_RADIAL", np.array([420.0, 240.0, 200.0, 0.1]), 480, 400)

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines import cli
 from pipelines.graph import ByView, Recipe
+from pipelines.outputs import only_run, open_out
 from pipelines.sources import Given, Photo, ReadImage
 from pipelines.stages import Fuse
 from pipelines.streaming import Streaming, stream
@@ -64,6 +65,15 @@ def test_frames_with_depth_become_the_true_surface(capture: Capture, sequence: P
     )
     assert score.precision[0] > 0.95
     assert (tmp_path / "mesh.glb").exists()
+
+
+def test_a_second_run_into_the_same_folder_changes_nothing(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_run(open_out(tmp_path)), pytest.raises(SystemExit):
+        cli.main(["stream", str(sequence), str(tmp_path)])
+    assert "another run is writing there" in capsys.readouterr().err
+    assert not (tmp_path / "run.json").exists()
 
 
 def without_depth(sequence: Path, folder: Path) -> Path:

@@ -10,6 +10,7 @@ from recon.io.images.photos import (
     photo_size,
     read_mask,
     read_photo,
+    unread_pictures,
     verify_photo,
     write_image,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "resize_image",
     "resize_map",
     "resize_normals",
+    "unread_pictures",
     "verify_photo",
     "write_image",
 ]

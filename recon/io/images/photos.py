@@ -17,6 +17,20 @@ from recon.io.files import replaced
 from recon.io.images.resampling import resize_image
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+UNREAD_ENDINGS = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+    ".rw2",
+    ".orf",
+)
 PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # Pillow's names of the same
 MAX_PHOTO_PIXELS = 250_000_000  # 0.75 GB as RGB; larger is a stitched picture or a broken header
 MIN_PHOTO_SIDE = 8  # px; what is smaller shows no scene
@@ -49,10 +63,7 @@ def find_photos(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise InputError(f"{folder}: a file, wanted a folder of photos")
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    visible = sorted(
-        (name for name in names if not any(part.startswith(".") for part in name.parts)), key=Path.as_posix
-    )
+    visible = _visible_files(folder)
     photos = [folder / name for name in visible if name.suffix.lower() in PHOTO_ENDINGS]
     if not photos:
         kinds = Counter(name.suffix.lower() or "no ending" for name in visible)
@@ -61,6 +72,19 @@ def find_photos(folder: Path) -> list[Path]:
             f"{folder}: has {len(visible)} files{found}, none of them a photo ({', '.join(PHOTO_ENDINGS)})"
         )
     return photos
+
+
+def unread_pictures(folder: Path) -> Counter[str]:
+    """Returns how many pictures of kinds that are not read lie below a folder, by ending; hidden ones aside."""
+    endings = (name.suffix.lower() for name in _visible_files(folder))
+    return Counter(ending for ending in endings if ending in UNREAD_ENDINGS)
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        (name for name in names if not any(part.startswith(".") for part in name.parts)), key=Path.as_posix
+    )
 
 
 def photo_size(path: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from recon.errors import InputError, ViewError
 from recon.io.images import PHOTO_ENDINGS, photo_size
-from recon.io.sequences.intrinsics import Optics, load_json
+from recon.io.sequences.intrinsics import Optics, load_json, same_ratio
 from recon.io.sequences.sequence import Sequence, Shot, gather
 from recon.scene import Camera, Lens
 
@@ -72,6 +72,10 @@ def _existing(path: Path) -> Path:
 def _frame_optics(path: Path, image: Path, fields: dict[str, Any]) -> Optics:
     photo_width, photo_height = photo_size(image)
     width, height = int(fields.get("w", photo_width)), int(fields.get("h", photo_height))
+    if not same_ratio((photo_width, photo_height), (width, height)):
+        raise ViewError(
+            f"the photo has {photo_width}x{photo_height} pixels, {path.name} says {width}x{height}"
+        )
     if "fl_x" in fields:
         focal_x = float(fields["fl_x"])
     elif "camera_angle_x" in fields:

@@ -72,3 +72,13 @@ def test_a_rotation_that_the_shape_leaves_free_stays_zero():
 def test_an_overlap_of_nothing_is_an_input_error(reference):
     with pytest.raises(InputError, match="overlap 0"):
         icp(reference, reference, overlap=0.0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_icp_needs_three_distinct_points(reference, count):
+    points = np.repeat(np.arange(3.0 * count).reshape(count, 3), 2, axis=0)
+    few = Mesh(points, np.zeros((0, 3), np.int64))
+    with pytest.raises(InputError, match=f"the mesh has {count} distinct points, at least 3 wanted"):
+        icp(few, reference)
+    with pytest.raises(InputError, match=f"the reference has {count} distinct points, at least 3 wanted"):
+        icp(reference, few)

@@ -218,6 +218,13 @@ def test_transforms_of_smaller_photos_and_depth_keep_the_rays(tmp_path):
     assert sequence.read_depth(sequence.frames[0]).shape == (HEIGHT // 4, WIDTH // 4)
 
 
+def test_a_photo_of_another_ratio_than_transforms_says_costs_one_frame(tmp_path):
+    make_transforms(tmp_path)
+    write_photo(tmp_path / "images" / "1.png", (HEIGHT, WIDTH))
+    reason = read_sequence(tmp_path).dropped["images/1.png"]
+    assert reason == "the photo has 24x32 pixels, transforms.json says 32x24"
+
+
 def test_blender_scenes_without_endings_and_sizes_are_read(tmp_path):
     write_photo(tmp_path / "train" / "r_0.png")
     frames = [{"file_path": "./train/r_0", "transform_matrix": np.eye(4).tolist()}]
@@ -276,6 +283,12 @@ def _unknown_model(folder: Path) -> None:
     make_transforms(folder, camera_model="EQUIRECTANGULAR")
 
 
+def _turned(folder: Path) -> None:
+    content = json.loads((make_redwood(folder) / "camera_intrinsic.json").read_text())
+    turned = {**content, "width": HEIGHT, "height": WIDTH}
+    (folder / "camera_intrinsic.json").write_text(json.dumps(turned))
+
+
 def _all_lost(folder: Path) -> None:
     make_seven_scenes(folder)
     for path in folder.glob("*.pose.txt"):
@@ -293,6 +306,7 @@ def _all_lost(folder: Path) -> None:
         (_no_frames, "transforms.json: wanted a field 'frames'"),
         (_no_focal, "frame 0: a field is missing or wrong .'fl_x'"),
         (_unknown_model, "camera_model 'EQUIRECTANGULAR', wanted one of OPENCV"),
+        (_turned, "camera_intrinsic.json: says 24x32 pixels, the photos have 32x24"),
         (_all_lost, "0 of 4 frames can be used; the first: frame-000000.color.png: .*not finite"),
     ],
 )
