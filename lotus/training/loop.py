@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from torch import nn
 from lotus.training.config import Train
 from recon.errors import InputError
 
+STEP_NAME = re.compile(r"step_(\d+)")
 STATE, WEIGHTS = "training/state.json", "training/{}.safetensors"
 MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
 log = logging.getLogger(__name__)
@@ -178,7 +180,8 @@ class Training:
         shutil.rmtree(place, ignore_errors=True)
         part.rename(place)
         for old in checkpoints(out)[: -self.options.keep]:
-            shutil.rmtree(old)
+            if old != place:
+                shutil.rmtree(old)
 
     def resume(self) -> int:
         """Takes the state of the newest checkpoint; returns the step to go on with."""
@@ -266,8 +269,10 @@ def learning_rate(step: int, options: Train, spent: float = 0.0) -> float:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Returns the checkpoints of a training, oldest first."""
-    return sorted(place for place in out.glob("step_*") if (place / STATE).is_file())
+    """Returns the checkpoints of a training, step_ and a number, oldest first."""
+    numbered = [(STEP_NAME.fullmatch(place.name), place) for place in out.glob("step_*")]
+    found = [(int(match[1]), place) for match, place in numbered if match and (place / STATE).is_file()]
+    return [place for _, place in sorted(found)]
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from lotus.predictor import LotusPredictor
 from lotus.training.config import Optimizer, Train
 from lotus.training.encoding import encode, make_batch
 from lotus.training.jobs import unet_job
-from lotus.training.loop import Training, learning_rate, run
+from lotus.training.loop import Training, checkpoints, learning_rate, run
 from lotus.training.networks import build
 from lotus.training.shards import pack
 from lotus.training.step import batch_loss
@@ -157,6 +157,24 @@ def test_another_training_s_checkpoint_is_refused(finished: Train, tmp_path: Pat
     job = unet_job(other, planes, [])
     with pytest.raises(InputError, match="step_0000003: not a checkpoint of this training"):
         Training(job, other).resume()
+
+
+def test_copies_beside_the_checkpoints_are_neither_resumed_nor_removed(
+    finished: Train, tmp_path: Path
+) -> None:
+    options = replace(finished, out=tmp_path / "copied", keep=1)
+    for name in ("step_0000003", "step_0000003.bak", "step_best"):
+        shutil.copytree(finished.out / "step_0000003", options.out / name)
+    assert [numbers["step"] for numbers in trained(options)] == [4, 5, 6]
+    folders = sorted(path.name for path in options.out.iterdir() if path.is_dir())
+    assert folders == ["step_0000003.bak", "step_0000006", "step_best"]
+
+
+def test_checkpoints_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("step_10000000", "step_9999999"):
+        (tmp_path / name / "training").mkdir(parents=True)
+        (tmp_path / name / "training/state.json").touch()
+    assert [place.name for place in checkpoints(tmp_path)] == ["step_9999999", "step_10000000"]
 
 
 def test_the_rate_warms_up_and_falls_along_a_half_cosine() -> None:
