@@ -175,8 +175,8 @@ def _predict_all(
     """Predicts photos by name and records each; returns why some cannot be read."""
     from tqdm import tqdm
 
-    write_record(out, record)  # before any work, for where it cannot be written
-    predictor.models()  # a checkpoint that cannot be loaded is said before the first photo is read
+    predictor.models()  # a checkpoint that cannot be loaded leaves what is there as it is
+    write_record(out, record)  # before any photo is read, for where it cannot be written
     sys.stdout.write(_announcement(predictor))
     failures, names = {}, list(photos)
     with tqdm(total=len(photos), unit="photo", file=sys.stderr) as progress:

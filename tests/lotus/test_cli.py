@@ -141,6 +141,21 @@ def test_a_run_with_other_settings_does_all_photos_anew_and_says_so(
     assert "2 of 2 photos are done already" in said
 
 
+def test_a_checkpoint_that_cannot_be_loaded_leaves_the_record(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, broken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("predict", photos, out, "--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    run(capsys, *words)
+    weights = broken / "unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    code, _, error = run(capsys, *words, "--checkpoint", broken, "--task", "depth")
+    assert code == 1
+    assert "truncated" in error
+    _, said, _ = run(capsys, *words)
+    assert "2 of 2 photos are done already" in said
+
+
 def test_a_run_that_is_stopped_keeps_what_it_did(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
