@@ -238,6 +238,32 @@ def test_out_that_is_a_file_is_refused(
     assert "first.png: a file; wanted a folder for the results" in error
 
 
+def test_results_inside_the_folder_of_photos_are_no_photos(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path
+) -> None:
+    model = ("--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    for _ in range(2):
+        code, said, _ = run(capsys, "predict", photos, photos / "maps", *model)
+        assert code == 0
+        assert "2 of 2 photos done" in said
+
+
+def test_photos_below_out_are_photos(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    model = ("--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    _, said, _ = run(capsys, "predict", photos, tmp_path, *model)
+    assert "2 of 2 photos done" in said
+
+
+def test_out_that_is_the_folder_of_photos_is_refused(
+    capsys: pytest.CaptureFixture[str], photos: Path
+) -> None:
+    code, _, error = run(capsys, "predict", photos, photos / "more/..")
+    assert code == 1
+    assert "the folder of the photos, wanted another one for the results" in error
+
+
 def test_known_errors_are_one_line_and_code_1(
     capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
 ) -> None:
