@@ -19,6 +19,7 @@ import numpy as np
 from lotus.colours import AS_THEY_ARE
 from lotus.data import Folder, Hypersim, Mixture, TrainingSample, VirtualKitti
 from lotus.data.samples import Source as Samples
+from lotus.data.samples import with_depth
 from lotus.training.config import Train
 from lotus.training.encoding import Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.looks import RestyledScenes
@@ -208,12 +209,13 @@ def held_out(options: Train) -> list[TrainingSample]:
 
     Raises:
         InputError: The data set is unknown or empty.
+        ViewError: A sample of it cannot be used.
     """
     data = options.data
     if data.validation_set:
         kept = open_set(data.validation_set, data.sizes[0])
         return [
-            kept[index]
+            with_depth(kept[index])
             for index in np.linspace(0, len(kept) - 1, min(data.validation, len(kept))).astype(int)
         ]
     first = data.validation_first
