@@ -21,7 +21,7 @@ from lotus.data import Folder, Hypersim, Mixture, TrainingSample, VirtualKitti
 from lotus.data.samples import Source as Samples
 from lotus.data.samples import with_depth
 from lotus.training.config import Train
-from lotus.training.encoding import Batch, encode, encoded_file, make_batch, mirror
+from lotus.training.encoding import NORMAL, Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.looks import RestyledScenes
 from lotus.training.networks import Networks
 from lotus.training.shards import pack, read_all, read_arrays
@@ -41,7 +41,7 @@ def open_source(options: Train) -> Source:
     """Returns the batches of the training's sources, made as they are needed.
 
     Raises:
-        InputError: A source is unknown or empty.
+        InputError: A source is unknown or empty, or has no normals where these alone are trained.
     """
     data = options.data
     if data.sources == ("scenes",):
@@ -52,6 +52,9 @@ def open_source(options: Train) -> Source:
     sources = tuple(
         open_set(name, size, colours) for name, size in zip(data.sources, data.sizes, strict=True)
     )
+    for source in sources:
+        if options.tasks == (NORMAL,) and isinstance(source, Folder) and not source.has_normals():
+            raise InputError(f"{source.folder}: no normals in it, wanted normals/NAME.npy or intrinsics.txt")
     shares = data.shares or (1.0,) * len(sources)
     return MixtureBatches(Mixture(sources, shares, options.batch_size, options.seed))
 

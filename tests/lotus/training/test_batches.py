@@ -1,13 +1,17 @@
 """Batches that workers make ahead of time."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
-from lotus.training.batches import StreamBatches
+from lotus.training.batches import StreamBatches, open_source
 from lotus.training.config import Data, Train
 from lotus.training.networks import build
+from recon.errors import InputError
 
 
 @dataclass
@@ -19,6 +23,19 @@ class Counting:
     def __call__(self, number: int) -> dict[str, np.ndarray]:
         self.made += 1
         return {"batch": np.array([number, self.made])}
+
+
+def test_normals_alone_want_a_folder_that_has_some(tmp_path: Path) -> None:
+    data = Data(sources=(f"folder:{tmp_path}",), sizes=((8, 8),))
+    options = Train(tasks=("normal",), data=data)
+    for name in ("rgb", "depth"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "rgb/a.png")
+    np.savez(tmp_path / "depth/a.npz", depth=np.ones((8, 8)))
+    with pytest.raises(InputError, match=r"no normals in it, wanted normals/NAME\.npy or intrinsics\.txt"):
+        open_source(options)
+    np.savez(tmp_path / "depth/a.npz", depth=np.ones((8, 8)), K=np.eye(3))
+    assert open_source(options)(0)["normals"].any()
 
 
 def test_a_worker_keeps_its_source_from_batch_to_batch(small: Train) -> None:
