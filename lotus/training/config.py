@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lotus.colours import COLOURS
+from lotus.training.targets import NORM_TYPES
 from recon.errors import InputError
 
 Sizes = tuple[tuple[int, int], ...]
@@ -132,6 +133,10 @@ class Loss:
 
     pixel_gradient: float = 2.0
     """Weight of L1 of differences of neighbouring pixels, disparity or depth only."""
+
+    def __post_init__(self) -> None:
+        if self.norm_type not in NORM_TYPES:
+            raise InputError(f"loss.norm_type {self.norm_type!r}, wanted one of {', '.join(NORM_TYPES)}")
 
 
 @dataclass(frozen=True)

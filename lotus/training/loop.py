@@ -185,6 +185,7 @@ class Training:
 
     def resume(self) -> int:
         """Takes the state of the newest checkpoint; returns the step to go on with."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         found = checkpoints(self.options.out)
@@ -204,7 +205,7 @@ class Training:
                         moments = {key: files[each][name].to(weight) for each, key in MOMENTS.items()}
                         count = torch.tensor(float(state["counts"][name]))
                         self.optimizer.state[weight] = {"step": count, **moments}
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{folder}: not a checkpoint of this training ({error})") from error
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

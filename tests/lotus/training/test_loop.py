@@ -159,6 +159,15 @@ def test_another_training_s_checkpoint_is_refused(finished: Train, tmp_path: Pat
         Training(job, other).resume()
 
 
+def test_a_truncated_state_is_named(finished: Train, tmp_path: Path) -> None:
+    cut = replace(finished, out=tmp_path / "cut")
+    shutil.copytree(finished.out / "step_0000003", cut.out / "step_0000003")
+    file = cut.out / "step_0000003/training/first.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(InputError, match="step_0000003: not a checkpoint of this training"):
+        Training(unet_job(cut, planes, []), cut).resume()
+
+
 def test_copies_beside_the_checkpoints_are_neither_resumed_nor_removed(
     finished: Train, tmp_path: Path
 ) -> None:
