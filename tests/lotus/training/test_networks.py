@@ -1,5 +1,6 @@
 """Networks taken from a published checkpoint and adapted; small ones from scratch."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import lotus
 from lotus.checkpoints import read_unet
 from lotus.training.autoencoder import NOISE
 from lotus.training.command import _open_log, parse, train
-from lotus.training.config import Loss, Networks, Train, read_config
+from lotus.training.config import Data, Loss, Networks, Optimizer, Train, read_config
 from lotus.training.linear_encoder import make_linear, skip_silent
 from lotus.training.networks import build, build_vae, write_networks
 from recon.errors import InputError
@@ -178,6 +179,30 @@ def test_options_that_contradict_each_other_are_said() -> None:
         Train(tasks=("normal", "disparity"))
     with pytest.raises(InputError, match=r"loss\.norm_type 'a_disparity', wanted one of instnorm"):
         Loss(norm_type="a_disparity")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (lambda: Optimizer(learning_rate=0.0), r"optimizer\.learning_rate 0\.0, wanted more than 0"),
+        (lambda: Optimizer(betas=(0.9, 1.0)), r"optimizer\.betas 1\.0, wanted at least 0 and below 1"),
+        (lambda: Optimizer(ema=1.0), r"optimizer\.ema 1\.0, wanted at least 0 and below 1"),
+        (lambda: Train(seed=-1), "seed -1, wanted at least 0"),
+        (lambda: Train(minutes=-1.0), r"minutes -1\.0, wanted at least 0"),
+        (lambda: Train(minutes=float("nan")), "minutes nan, wanted at least 0"),
+        (lambda: Train(processing_res=31), "processing_res 31, wanted at least 32"),
+        (lambda: Train(data=Data(workers=-1)), r"data\.workers -1, wanted at least 0"),
+        (lambda: Train(data=Data(validation=-1)), r"data\.validation -1, wanted at least 0"),
+        (lambda: Train(data=Data(sizes=())), r"data\.sizes is empty"),
+        (lambda: Train(loss=Loss(timesteps=0)), r"loss\.timesteps 0, wanted at least 1"),
+        (lambda: Train(loss=Loss(timesteps=1001)), r"loss\.timesteps 1001, wanted 1 to 1000"),
+        (lambda: Train(loss=Loss(reconstruction_rows=-0.5)), r"reconstruction_rows -0\.5, wanted at least 0"),
+        (lambda: Train(loss=Loss(pixel_rows=1, pixel_crop=0)), r"pixel_crop 0, wanted at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_said(wrong: Callable[[], object], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        wrong()
 
 
 def test_the_shipped_configurations_are_valid() -> None:
