@@ -24,7 +24,7 @@ from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.looks import RestyledScenes
 from lotus.training.networks import Networks
-from lotus.training.shards import pack, read_all, read_arrays
+from lotus.training.shards import count_samples, pack, read_all, read_arrays
 from recon.errors import InputError
 
 PIXELS = ("disparity", "normals")  # of a shard, for the pixel losses
@@ -106,7 +106,7 @@ class ShardBatches:
         """Returns the batch of a number.
 
         Raises:
-            InputError: There are no shards, or one is damaged.
+            InputError: There are no shards, or one is damaged or has too few samples.
         """
         began = time.perf_counter()
         if number // REFRESH_BATCHES != self._looked:
@@ -120,10 +120,15 @@ class ShardBatches:
         rng = np.random.default_rng((self.options.seed, number))
         shard = self._files[int(len(self._files) * rng.random() ** 0.5)]
         count = self.options.batch_size
-        first = int(rng.integers(max(1, self.options.data.shard_size - count + 1)))
+        size = self.options.data.shard_size
+        first = int(rng.integers(max(1, size - count + 1)))
         rows = slice(first, first + count)
         is_mirrored = bool(rng.random() < 0.5)
-        encoded = read_all(encoded_file(shard, self.digest, is_mirrored), rows)
+        file = encoded_file(shard, self.digest, is_mirrored)
+        held = count_samples(file, "limits")
+        if held < max(size, count):
+            raise InputError(f"{file}: {held} samples, data.shard_size is {size} and batch_size {count}")
+        encoded = read_all(file, rows)
         pixel = slice(first, first + min(count, max(1, self.options.loss.pixel_rows)))
         arrays = read_arrays(shard, PIXELS, pixel)
         arrays = mirror(arrays) if is_mirrored else arrays

@@ -8,10 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from lotus.training.batches import StreamBatches, open_source
+from lotus.training.batches import ShardBatches, StreamBatches, open_source
 from lotus.training.config import Data, Train
+from lotus.training.encoding import encode_shard
 from lotus.training.networks import build
+from lotus.training.shards import write_shard
 from recon.errors import InputError
+from tests.lotus.training.conftest import SIZE, picture_of_a_plane
 
 
 @dataclass
@@ -36,6 +39,17 @@ def test_normals_alone_want_a_folder_that_has_some(tmp_path: Path) -> None:
         open_source(options)
     np.savez(tmp_path / "depth/a.npz", depth=np.ones((8, 8)), K=np.eye(3))
     assert open_source(options)(0)["normals"].any()
+
+
+def test_shards_with_fewer_samples_than_shard_size_are_said(small: Train, tmp_path: Path) -> None:
+    networks = build(small, torch.device("cpu"))
+    write_shard(tmp_path, 0, 4, SIZE, picture_of_a_plane)
+    encode_shard(tmp_path / "shard_000000.safetensors", networks, small, "digest")
+    options = replace(small, data=replace(small.data, shards=str(tmp_path), shard_size=4))
+    assert len(ShardBatches(networks, options, "digest")(0).targets) == 4
+    larger = replace(options, data=replace(options.data, shard_size=64))
+    with pytest.raises(InputError, match=r"safetensors: 4 samples, data\.shard_size is 64 and batch_size 4"):
+        ShardBatches(networks, larger, "digest")(0)
 
 
 def test_a_worker_keeps_its_source_from_batch_to_batch(small: Train) -> None:
