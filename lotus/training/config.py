@@ -225,8 +225,8 @@ class Train:
     half: bool = False
     """Writes the networks in float16, half the size; what a training goes on from stays float32."""
 
-    processing_res: int = 768
-    """Size that the checkpoint asks to be used at, written into it."""
+    processing_res: int = 0
+    """Size, px, that the checkpoint asks to be used at, written into it; 0: as networks.init, or 768."""
 
     networks: Networks = field(default_factory=Networks)
     data: Data = field(default_factory=Data)
@@ -264,7 +264,7 @@ class Train:
         for name, value, least in (
             ("minutes", self.minutes, 0),
             ("seed", self.seed, 0),
-            ("processing_res", self.processing_res, MIN_PROCESSING_RES),
+            ("processing_res", self.processing_res, MIN_PROCESSING_RES if self.processing_res else 0),
             ("data.workers", data.workers, 0),
             ("data.validation", data.validation, 0),
             ("loss.timesteps", loss.timesteps, 1),

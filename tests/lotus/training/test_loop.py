@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
 import lotus
-from lotus.checkpoints import tasks_of
+from lotus.checkpoints import processing_res_of, tasks_of
 from lotus.predictor import LotusPredictor
 from lotus.training.config import Optimizer, Train
 from lotus.training.encoding import encode, make_batch
@@ -147,6 +147,19 @@ def test_fine_tuning_on_a_new_look_lowers_the_error_on_held_out_pictures_of_it(
 
     list(run(unet_job(options, negatives, []), replace(options, validate_every=30)))
     assert error(tmp_path / "tuned/step_0000030") < 0.7 * error(finished.out / "step_0000006")
+
+
+def test_a_checkpoint_asks_for_the_size_of_the_one_it_began_with(finished: Train, tmp_path: Path) -> None:
+    def written(options: Train) -> int | None:
+        unet_job(options, planes, []).write(options.out)
+        return processing_res_of(options.out)
+
+    assert written(replace(finished, out=tmp_path / "scratch")) == 768
+    small = replace(finished, out=tmp_path / "small", processing_res=64)
+    assert written(small) == 64
+    networks = replace(finished.networks, init=str(small.out))
+    assert written(replace(finished, out=tmp_path / "tuned", networks=networks)) == 64
+    assert written(replace(finished, out=tmp_path / "own", networks=networks, processing_res=96)) == 96
 
 
 def test_another_training_s_checkpoint_is_refused(finished: Train, tmp_path: Path) -> None:
