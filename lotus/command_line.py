@@ -3,10 +3,13 @@
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import NoReturn
 
 from recon.errors import ReconError
 
@@ -37,7 +40,7 @@ class Program:
 def run(program: Program, arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; returns where that ends well.
 
-    A known error exits with one line and code 1, wrong usage with 2, an interrupt with 130.
+    A known error exits with one line and code 1, wrong usage with 2, an interrupt with 130, SIGTERM with 143.
 
     Args:
         program: Which one.
@@ -58,6 +61,8 @@ def run(program: Program, arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"{program.name}: no command {words[0]!r}; there are {there}\n")
         sys.exit(2)
     logging.basicConfig(format=f"{program.name}: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    if threading.current_thread() is threading.main_thread():  # others cannot take signals
+        signal.signal(signal.SIGTERM, _end)
     try:
         home = importlib.import_module(program.commands[words[0]][0])  # so that help needs none of it
         getattr(home, words[0])(words[1:])
@@ -69,3 +74,8 @@ def run(program: Program, arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write(f"{program.name}: interrupted; {program.after_interrupt}\n")
         sys.exit(130)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Ends as an exception does, so that a run's own processes end with it."""
+    raise SystemExit(128 + number)

@@ -23,6 +23,7 @@ from lotus.data.samples import with_depth
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.looks import RestyledScenes
+from lotus.training.loop import batch_count
 from lotus.training.networks import Networks
 from lotus.training.shards import count_samples, pack, read_all, read_arrays
 from recon.errors import InputError
@@ -164,10 +165,16 @@ class StreamBatches:
         self._pool = self._pool or ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=_keep, initargs=(self.source,)
         )
-        for ahead in range(number, number + 2 * workers):
+        last = min(number + 2 * workers, batch_count(self.options))
+        for ahead in range(number, max(last, number + 1)):
             if ahead not in self._ahead:
                 self._ahead[ahead] = self._pool.submit(_made, ahead)
         return self._ahead.pop(number).result()
+
+    def close(self) -> None:
+        """Ends the workers, with what they are at."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
 
 _kept: list[Source] = []  # in a worker: what it makes batches of, with what that remembers between batches

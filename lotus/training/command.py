@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
@@ -108,6 +109,7 @@ def _follow(job: loop.Job, options: Train) -> None:
     from tqdm import tqdm
 
     with (
+        closing(job),
         _open_log(options.out / "log.jsonl") as journal,
         tqdm(total=options.steps, unit="step", file=sys.stderr, mininterval=5) as progress,
     ):

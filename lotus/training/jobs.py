@@ -76,8 +76,12 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
     def validate(step: int) -> loop.Numbers:
         return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")
 
+    def close() -> None:
+        if not isinstance(batches, ShardBatches):
+            batches.close()
+
     shares = {"trunk": options.networks.trunk_rate, "decoder": options.networks.decoder_rate}
-    return loop.Job(networks.trainable(), loss, write, validate, shares, prepare)
+    return loop.Job(networks.trainable(), loss, write, validate, shares, prepare, close)
 
 
 def own_device(name: str) -> torch.device:

@@ -56,6 +56,9 @@ class Job:
     prepare: Callable[[int], None] = lambda _: None
     """Queues the making of a batch, called while the device still works on the one before it."""
 
+    close: Callable[[], None] = lambda: None
+    """Ends the processes that make batches."""
+
 
 def run(job: Job, options: Train) -> Iterator[Numbers]:
     """Trains to the last step, from the newest checkpoint in `options.out` if there is one.
@@ -120,7 +123,8 @@ class Training:
         for number, later in zip(numbers, following, strict=True):
             loss, parts = self.job.loss(number)
             self.scaler.scale(loss / count).backward()
-            self.job.prepare(later)
+            if later < batch_count(self.options):
+                self.job.prepare(later)
             for name, value in parts.items():
                 total[name] = total.get(name, 0.0) + value / count
         self._share_gradients()
@@ -238,6 +242,11 @@ def join_processes(device: torch.device) -> None:
 def processes() -> int:
     """Returns how many processes train together."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def batch_count(options: Train) -> int:
+    """Returns how many batches the steps of a training take, in all its processes."""
+    return options.steps * options.accumulate * processes()
 
 
 def rank() -> int:

@@ -1,9 +1,12 @@
 """The command: what it writes, what it says, how it ends."""
 
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -281,6 +284,14 @@ def test_without_a_checkpoint_the_embedded_model_predicts_and_says_what_it_is(
     assert "affine_disparity values by lotus-tiny; normals by lotus-tiny" in said
     assert "embedded demo-quality model; for best results: --checkpoint jingheya/lotus-" in said
     assert read_prediction(tmp_path / "out/first.npz").normals is not None
+
+
+def test_a_terminated_run_ends_as_an_exception_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM)))
+    monkeypatch.setattr("lotus.predict_command.predict", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert run(capsys, "predict")[0] == 143
 
 
 def test_wrong_usage_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,3 +57,14 @@ def test_a_worker_keeps_its_source_from_batch_to_batch(small: Train) -> None:
     batches = StreamBatches(build(options, torch.device("cpu")), options, Counting())
     found = [batches._arrays(number)["batch"].tolist() for number in range(3)]
     assert found == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_workers_make_no_more_batches_than_the_training_takes_and_end_with_it(small: Train) -> None:
+    options = replace(small, steps=2, accumulate=2, data=Data(workers=3))
+    batches = StreamBatches(build(options, torch.device("cpu")), options, Counting())
+    batches._arrays(0)
+    assert sorted(batches._ahead) == [1, 2, 3]
+    assert batches._pool is not None
+    workers = list(batches._pool._processes.values())
+    batches.close()
+    assert not any(worker.is_alive() for worker in workers)
