@@ -3,11 +3,14 @@
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
+from typing import NoReturn
 
 from recon.errors import InputError, ReconError
 
@@ -41,7 +44,7 @@ class Program:
 def run(program: Program, arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; returns where that ends well.
 
-    A known error exits with one line and code 1, wrong usage with 2, an interrupt with 130.
+    A known error exits with one line and code 1, wrong usage with 2, an interrupt with 130, SIGTERM with 143.
 
     Args:
         program: Which one.
@@ -62,6 +65,8 @@ def run(program: Program, arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"{program.name}: no command {words[0]!r}; there are {there}\n")
         sys.exit(2)
     logging.basicConfig(format=f"{program.name}: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    if threading.current_thread() is threading.main_thread():  # others cannot take signals
+        signal.signal(signal.SIGTERM, _end)
     try:
         _check_paths(words)
         home = importlib.import_module(program.commands[words[0]][0])  # so that help needs none of it
@@ -86,3 +91,8 @@ def _check_paths(words: Sequence[str]) -> None:
     for place, (before, word) in enumerate(pairwise(words), 1):
         if not word and not before.startswith("--"):
             raise InputError(f"{words[0]}: argument {place} is empty, wanted a path")
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Ends as an exception does, so that a run's own processes end with it."""
+    raise SystemExit(128 + number)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lotus.checkpoints import fingerprint, load, tasks_of
+from lotus.checkpoints import check_task, fingerprint, load, tasks_of
 from lotus.datasets import (
     BENCHMARKS,
     Benchmark,
@@ -95,12 +95,13 @@ class Evaluate:
         """Returns what the checkpoint draws: depth, disparity or normal.
 
         Raises:
-            InputError: Neither its name nor --task says so, or the benchmark measures something else.
+            InputError: Neither it nor --task says so, or --task or the benchmark wants something else.
         """
         of_normals = isinstance(BENCHMARKS[self.dataset], NormalBenchmark)
         drawn = tasks_of(self.checkpoint) if self.task == "auto" else (self.task,)
         if not drawn:
             raise InputError(f"{self.checkpoint}: its name does not say what it draws; say --task")
+        check_task(self.checkpoint, drawn[0])
         task = next((each for each in drawn if (each == "normal") == of_normals), drawn[0])
         if (task == "normal") != of_normals:
             measured = "depth" if task == "normal" else "normals"

@@ -42,7 +42,7 @@ class Predict:
     """
 
     photos: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="PHOTOS")]]
-    """A photo, or a folder of photos (also in folders below it)."""
+    """A photo, or a folder of photos (also in folders below it, but not in OUT)."""
 
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """Folder for the results. Photos whose maps are there, made with the same settings, are passed over;
@@ -136,7 +136,7 @@ def predict(words: Sequence[str]) -> None:
         ViewError: Some photos cannot be read; the others are done.
     """
     options = tyro.cli(Predict, args=list(words), prog="lotus predict")
-    found = [options.photos] if options.photos.is_file() else find_photos(options.photos)
+    found = _find(options.photos, options.out)
     photos = dict(zip(_names(found, options.photos), found, strict=True))
     if options.out.exists() and not options.out.is_dir():
         raise InputError(f"{options.out}: a file; wanted a folder for the results")
@@ -158,6 +158,21 @@ def predict(words: Sequence[str]) -> None:
         raise ViewError(f"{len(failures)} of {len(photos)} photos cannot be read: {reasons}")
 
 
+def _find(photos: Path, out: Path) -> list[Path]:
+    """Returns a photo, or the photos of a folder; where OUT is inside it, not those below OUT."""
+    if photos.is_file():
+        return [photos]
+    found, home, results = find_photos(photos), photos.resolve(), out.resolve()
+    if results == home:
+        raise InputError(f"{out}: the folder of the photos, wanted another one for the results")
+    if not results.is_relative_to(home):
+        return found
+    own = [path for path in found if not (home / path.relative_to(photos)).is_relative_to(results)]
+    if not own:
+        raise InputError(f"{photos}: no photo outside {out}, the folder for the results")
+    return own
+
+
 def _open_record(out: Path, settings: dict[str, Any]) -> Record:
     """Returns what is done in OUT with these settings; says so where other settings made what is there."""
     there = read_record(out)
@@ -175,8 +190,8 @@ def _predict_all(
     """Predicts photos by name and records each; returns why some cannot be read."""
     from tqdm import tqdm
 
-    write_record(out, record)  # before any work, for where it cannot be written
-    predictor.models()  # a checkpoint that cannot be loaded is said before the first photo is read
+    predictor.models()  # a checkpoint that cannot be loaded leaves what is there as it is
+    write_record(out, record)  # before any photo is read, for where it cannot be written
     sys.stdout.write(_announcement(predictor))
     failures, names = {}, list(photos)
     with tqdm(total=len(photos), unit="photo", file=sys.stderr) as progress:

@@ -8,11 +8,11 @@ import numpy as np
 
 from lotus.checkpoints import (
     DEFAULT_RES,
+    check_task,
     fingerprint,
     is_generative,
     load,
     processing_res_of,
-    task_of,
     tasks_of,
 )
 from lotus.devices import DTYPES
@@ -108,10 +108,11 @@ class LotusPredictor:
             raise InputError(f"LotusPredictor: dtype {self.dtype!r}, wanted auto, {', '.join(DTYPES)}")
         if not self.scales or not all(0.25 <= scale <= 4 for scale in self.scales):
             raise InputError(f"LotusPredictor: scales {self.scales}, wanted some between 0.25 and 4")
-        if self.normals and task_of(self.normals) in KINDS:
-            raise InputError(
-                f"{self.normals}: by its name a {task_of(self.normals)} checkpoint, wanted normals"
-            )
+        if self.normals:
+            check_task(self.normals, "normal")
+            drawn = tasks_of(self.normals)
+            if drawn and "normal" not in drawn:
+                raise InputError(f"{self.normals}: by its name a {drawn[0]} checkpoint, wanted normals")
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """Returns one prediction per uint8 RGB photo (h, w, 3), in order, at the working size.
@@ -222,7 +223,8 @@ class LotusPredictor:
         """Returns the kind of the predictions' values.
 
         Raises:
-            InputError: Neither the option nor the checkpoint's name says whether it draws depth or disparity.
+            InputError: Neither the option nor the checkpoint says whether it draws depth or disparity, or the
+                checkpoint says another than the option.
         """
         drawn = tasks_of(self.depth) if self.depth else ("depth",)
         space = (drawn[0] if drawn else None) if self.space == "auto" else self.space
@@ -231,6 +233,8 @@ class LotusPredictor:
             raise InputError(
                 f"{self.depth}: {found}; say depth or disparity (option space: lotus --task, recon --space)"
             )
+        if self.depth:
+            check_task(self.depth, space)
         return KINDS[space]
 
     def content(self) -> str:

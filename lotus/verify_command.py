@@ -17,6 +17,7 @@ import tyro
 
 from lotus.data import Folder, Hypersim, VirtualKitti
 from lotus.data.listing import Survey
+from lotus.data.samples import with_depth
 from lotus.data.vkitti import TRAINING_SCENES
 from recon.errors import InputError, ReconError
 from recon.io.files import replaced
@@ -131,11 +132,9 @@ def inspect(source: Hypersim | VirtualKitti | Folder, index: int) -> Opened:
     """Opens a sample."""
     name = source.frames[index]
     try:
-        sample = source[index]
+        sample = with_depth(source[index])
     except ReconError as error:
         return Opened(name, str(error))
-    if not (sample.depth.any() or sample.normals.any()):
-        return Opened(name, f"{name}: not a pixel has depth or normals")
     return Opened(
         name,
         depth=float((sample.depth > 0).mean()),

@@ -123,9 +123,13 @@ def embed_prompt(folder: Path) -> "Float32[torch.Tensor, '2 c']":
     """Returns the empty prompt's embedding: the checkpoint's constant, or the text encoder's."""
     if not (folder / PROMPT).is_file():
         return embed_empty_prompt(folder)
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    prompt = load_file(folder / PROMPT).get("prompt")
+    try:
+        prompt = load_file(folder / PROMPT).get("prompt")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / PROMPT}: cannot be read: {first_line(error)}") from error
     if prompt is None or prompt.ndim != 2 or len(prompt) != 2:
         raise InputError(f"{folder / PROMPT}: wanted a tensor 'prompt' of two tokens")
     return prompt.float()

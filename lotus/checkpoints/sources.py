@@ -115,6 +115,17 @@ def tasks_of(source: str | Path) -> tuple[str, ...]:
     return tuple(said) or ((task,) if task else ())
 
 
+def check_task(source: str | Path, task: str) -> None:
+    """Checks that a checkpoint draws a task, as far as its index says what it draws.
+
+    Raises:
+        InputError: It says others.
+    """
+    said = _said_by(source).get("tasks", ())
+    if said and task not in said:
+        raise InputError(f"{source}: says it draws {' and '.join(said)}, wanted {task}")
+
+
 def processing_res_of(source: str | Path) -> int | None:
     """Returns the size that a checkpoint says it works best at, px; None if it does not say."""
     size: int | None = _said_by(source).get("processing_res")

@@ -103,6 +103,13 @@ class Folder:
         sample = TrainingSample(name, resize_image(photo, width, height), depth, normals, sky)
         return covered(sample, *self.size) if self.size else sample
 
+    def has_normals(self) -> bool:
+        """Returns whether some sample has normals, or K to make them from its depth."""
+        if self._photo_K is not None or not self._normal_files.keys().isdisjoint(self.frames):
+            return True
+        depths = (self._depths[name] for name in self.frames)
+        return any(path.suffix.lower() == ".npz" and _tells_normals(path) for path in depths)
+
     def _normals(
         self, name: str, maps: "_Maps", depth: Float32[np.ndarray, "h w"], photo_width: int
     ) -> Float32[np.ndarray, "h w 3"]:
@@ -182,6 +189,14 @@ def _read_maps(path: Path, depth_scale: float) -> _Maps:
     normals = _numbers(path, "normals", loaded["normals"], 3) if "normals" in loaded else None
     K = _checked_K(path, loaded["K"]) if "K" in loaded else None
     return _Maps(_numbers(path, "depth", loaded["depth"], 2), normals, K)
+
+
+def _tells_normals(path: Path) -> bool:
+    try:
+        maps = _read_maps(path, 1.0)
+    except ViewError:  # training leaves it out
+        return False
+    return maps.normals is not None or maps.K is not None
 
 
 def _read_normals(path: Path, axes: Axes | None) -> Float32[np.ndarray, "h w 3"]:

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64
 
-from lotus.data.samples import Source, TrainingSample, mirrored
+from lotus.data.samples import Source, TrainingSample, mirrored, with_depth
 from recon.errors import InputError, ReconError
 
 MAX_TRIES = 20  # samples in a row that cannot be used: then it is the source that is broken
@@ -103,7 +103,7 @@ class Mixture:
         reasons = []
         for other in others:
             try:
-                sample = source[item]
+                sample = with_depth(source[item])
                 return mirrored(sample) if draw.is_mirrored else sample
             except ReconError as error:
                 logger.info("left out: %s", error)

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
-from recon.errors import InputError
+from recon.errors import InputError, ViewError
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,18 @@ class Source(Protocol):
         Raises:
             ReconError: This one cannot be used; training goes on with another.
         """
+
+
+def with_depth(sample: TrainingSample) -> TrainingSample:
+    """Returns the sample if some of its depth is known: without any, nothing says how to draw it.
+
+    Raises:
+        ViewError: None is.
+    """
+    if not sample.depth.any():
+        nothing = "depth" if sample.normals.any() else "depth or normals"
+        raise ViewError(f"{sample.name}: not a pixel has {nothing}")
+    return sample
 
 
 def mirrored(sample: TrainingSample) -> TrainingSample:

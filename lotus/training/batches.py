@@ -19,11 +19,13 @@ import numpy as np
 from lotus.colours import AS_THEY_ARE
 from lotus.data import Folder, Hypersim, Mixture, TrainingSample, VirtualKitti
 from lotus.data.samples import Source as Samples
+from lotus.data.samples import with_depth
 from lotus.training.config import Train
-from lotus.training.encoding import Batch, encode, encoded_file, make_batch, mirror
+from lotus.training.encoding import NORMAL, Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.looks import RestyledScenes
+from lotus.training.loop import batch_count
 from lotus.training.networks import Networks
-from lotus.training.shards import pack, read_all, read_arrays
+from lotus.training.shards import count_samples, pack, read_all, read_arrays
 from recon.errors import InputError
 
 PIXELS = ("disparity", "normals")  # of a shard, for the pixel losses
@@ -40,7 +42,7 @@ def open_source(options: Train) -> Source:
     """Returns the batches of the training's sources, made as they are needed.
 
     Raises:
-        InputError: A source is unknown or empty.
+        InputError: A source is unknown or empty, or has no normals where these alone are trained.
     """
     data = options.data
     if data.sources == ("scenes",):
@@ -51,6 +53,9 @@ def open_source(options: Train) -> Source:
     sources = tuple(
         open_set(name, size, colours) for name, size in zip(data.sources, data.sizes, strict=True)
     )
+    for source in sources:
+        if options.tasks == (NORMAL,) and isinstance(source, Folder) and not source.has_normals():
+            raise InputError(f"{source.folder}: no normals in it, wanted normals/NAME.npy or intrinsics.txt")
     shares = data.shares or (1.0,) * len(sources)
     return MixtureBatches(Mixture(sources, shares, options.batch_size, options.seed))
 
@@ -102,7 +107,7 @@ class ShardBatches:
         """Returns the batch of a number.
 
         Raises:
-            InputError: There are no shards, or one is damaged.
+            InputError: There are no shards, or one is damaged or has too few samples.
         """
         began = time.perf_counter()
         if number // REFRESH_BATCHES != self._looked:
@@ -116,10 +121,15 @@ class ShardBatches:
         rng = np.random.default_rng((self.options.seed, number))
         shard = self._files[int(len(self._files) * rng.random() ** 0.5)]
         count = self.options.batch_size
-        first = int(rng.integers(max(1, self.options.data.shard_size - count + 1)))
+        size = self.options.data.shard_size
+        first = int(rng.integers(max(1, size - count + 1)))
         rows = slice(first, first + count)
         is_mirrored = bool(rng.random() < 0.5)
-        encoded = read_all(encoded_file(shard, self.digest, is_mirrored), rows)
+        file = encoded_file(shard, self.digest, is_mirrored)
+        held = count_samples(file, "limits")
+        if held < max(size, count):
+            raise InputError(f"{file}: {held} samples, data.shard_size is {size} and batch_size {count}")
+        encoded = read_all(file, rows)
         pixel = slice(first, first + min(count, max(1, self.options.loss.pixel_rows)))
         arrays = read_arrays(shard, PIXELS, pixel)
         arrays = mirror(arrays) if is_mirrored else arrays
@@ -155,10 +165,16 @@ class StreamBatches:
         self._pool = self._pool or ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=_keep, initargs=(self.source,)
         )
-        for ahead in range(number, number + 2 * workers):
+        last = min(number + 2 * workers, batch_count(self.options))
+        for ahead in range(number, max(last, number + 1)):
             if ahead not in self._ahead:
                 self._ahead[ahead] = self._pool.submit(_made, ahead)
         return self._ahead.pop(number).result()
+
+    def close(self) -> None:
+        """Ends the workers, with what they are at."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
 
 _kept: list[Source] = []  # in a worker: what it makes batches of, with what that remembers between batches
@@ -208,12 +224,13 @@ def held_out(options: Train) -> list[TrainingSample]:
 
     Raises:
         InputError: The data set is unknown or empty.
+        ViewError: A sample of it cannot be used.
     """
     data = options.data
     if data.validation_set:
         kept = open_set(data.validation_set, data.sizes[0])
         return [
-            kept[index]
+            with_depth(kept[index])
             for index in np.linspace(0, len(kept) - 1, min(data.validation, len(kept))).astype(int)
         ]
     first = data.validation_first

@@ -5,8 +5,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import tyro
 
@@ -30,7 +32,10 @@ def train(words: Sequence[str]) -> None:
     """
     logging.getLogger("lotus.training").setLevel(logging.INFO)
     options = parse(words)
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{options.out}: no folder can be made there ({error.strerror})") from error
     {"unet": _train_unet, "vae": _train_vae, "shards": _make_shards}[options.part](options)
 
 
@@ -104,7 +109,8 @@ def _follow(job: loop.Job, options: Train) -> None:
     from tqdm import tqdm
 
     with (
-        (options.out / "log.jsonl").open("a") as journal,
+        closing(job),
+        _open_log(options.out / "log.jsonl") as journal,
         tqdm(total=options.steps, unit="step", file=sys.stderr, mininterval=5) as progress,
     ):
         for numbers in loop.run(job, options):
@@ -115,5 +121,12 @@ def _follow(job: loop.Job, options: Train) -> None:
             rounded = {name: float(f"{value:.6g}") for name, value in numbers.items()}
             journal.write(json.dumps(rounded) + "\n")
             if any(name.startswith("held_out") for name in numbers):
-                journal.flush()
                 os.fsync(journal.fileno())
+
+
+def _open_log(file: Path) -> TextIO:
+    """Returns a file to add lines to, each of which is there as soon as it is whole."""
+    try:
+        return file.open("a", buffering=1)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from error

@@ -1,6 +1,7 @@
 """What a training is: nested dataclasses, read from TOML; the same names are flags of `lotus train`."""
 
 import difflib
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lotus.colours import COLOURS
+from lotus.network import TIMESTEPS
+from lotus.predictor import MIN_PROCESSING_RES
+from lotus.training.targets import NORM_TYPES
 from recon.errors import InputError
 
 Sizes = tuple[tuple[int, int], ...]
@@ -133,6 +137,10 @@ class Loss:
     pixel_gradient: float = 2.0
     """Weight of L1 of differences of neighbouring pixels, disparity or depth only."""
 
+    def __post_init__(self) -> None:
+        if self.norm_type not in NORM_TYPES:
+            raise InputError(f"loss.norm_type {self.norm_type!r}, wanted one of {', '.join(NORM_TYPES)}")
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -159,8 +167,16 @@ class Optimizer:
     either (Wortsman et al. 2022, arXiv 2109.01903)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start_share < 1:
-            raise InputError(f"optimizer.start_share {self.start_share}, wanted at least 0 and below 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"optimizer.learning_rate {self.learning_rate}, wanted more than 0")
+        for name, value in (
+            ("betas", self.betas[0]),
+            ("betas", self.betas[1]),
+            ("ema", self.ema),
+            ("start_share", self.start_share),
+        ):
+            if not 0 <= value < 1:
+                raise InputError(f"optimizer.{name} {value}, wanted at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -209,8 +225,8 @@ class Train:
     half: bool = False
     """Writes the networks in float16, half the size; what a training goes on from stays float32."""
 
-    processing_res: int = 768
-    """Size that the checkpoint asks to be used at, written into it."""
+    processing_res: int = 0
+    """Size, px, that the checkpoint asks to be used at, written into it; 0: as networks.init, or 768."""
 
     networks: Networks = field(default_factory=Networks)
     data: Data = field(default_factory=Data)
@@ -230,6 +246,7 @@ class Train:
         for name in ("steps", "batch_size", "accumulate", "save_every", "validate_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}, wanted at least 1")
+        self._check_ranges()
         for width, height in self.data.sizes:
             if width % 8 or height % 8 or min(width, height) < 8:
                 raise InputError(f"size {width}x{height}, wanted multiples of 8")
@@ -241,6 +258,26 @@ class Train:
             raise InputError(f"networks.colours {colours!r}, wanted auto or one of {', '.join(COLOURS)}")
         if colours == "auto" and (not self.networks.init or self.part != "unet"):
             raise InputError("networks.colours auto is for the unet of a checkpoint, networks.init")
+
+    def _check_ranges(self) -> None:
+        data, loss = self.data, self.loss
+        for name, value, least in (
+            ("minutes", self.minutes, 0),
+            ("seed", self.seed, 0),
+            ("processing_res", self.processing_res, MIN_PROCESSING_RES if self.processing_res else 0),
+            ("data.workers", data.workers, 0),
+            ("data.validation", data.validation, 0),
+            ("loss.timesteps", loss.timesteps, 1),
+            ("loss.reconstruction_rows", loss.reconstruction_rows, 0),
+            ("loss.pixel_rows", loss.pixel_rows, 0),
+            ("loss.pixel_crop", loss.pixel_crop, min(loss.pixel_rows, 1)),
+        ):
+            if not value >= least:  # NaN neither
+                raise InputError(f"{name} {value}, wanted at least {least}")
+        if loss.timesteps > TIMESTEPS:
+            raise InputError(f"loss.timesteps {loss.timesteps}, wanted 1 to {TIMESTEPS}")
+        if not data.sizes:
+            raise InputError("data.sizes is empty, wanted a width and height at least")
 
     def _check_pool(self) -> None:
         if self.data.reuse < 1:

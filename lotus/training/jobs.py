@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lotus.checkpoints import VAE
+from lotus.checkpoints import DEFAULT_RES, VAE, processing_res_of
 from lotus.data import TrainingSample
 from lotus.devices import resolve_device
 from lotus.training import autoencoder, loop
@@ -47,6 +47,8 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
     elif options.data.shards:
         batches = ShardBatches(networks, options, encoder_digest(networks, options))
 
+    said = processing_res_of(networks.origin) if networks.origin else None
+    size = options.processing_res or said or DEFAULT_RES
     ahead: dict[int, Batch] = {}
     told = 0.0  # seconds of waiting, so far
     losses: Callable[[Feed], tuple[tuple[str, ...], torch.Tensor]]
@@ -69,13 +71,17 @@ def unet_job(options: Train, source: Source, samples: Sequence[TrainingSample]) 
 
     def write(folder: Path) -> None:
         dtype = torch.float16 if options.half else torch.float32
-        write_networks(networks, folder, options.processing_res, dtype, prediction=options.loss.prediction)
+        write_networks(networks, folder, size, dtype, prediction=options.loss.prediction)
 
     def validate(step: int) -> loop.Numbers:
         return check(networks, samples, options, options.out / f"step_{step:07d}.jpg")
 
+    def close() -> None:
+        if not isinstance(batches, ShardBatches):
+            batches.close()
+
     shares = {"trunk": options.networks.trunk_rate, "decoder": options.networks.decoder_rate}
-    return loop.Job(networks.trainable(), loss, write, validate, shares, prepare)
+    return loop.Job(networks.trainable(), loss, write, validate, shares, prepare, close)
 
 
 def own_device(name: str) -> torch.device:

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from torch import nn
 from lotus.training.config import Train
 from recon.errors import InputError
 
+STEP_NAME = re.compile(r"step_(\d+)")
 STATE, WEIGHTS = "training/state.json", "training/{}.safetensors"
 MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
 log = logging.getLogger(__name__)
@@ -53,6 +55,9 @@ class Job:
 
     prepare: Callable[[int], None] = lambda _: None
     """Queues the making of a batch, called while the device still works on the one before it."""
+
+    close: Callable[[], None] = lambda: None
+    """Ends the processes that make batches."""
 
 
 def run(job: Job, options: Train) -> Iterator[Numbers]:
@@ -118,7 +123,8 @@ class Training:
         for number, later in zip(numbers, following, strict=True):
             loss, parts = self.job.loss(number)
             self.scaler.scale(loss / count).backward()
-            self.job.prepare(later)
+            if later < batch_count(self.options):
+                self.job.prepare(later)
             for name, value in parts.items():
                 total[name] = total.get(name, 0.0) + value / count
         self._share_gradients()
@@ -178,10 +184,12 @@ class Training:
         shutil.rmtree(place, ignore_errors=True)
         part.rename(place)
         for old in checkpoints(out)[: -self.options.keep]:
-            shutil.rmtree(old)
+            if old != place:
+                shutil.rmtree(old)
 
     def resume(self) -> int:
         """Takes the state of the newest checkpoint; returns the step to go on with."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         found = checkpoints(self.options.out)
@@ -201,7 +209,7 @@ class Training:
                         moments = {key: files[each][name].to(weight) for each, key in MOMENTS.items()}
                         count = torch.tensor(float(state["counts"][name]))
                         self.optimizer.state[weight] = {"step": count, **moments}
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{folder}: not a checkpoint of this training ({error})") from error
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
@@ -236,6 +244,11 @@ def processes() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
+def batch_count(options: Train) -> int:
+    """Returns how many batches the steps of a training take, in all its processes."""
+    return options.steps * options.accumulate * processes()
+
+
 def rank() -> int:
     """Returns this process's number."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
@@ -266,8 +279,10 @@ def learning_rate(step: int, options: Train, spent: float = 0.0) -> float:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Returns the checkpoints of a training, oldest first."""
-    return sorted(place for place in out.glob("step_*") if (place / STATE).is_file())
+    """Returns the checkpoints of a training, step_ and a number, oldest first."""
+    numbered = [(STEP_NAME.fullmatch(place.name), place) for place in out.glob("step_*")]
+    found = [(int(match[1]), place) for match, place in numbered if match and (place / STATE).is_file()]
+    return [place for _, place in sorted(found)]
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -113,6 +113,12 @@ def _from_scratch(options: config.Train) -> Networks:
     from diffusers import UNet2DConditionModel
 
     sizes = options.networks
+    lacking = [name for name in ("vae/config.json", VAE) if not (Path(sizes.vae) / name).is_file()]
+    if lacking:
+        raise InputError(
+            f"networks.vae {sizes.vae!r}: no {lacking[0]} there; "
+            "a UNet from scratch wants --networks.vae FOLDER"
+        )
     vae = read_vae(Path(sizes.vae)).float()
     latent = int(vae.config.latent_channels)
     encoder = _trunk(sizes) if sizes.image_encoder else None
@@ -137,6 +143,7 @@ def _from_scratch(options: config.Train) -> Networks:
 
 def _trunk(sizes: config.Networks) -> ImageEncoder:
     """Returns the image encoder with the trunk of a file and fresh projections."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     encoder = ImageEncoder(sizes.feature_channels)
@@ -145,7 +152,7 @@ def _trunk(sizes: config.Networks) -> ImageEncoder:
         weights = {name: part.float() for name, part in load_file(file).items()}
         trunk = {name: part for name, part in weights.items() if not name.startswith("projections")}
         missing, unknown = encoder.load_state_dict(trunk, strict=False)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{file}: not the trunk of the image encoder ({error})") from error
     if unknown or any(not name.startswith("projections") for name in missing):
         raise InputError(f"{file}: not the trunk of the image encoder")

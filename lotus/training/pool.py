@@ -23,6 +23,7 @@ from lotus.colours import seen_as
 from lotus.sizes import LATENT_FACTOR
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, Batch, Pictures
+from lotus.training.loop import batch_count
 from lotus.training.networks import Networks
 from lotus.training.shards import NORMAL_LEVELS
 from lotus.training.targets import HIGH, LOW, RANGE_EPS, SCENE_DEPTH, is_disparity
@@ -131,7 +132,8 @@ class PooledScenes:
             return lay_out(seeds(index))
         began, is_first = time.perf_counter(), self._processes is None
         self._processes = self._processes or ProcessPoolExecutor(data.workers, get_context("spawn"))
-        for ahead in range(index, index + 2 * data.workers):
+        last = min(index + 2 * data.workers, -(-batch_count(self.options) // data.reuse))
+        for ahead in range(index, max(last, index + 1)):
             if ahead not in self._ahead:
                 self._ahead[ahead] = self._processes.submit(lay_out, seeds(ahead))
         if is_first:
@@ -139,6 +141,11 @@ class PooledScenes:
         found = self._ahead.pop(index).result()
         self.waited += time.perf_counter() - began
         return found
+
+    def close(self) -> None:
+        """Ends the workers, with what they are at."""
+        if self._processes:
+            self._processes.shutdown(cancel_futures=True)
 
     def _compile(self) -> None:
         """Has the kernels that render compiled."""

@@ -85,6 +85,21 @@ def read_arrays(file: Path, names: tuple[str, ...], rows: slice = slice(None)) -
         raise InputError(f"{file}: not a whole shard with {', '.join(names)} ({error})") from error
 
 
+def count_samples(file: Path, name: str) -> int:
+    """Returns how many samples a safetensors file has, by the rows of one of its arrays.
+
+    Raises:
+        InputError: The file is damaged or lacks the array.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as shard:
+            return int(shard.get_slice(name).get_shape()[0])
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: damaged ({error})") from error
+
+
 def read_all(file: Path, rows: slice = slice(None)) -> dict[str, np.ndarray]:
     """Returns some rows of all arrays of a safetensors file.
 

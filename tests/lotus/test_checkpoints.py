@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lotus
-from lotus.checkpoints import find_checkpoint, read_vae, task_of
+from lotus.checkpoints import PROMPT, embed_prompt, find_checkpoint, read_vae, task_of
 from lotus.devices import resolve_device, resolve_dtype
 from recon.errors import InputError
 
@@ -167,6 +167,13 @@ def test_old_names_of_attention_weights_are_understood(broken: Path) -> None:
     assert any(".query." in name for name in renamed)
     for name, tensor in read_vae(broken).state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_a_truncated_prompt_is_named(tmp_path: Path) -> None:
+    save_file({"prompt": torch.zeros(2, 8)}, tmp_path / PROMPT)
+    (tmp_path / PROMPT).write_bytes((tmp_path / PROMPT).read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"prompt\.safetensors: cannot be read: "):
+        embed_prompt(tmp_path)
 
 
 def test_tasks_are_read_from_names() -> None:

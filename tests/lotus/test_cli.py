@@ -1,9 +1,12 @@
 """The command: what it writes, what it says, how it ends."""
 
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +144,21 @@ def test_a_run_with_other_settings_does_all_photos_anew_and_says_so(
     assert "2 of 2 photos are done already" in said
 
 
+def test_a_checkpoint_that_cannot_be_loaded_leaves_the_record(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, broken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("predict", photos, out, "--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    run(capsys, *words)
+    weights = broken / "unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    code, _, error = run(capsys, *words, "--checkpoint", broken, "--task", "depth")
+    assert code == 1
+    assert "truncated" in error
+    _, said, _ = run(capsys, *words)
+    assert "2 of 2 photos are done already" in said
+
+
 def test_a_run_that_is_stopped_keeps_what_it_did(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -223,6 +241,32 @@ def test_out_that_is_a_file_is_refused(
     assert "first.png: a file; wanted a folder for the results" in error
 
 
+def test_results_inside_the_folder_of_photos_are_no_photos(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path
+) -> None:
+    model = ("--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    for _ in range(2):
+        code, said, _ = run(capsys, "predict", photos, photos / "maps", *model)
+        assert code == 0
+        assert "2 of 2 photos done" in said
+
+
+def test_photos_below_out_are_photos(
+    capsys: pytest.CaptureFixture[str], photos: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    model = ("--checkpoint", checkpoints / "depth-d", "--processing-res", 64)
+    _, said, _ = run(capsys, "predict", photos, tmp_path, *model)
+    assert "2 of 2 photos done" in said
+
+
+def test_out_that_is_the_folder_of_photos_is_refused(
+    capsys: pytest.CaptureFixture[str], photos: Path
+) -> None:
+    code, _, error = run(capsys, "predict", photos, photos / "more/..")
+    assert code == 1
+    assert "the folder of the photos, wanted another one for the results" in error
+
+
 def test_known_errors_are_one_line_and_code_1(
     capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
 ) -> None:
@@ -240,6 +284,14 @@ def test_without_a_checkpoint_the_embedded_model_predicts_and_says_what_it_is(
     assert "affine_disparity values by lotus-tiny; normals by lotus-tiny" in said
     assert "embedded demo-quality model; for best results: --checkpoint jingheya/lotus-" in said
     assert read_prediction(tmp_path / "out/first.npz").normals is not None
+
+
+def test_a_terminated_run_ends_as_an_exception_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM)))
+    monkeypatch.setattr("lotus.predict_command.predict", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert run(capsys, "predict")[0] == 143
 
 
 def test_wrong_usage_is_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -566,6 +566,15 @@ def test_a_sample_that_cannot_be_used_is_replaced_the_same_way_each_time() -> No
         useless[0]
 
 
+def test_a_photo_whose_depth_is_all_unknown_is_replaced(tmp_path: Path) -> None:
+    save(photos(tmp_path) / "depth/b.npy", np.zeros(SIZE))
+    mixture = Mixture((Folder(tmp_path),), (1.0,), batch_size=8, seed=0)
+    assert {sample.name for sample in mixture[0]} == {"a"}
+    save(tmp_path / "depth/a.npy", np.full(SIZE, np.inf))
+    with pytest.raises(InputError, match=r"20 samples in a row .*[ab]: not a pixel has depth$"):
+        mixture[0]
+
+
 def test_mixtures_check_their_options() -> None:
     with pytest.raises(InputError, match="1 probabilities for 2 sources"):
         Mixture((ROOMS, STREETS), (1.0,), 4, 0)
@@ -631,6 +640,17 @@ def test_verify_says_which_photos_have_no_depth(tmp_path: Path, capsys: pytest.C
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert lines[1:4] == ["wanted 2", "with all files 1", "without depth 1 b"]
     assert lines[-1] == "of their pixels: depth 100.0 %, normals 100.0 %, sky 0.0 %"
+
+
+def test_verify_counts_photos_whose_depth_is_all_unknown_unusable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(photos(tmp_path) / "depth/b.npy", np.zeros(SIZE))
+    code, said, _ = run(capsys, "verify", tmp_path, "--layout", "folder")
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert code == 0
+    assert lines[2:5] == ["with all files 2", "opened 2", "of them usable 1"]
+    assert "unusable 1 not a pixel has depth: b" in lines
 
 
 def test_verify_ends_with_1_where_nothing_can_be_used(

@@ -113,6 +113,11 @@ def test_joint_checkpoint_draws_what_the_benchmark_measures(dataset: str, drawn:
     assert Evaluate(dataset, Path("folder"), "lotus-tiny").space() == drawn
 
 
+def test_a_task_that_contradicts_what_the_checkpoint_says_is_refused() -> None:
+    with pytest.raises(InputError, match="lotus-tiny: says it draws disparity and normal, wanted depth"):
+        Evaluate("nyuv2", Path("folder"), "lotus-tiny", task="depth").space()
+
+
 def test_what_is_missing_is_one_line(
     capsys: pytest.CaptureFixture[str], scannet: Path, checkpoints: Path, lotus_golden: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Photos to predictions: conventions of values and normals, confidence, sharing, order."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -263,6 +264,30 @@ def test_what_cannot_be_is_said(checkpoints: Path, lotus_golden: Path, photo: np
         predictor(checkpoints, "depth-d")([photo[..., 0]])
     with pytest.raises(InputError, match="no checkpoint"):
         LotusPredictor(None)
+
+
+def saying(folder: Path, *tasks: str) -> str:
+    """Returns a folder whose index says that it draws tasks."""
+    (folder / "model_index.json").write_text(json.dumps({"lotus": {"tasks": tasks}}))
+    return str(folder)
+
+
+def test_normals_are_not_taken_from_a_checkpoint_that_says_it_has_none(broken: Path) -> None:
+    disparity = saying(broken, "disparity")
+    with pytest.raises(InputError, match="copy: says it draws disparity, wanted normal"):
+        LotusPredictor("lotus-tiny", disparity)
+
+
+def test_normals_are_taken_from_a_checkpoint_that_says_it_has_some_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "disparity-joint").mkdir()
+    joint = saying(tmp_path / "disparity-joint", "disparity", "normal")
+    assert LotusPredictor("lotus-tiny", joint).normals_source() == joint
+
+
+def test_a_space_that_contradicts_what_the_checkpoint_says_is_refused() -> None:
+    with pytest.raises(InputError, match="lotus-tiny: says it draws disparity and normal, wanted depth"):
+        LotusPredictor("lotus-tiny", space="depth").check()
+    assert LotusPredictor("lotus-tiny", space="disparity").kind() == "affine_disparity"
 
 
 def test_content_follows_the_files(broken: Path) -> None:

@@ -75,7 +75,7 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def unread_pictures(folder: Path) -> Counter[str]:
-    """Returns how many pictures of kinds that are not read lie below a folder, by ending; hidden ones aside."""
+    """Returns how many pictures below a folder are of kinds that are not read, by ending."""
     endings = (name.suffix.lower() for name in _visible_files(folder))
     return Counter(ending for ending in endings if ending in UNREAD_ENDINGS)
 

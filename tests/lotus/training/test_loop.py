@@ -12,12 +12,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
 import lotus
-from lotus.checkpoints import tasks_of
+from lotus.checkpoints import processing_res_of, tasks_of
 from lotus.predictor import LotusPredictor
 from lotus.training.config import Optimizer, Train
 from lotus.training.encoding import encode, make_batch
 from lotus.training.jobs import unet_job
-from lotus.training.loop import Training, learning_rate, run
+from lotus.training.loop import Training, checkpoints, learning_rate, run
 from lotus.training.networks import build
 from lotus.training.shards import pack
 from lotus.training.step import batch_loss
@@ -149,6 +149,19 @@ def test_fine_tuning_on_a_new_look_lowers_the_error_on_held_out_pictures_of_it(
     assert error(tmp_path / "tuned/step_0000030") < 0.7 * error(finished.out / "step_0000006")
 
 
+def test_a_checkpoint_asks_for_the_size_of_the_one_it_began_with(finished: Train, tmp_path: Path) -> None:
+    def written(options: Train) -> int | None:
+        unet_job(options, planes, []).write(options.out)
+        return processing_res_of(options.out)
+
+    assert written(replace(finished, out=tmp_path / "scratch")) == 768
+    small = replace(finished, out=tmp_path / "small", processing_res=64)
+    assert written(small) == 64
+    networks = replace(finished.networks, init=str(small.out))
+    assert written(replace(finished, out=tmp_path / "tuned", networks=networks)) == 64
+    assert written(replace(finished, out=tmp_path / "own", networks=networks, processing_res=96)) == 96
+
+
 def test_another_training_s_checkpoint_is_refused(finished: Train, tmp_path: Path) -> None:
     other = replace(
         finished, out=tmp_path / "other", networks=replace(finished.networks, unet_channels=(8, 8, 8))
@@ -157,6 +170,33 @@ def test_another_training_s_checkpoint_is_refused(finished: Train, tmp_path: Pat
     job = unet_job(other, planes, [])
     with pytest.raises(InputError, match="step_0000003: not a checkpoint of this training"):
         Training(job, other).resume()
+
+
+def test_a_truncated_state_is_named(finished: Train, tmp_path: Path) -> None:
+    cut = replace(finished, out=tmp_path / "cut")
+    shutil.copytree(finished.out / "step_0000003", cut.out / "step_0000003")
+    file = cut.out / "step_0000003/training/first.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(InputError, match="step_0000003: not a checkpoint of this training"):
+        Training(unet_job(cut, planes, []), cut).resume()
+
+
+def test_copies_beside_the_checkpoints_are_neither_resumed_nor_removed(
+    finished: Train, tmp_path: Path
+) -> None:
+    options = replace(finished, out=tmp_path / "copied", keep=1)
+    for name in ("step_0000003", "step_0000003.bak", "step_best"):
+        shutil.copytree(finished.out / "step_0000003", options.out / name)
+    assert [numbers["step"] for numbers in trained(options)] == [4, 5, 6]
+    folders = sorted(path.name for path in options.out.iterdir() if path.is_dir())
+    assert folders == ["step_0000003.bak", "step_0000006", "step_best"]
+
+
+def test_checkpoints_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("step_10000000", "step_9999999"):
+        (tmp_path / name / "training").mkdir(parents=True)
+        (tmp_path / name / "training/state.json").touch()
+    assert [place.name for place in checkpoints(tmp_path)] == ["step_9999999", "step_10000000"]
 
 
 def test_the_rate_warms_up_and_falls_along_a_half_cosine() -> None:

@@ -1,5 +1,6 @@
 """Networks taken from a published checkpoint and adapted; small ones from scratch."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from diffusers.models.resnet import ResnetBlock2D
 import lotus
 from lotus.checkpoints import read_unet
 from lotus.training.autoencoder import NOISE
-from lotus.training.command import parse
-from lotus.training.config import Networks, Train, read_config
+from lotus.training.command import _open_log, parse, train
+from lotus.training.config import Data, Loss, Networks, Optimizer, Train, read_config
 from lotus.training.linear_encoder import make_linear, skip_silent
 from lotus.training.networks import build, build_vae, write_networks
 from recon.errors import InputError
@@ -142,11 +143,66 @@ def test_a_configuration_is_found_where_it_is_said(tmp_path: Path, monkeypatch: 
         parse(["--config", "mine/gone.toml"])
 
 
+def test_a_network_from_scratch_names_the_parts_that_are_not_there(small: Train, tmp_path: Path) -> None:
+    without = replace(small, networks=replace(small.networks, vae=str(tmp_path)))
+    with pytest.raises(InputError, match=r"no vae/config\.json there; .* wants --networks\.vae FOLDER"):
+        build(without, torch.device("cpu"))
+    (tmp_path / "trunk").write_bytes(b"no safetensors")
+    damaged = replace(small, networks=replace(small.networks, image_encoder=str(tmp_path / "trunk")))
+    with pytest.raises(InputError, match="trunk: not the trunk of the image encoder"):
+        build(damaged, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_out_that_is_a_file_is_refused(tmp_path: Path, below: str) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match=f"out{below}: no folder can be made there"):
+        train(["--out", f"{tmp_path}/out{below}"])
+
+
+def test_a_log_that_is_a_folder_is_refused(small: Train) -> None:
+    (small.out / "log.jsonl").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"log\.jsonl: cannot be written"):
+        _open_log(small.out / "log.jsonl")
+
+
+def test_a_line_of_the_log_is_there_at_once(tmp_path: Path) -> None:
+    with _open_log(tmp_path / "log.jsonl") as journal:
+        journal.write("{}\n")
+        assert (tmp_path / "log.jsonl").read_text() == "{}\n"
+
+
 def test_options_that_contradict_each_other_are_said() -> None:
     with pytest.raises(InputError, match="task depth and norm_type trunc_disparity do not go together"):
         Train(tasks=("depth",))
     with pytest.raises(InputError, match="wanted one, or depth or disparity and then normal"):
         Train(tasks=("normal", "disparity"))
+    with pytest.raises(InputError, match=r"loss\.norm_type 'a_disparity', wanted one of instnorm"):
+        Loss(norm_type="a_disparity")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (lambda: Optimizer(learning_rate=0.0), r"optimizer\.learning_rate 0\.0, wanted more than 0"),
+        (lambda: Optimizer(betas=(0.9, 1.0)), r"optimizer\.betas 1\.0, wanted at least 0 and below 1"),
+        (lambda: Optimizer(ema=1.0), r"optimizer\.ema 1\.0, wanted at least 0 and below 1"),
+        (lambda: Train(seed=-1), "seed -1, wanted at least 0"),
+        (lambda: Train(minutes=-1.0), r"minutes -1\.0, wanted at least 0"),
+        (lambda: Train(minutes=float("nan")), "minutes nan, wanted at least 0"),
+        (lambda: Train(processing_res=31), "processing_res 31, wanted at least 32"),
+        (lambda: Train(data=Data(workers=-1)), r"data\.workers -1, wanted at least 0"),
+        (lambda: Train(data=Data(validation=-1)), r"data\.validation -1, wanted at least 0"),
+        (lambda: Train(data=Data(sizes=())), r"data\.sizes is empty"),
+        (lambda: Train(loss=Loss(timesteps=0)), r"loss\.timesteps 0, wanted at least 1"),
+        (lambda: Train(loss=Loss(timesteps=1001)), r"loss\.timesteps 1001, wanted 1 to 1000"),
+        (lambda: Train(loss=Loss(reconstruction_rows=-0.5)), r"reconstruction_rows -0\.5, wanted at least 0"),
+        (lambda: Train(loss=Loss(pixel_rows=1, pixel_crop=0)), r"pixel_crop 0, wanted at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_said(wrong: Callable[[], object], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        wrong()
 
 
 def test_the_shipped_configurations_are_valid() -> None:
