@@ -91,7 +91,7 @@ class Workers:
     def rest(self) -> None:
         """Ends the processes, which hold memory as long as they wait; the next call starts others."""
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)  # an interrupted run waits for no more than is begun
         self._pool = None
 
 
