@@ -85,7 +85,7 @@ def test_bad_photo_is_told_first_and_kept_where_the_run_stops_early(
     cli.main(["multi", str(photos), str(out), *room.flags(out)[3:], "--until", "sparse"])
     said = capsys.readouterr().err
     assert said.count("left out: bad.png: its content is no JPEG") == 1
-    assert "files with other endings: 1 are not read (.heic)" in said
+    assert "pictures of other kinds: 1 are not read (.heic)" in said
     assert said.index("left out: bad.png") < said.index("writing mesh")
     assert list(dropped(out)) == ["bad.png"]
 
