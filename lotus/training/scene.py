@@ -147,9 +147,7 @@ class _Photos:
         vectors = task_vectors(len(networks.tasks) + 1).to(rows.device)
         switch = vectors[torch.arange(2, device=rows.device).repeat_interleave(count)]
         timesteps = torch.full((2 * count,), sampling_timesteps(1)[0], device=rows.device)
-        is_fast = (
-            resolve_dtype("auto", rows.device) != torch.float32
-        )  # float16 would want its gradients scaled
+        is_fast = resolve_dtype("auto", rows.device) != torch.float32
         with torch.autocast(rows.device.type, torch.bfloat16, enabled=is_fast):
             condition = self._photos[rows]
             if networks.image_encoder is not None:

@@ -20,7 +20,6 @@ from recon.io.colmap.options import load_pycolmap
 from recon.scene import Camera, Lens, Scene, SparseCloud, View
 
 MAX_FOV_DEG = 120.0  # a wider pinhole picture stretches its border more than four times
-MAX_ASPECT_ERROR = 0.01  # photo and model camera may differ by the rounding of a resize, not by a crop
 BORDER_SAMPLES = 129  # per side of the picture; distortion is smooth
 OUTSIDE_TOLERANCE_PX = 0.01  # lens inversion is iterative
 
@@ -156,13 +155,13 @@ def _filled(camera: Any, box: Float64[np.ndarray, "2 2"]) -> bool:
 
 
 def _view(image: Any, photos: Mapping[str, Path], max_size: int | None) -> View:
-    from recon.io.images import photo_size
+    from recon.io.images import photo_size, same_ratio
 
     if image.name not in photos:
         raise ViewError("in the COLMAP model, but not among the photos")
     width, height = photo_size(photos[image.name])
     lens = lens_of(image.camera)
-    if abs(width * lens.height / (height * lens.width) - 1) > MAX_ASPECT_ERROR:
+    if not same_ratio((width, height), (lens.width, lens.height)):
         raise ViewError(f"the photo has {width}x{height} pixels, the model's {lens.width}x{lens.height}")
     ideal = image.camera.is_perspective_pinhole() and image.camera.is_undistorted()
     if ideal:

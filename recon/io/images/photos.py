@@ -33,6 +33,7 @@ UNREAD_ENDINGS = (
 )
 PHOTO_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # Pillow's names of the same
 MAX_PHOTO_PIXELS = 250_000_000  # 0.75 GB as RGB; larger is a stitched picture or a broken header
+MAX_ASPECT_ERROR = 0.01  # photo and camera may differ by the rounding of a resize, not by a crop or a turn
 MIN_PHOTO_SIDE = 8  # px; what is smaller shows no scene
 JPEG_QUALITY = 95  # no visible loss, a quarter of the bytes of 100
 JPEG_REDUCTIONS = (8, 4, 2)  # libjpeg decodes straight to these fractions
@@ -85,6 +86,12 @@ def _visible_files(folder: Path) -> list[Path]:
     return sorted(
         (name for name in names if not any(part.startswith(".") for part in name.parts)), key=Path.as_posix
     )
+
+
+def same_ratio(photo: tuple[int, int], camera: tuple[int, int]) -> bool:
+    """Returns whether a photo and a camera, each (width, height), may differ by a resize alone."""
+    across, down = photo[0] * camera[1], photo[1] * camera[0]
+    return abs(across - down) <= MAX_ASPECT_ERROR * down
 
 
 def photo_size(path: Path) -> tuple[int, int]:

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from recon.errors import InputError
+from recon.io.images import same_ratio
 from recon.scene import Camera, Lens
 
 TEXT_NAMES = ("camera-intrinsics.txt", "intrinsics.txt", "intrinsic.txt", "camera.txt", "calibration.txt")
 JSON_NAMES = ("camera_intrinsic.json", "intrinsic.json", "camera.json", "meta.json")
-MAX_ASPECT_ERROR = 0.01  # photo and camera may differ by the rounding of a resize, not by a crop or a turn
 HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # OpenCV's first pixel centre is (0, 0)
 
 
@@ -93,12 +93,6 @@ def _from_json(path: Path, width: int, height: int) -> Optics:
     distortion = tuple(float(value) for value in document.get("distortion", ()))
     optics = optics_from_opencv(_checked(path, K), *size, distortion)
     return Optics(optics.camera.resized(width, height), optics.lens)
-
-
-def same_ratio(photo: tuple[int, int], camera: tuple[int, int]) -> bool:
-    """Returns whether a photo and a camera, each (width, height), may differ by a resize alone."""
-    across, down = photo[0] * camera[1], photo[1] * camera[0]
-    return abs(across - down) <= MAX_ASPECT_ERROR * down
 
 
 def _checked(path: Path, K: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "3 3"]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from recon.errors import InputError, ViewError
-from recon.io.images import PHOTO_ENDINGS, photo_size
-from recon.io.sequences.intrinsics import Optics, load_json, same_ratio
+from recon.io.images import PHOTO_ENDINGS, photo_size, same_ratio
+from recon.io.sequences.intrinsics import Optics, load_json
 from recon.io.sequences.sequence import Sequence, Shot, gather
 from recon.scene import Camera, Lens
 
