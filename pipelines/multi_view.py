@@ -72,8 +72,8 @@ class MultiView:
     """Of the second pass."""
 
     learn_scene: bool = False
-    """Whether the network is trained for some minutes on what the photos told, and predicts them anew; most of
-    the work is done twice. For `lotus-tiny` or another small network that draws disparity and normals."""
+    """Whether the network is trained for some minutes on what the photos told, and predicts them anew;
+    most of the work is done twice. For `lotus-tiny` or another small network that draws disparity and normals."""
 
     learn_steps: int = LearnScene.steps
     """Steps of that training."""
