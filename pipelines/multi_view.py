@@ -73,7 +73,7 @@ class MultiView:
 
     learn_scene: bool = False
     """Whether the network is trained for some minutes on what the photos told, and predicts them anew;
-    most of the work is done twice. For `lotus-tiny` or another small network that draws disparity and normals."""
+    most of the work is done twice. For `lotus-tiny` or another small network of disparity and normals."""
 
     learn_steps: int = LearnScene.steps
     """Steps of that training."""
