@@ -9,7 +9,7 @@ from lotus.data.folder import Folder
 from lotus.data.hypersim import Hypersim
 from lotus.data.mixture import Draw, Mixture
 from lotus.data.planes import fit_normals
-from lotus.data.samples import Source, TrainingSample, mirrored
+from lotus.data.samples import Source, Told, TrainingSample, mirrored
 from lotus.data.vkitti import VirtualKitti
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Hypersim",
     "Mixture",
     "Source",
+    "Told",
     "TrainingSample",
     "VirtualKitti",
     "fit_normals",

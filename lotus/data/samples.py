@@ -41,6 +41,17 @@ class TrainingSample:
             raise InputError(f"{self.name}: depth is negative or in the sky, wanted 0 where it is not known")
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A photo of a scene that is learnt (`lotus.training.scene`), with what is known of it."""
+
+    sample: TrainingSample
+    """Depth, any scale, and normals, 0 where they are not known; sides multiples of 8 px; no sky."""
+
+    held_out: Bool[np.ndarray, "h w"]
+    """Pixels that are not trained on: those known judge."""
+
+
 @runtime_checkable
 class Source(Protocol):
     """A finite set of samples, read when they are asked for; all of one size if they are to share a batch."""

@@ -8,10 +8,11 @@ them anew: what it learns of a surface where that was measured, it knows where i
 What a photo told is a part of it, so the range that the network would draw is unknown, and depth is compared
 after the best scale and shift of the drawn map (least squares on the part, as in Ranftl et al. 2020, arXiv
 1907.01341, equation 4), as far things count in relative depth. The rest of the map is held, weakly, where it
-was before.
+was before. Some of what was told is kept from training and shows whether it helped: photos that are blurred
+or whose cameras are off tell noise, and a network that learns it is better there by little.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float32
 
 from lotus.checkpoints import processing_res_of, tasks_of
-from lotus.data import TrainingSample
+from lotus.data import Told
 from lotus.devices import resolve_device, resolve_dtype
 from lotus.network import sampling_timesteps, task_vectors
 from lotus.training.config import Networks as NetworkOptions
@@ -34,6 +35,17 @@ from recon.errors import InputError
 FLOOR = 0.2  # of `relative_weight`: as `lotus-tiny` was trained
 OUTLIER = 0.5  # of weighed disparity; errors beyond hardly count: what was measured may be a reflection
 BEYOND = 0.05  # share that they count
+MOST_ERROR = 0.1  # relative, of depth that was held out; worse is as bad
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What training on a scene brought, at the known pixels that were held out."""
+
+    before: float
+    """Mean relative error of depth, after the best scale and shift of each map, at most 0.1 a pixel."""
+
+    after: float
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,12 @@ class SceneTraining:
 
 def learn_scene(
     source: str | Path,
-    told: Sequence[TrainingSample],
+    told: Sequence[Told],
     out: Path,
     options: SceneTraining | None = None,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
+) -> Learnt | None:
     """Trains a joint checkpoint on one scene and writes it, for `lotus.load` and `LotusPredictor`.
 
     The trunk of the image encoder and the autoencoder stay as they are. The same input gives the same
@@ -67,10 +79,13 @@ def learn_scene(
 
     Args:
         source: A joint checkpoint of disparity and normals (`lotus-tiny`).
-        told: Photos of the scene with what is known of their depth, sides multiples of 8 px; no sky.
+        told: Photos of the scene.
         out: Folder to write the checkpoint into.
         options: Of the training.
         progress: Called with steps done and in all.
+
+    Returns:
+        What it brought; None where nothing that is known was held out.
 
     Raises:
         InputError: No photo tells any depth, or the checkpoint is not a joint one.
@@ -78,7 +93,7 @@ def learn_scene(
     options = options or SceneTraining()
     if tasks_of(str(source)) != ("disparity", NORMAL):
         raise InputError(f"{source}: draws {tasks_of(str(source))}, wanted disparity and normal, a joint one")
-    told = [each for each in told if (each.depth > 0).any()]
+    told = [each for each in told if ((each.sample.depth > 0) & ~each.held_out).any()]
     if not told:
         raise InputError("no photo tells any depth, wanted some that do")
     device = resolve_device(options.device)
@@ -88,6 +103,7 @@ def learn_scene(
     weights = [part for part in networks.trainable().parameters() if part.requires_grad]
     optimizer = torch.optim.AdamW(weights, options.rate, betas=(0.9, 0.99), weight_decay=0.0)
     rng = np.random.default_rng(options.seed)
+    before = _mean(each.held_out_errors() for each in groups)
     for step in range(options.steps):
         group = groups[rng.choice(len(groups), p=[len(each) / len(told) for each in groups])]
         chosen = rng.choice(len(group), min(options.batch_size, len(group)), replace=False)
@@ -99,8 +115,9 @@ def learn_scene(
             settings["lr"] = options.rate * _share(step, options.steps)
         optimizer.step()
         progress(step + 1, options.steps)
-    size = processing_res_of(str(source)) or max(told[0].depth.shape)
+    size = processing_res_of(str(source)) or max(told[0].held_out.shape)
     write_networks(networks, out, size, torch.float16)
+    return None if before is None else Learnt(before, _mean(each.held_out_errors() for each in groups) or 0.0)
 
 
 def _share(step: int, steps: int) -> float:
@@ -108,38 +125,64 @@ def _share(step: int, steps: int) -> float:
     return float(min(1.0, (step + 1) / 5) * 0.5 * (1 + np.cos(np.pi * step / steps)))
 
 
-def _by_size(told: Sequence[TrainingSample]) -> list[list[TrainingSample]]:
-    groups: dict[tuple[int, ...], list[TrainingSample]] = {}
+def _mean(parts: Iterable[torch.Tensor]) -> float | None:
+    """Returns the mean of all values, None without any."""
+    values = torch.cat(list(parts))
+    return float(values.mean()) if len(values) else None
+
+
+def _by_size(told: Sequence[Told]) -> list[list[Told]]:
+    groups: dict[tuple[int, ...], list[Told]] = {}
     for each in told:
-        groups.setdefault(each.depth.shape, []).append(each)
+        groups.setdefault(each.held_out.shape, []).append(each)
     return list(groups.values())
 
 
 class _Photos:
     """Photos of one size as the networks that learn see them."""
 
-    def __init__(self, networks: Networks, told: Sequence[TrainingSample], options: SceneTraining) -> None:
+    def __init__(self, networks: Networks, told: Sequence[Told], options: SceneTraining) -> None:
         self.networks, self._options = networks, options
-        device = networks.vae.device
-        self._depth = torch.from_numpy(np.stack([each.depth for each in told]))[:, None].to(device)
-        self._normals = _stacked([draw_normals(each.normals) for each in told]).to(device)
-        photos, features, before = [], [], []
+        device, samples = networks.vae.device, [each.sample for each in told]
+        held_out = torch.from_numpy(np.stack([each.held_out for each in told]))[:, None].to(device)
+        depth = torch.from_numpy(np.stack([each.depth for each in samples]))[:, None].to(device)
+        normals = _stacked([draw_normals(each.normals) for each in samples]).to(device)
+        self._depth, self._normals = depth * ~held_out, normals * ~held_out
+        self._held_out = depth * held_out
+        photos, features = [], []
         with torch.no_grad():
-            for first in range(0, len(told), options.batch_size):
-                part = told[first : first + options.batch_size]
+            for first in range(0, len(samples), options.batch_size):
+                part = samples[first : first + options.batch_size]
                 pixels = seen_pixels(networks, np.stack([each.image for each in part]))
                 photos.append(torch.from_numpy(latents_of(networks, pixels)).float().to(device))
                 encoder = networks.image_encoder
                 features.append(encoder.features(pixels) if encoder is not None else ())
             self._photos = torch.cat(photos)
             self._features = tuple(torch.cat(maps) for maps in zip(*features, strict=True))
-            for first in range(0, len(told), options.batch_size):
-                rows = torch.arange(first, min(first + options.batch_size, len(told)), device=device)
-                before.append(self._drawn(rows))
+            before = [self._drawn(rows) for rows in self._batches()]
         self._before = [torch.cat(maps) for maps in zip(*before, strict=True)]
 
     def __len__(self) -> int:
         return len(self._photos)
+
+    def _batches(self) -> Iterator[torch.Tensor]:
+        for first in range(0, len(self), self._options.batch_size):
+            last = min(first + self._options.batch_size, len(self))
+            yield torch.arange(first, last, device=self._photos.device)
+
+    def held_out_errors(self) -> Float32[torch.Tensor, "n"]:
+        """Returns relative errors of depth at the known pixels that were held out, at most `MOST_ERROR`.
+
+        The scale and shift of each map are those of the pixels that are trained on, robust.
+        """
+        found = []
+        with torch.no_grad():
+            for rows in self._batches():
+                drawn, depth = self._drawn(rows)[0], self._held_out[rows]
+                fit = fit_of_drawn(drawn, self._depth[rows])
+                error = ((fit.disparity + fit.scale * (drawn - fit.drawn)) * depth - 1).abs()
+                found.append(error.clamp(max=MOST_ERROR)[(depth > 0) & fit.fits])
+        return torch.cat(found)
 
     def _drawn(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns what the networks draw of some photos: disparity (b, 1, h, w) and normals (b, 3, h, w)."""
@@ -174,24 +217,52 @@ class _Photos:
         return told + self._options.held * held
 
 
-def range_of_drawn(
-    drawn: Float32[torch.Tensor, "b 1 h w"], depth: Float32[torch.Tensor, "b 1 h w"]
-) -> tuple[Float32[torch.Tensor, "b 1 h w"], Bool[torch.Tensor, "b 1 1 1"]]:
-    """Returns known disparity in the range of the drawn one, by least squares, and where that makes sense.
+@dataclass(frozen=True)
+class Fit:
+    """The line that takes drawn disparity to the known one, one for each map."""
+
+    drawn: Float32[torch.Tensor, "b 1 1 1"]
+    """Mean of the drawn disparity where it is known."""
+
+    disparity: Float32[torch.Tensor, "b 1 1 1"]
+    """Mean of the known one."""
+
+    scale: Float32[torch.Tensor, "b 1 1 1"]
+    fits: Bool[torch.Tensor, "b 1 1 1"]
+    """Where that makes sense: near is drawn near."""
+
+
+def fit_of_drawn(drawn: Float32[torch.Tensor, "b 1 h w"], depth: Float32[torch.Tensor, "b 1 h w"]) -> Fit:
+    """Returns known disparity as a line of the drawn one, by least squares.
 
     Args:
         drawn: Disparity as the network draws it.
-        depth: 0 where it is not known; there the result says nothing.
+        depth: 0 where it is not known.
     """
     known = (depth > 0).float()
-    disparity = torch.where(depth > 0, 1 / depth.clamp(min=1e-12), 0)
     count = known.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    means = [(known * maps).sum(dim=(2, 3), keepdim=True) / count for maps in (drawn, disparity)]
-    parts = [known * (maps - mean) for maps, mean in zip((drawn, disparity), means, strict=True)]
+    both = drawn, _disparity(depth)
+    means = [(known * maps).sum(dim=(2, 3), keepdim=True) / count for maps in both]
+    parts = [known * (maps - mean) for maps, mean in zip(both, means, strict=True)]
     scale = (parts[0] * parts[1]).sum(dim=(2, 3), keepdim=True)
     scale = scale / parts[0].square().sum(dim=(2, 3), keepdim=True).clamp(min=1e-12)
     fits = scale > 0
-    return means[0] + (disparity - means[1]) / torch.where(fits, scale, 1), fits
+    return Fit(means[0], means[1], torch.where(fits, scale, 1), fits)
+
+
+def range_of_drawn(
+    drawn: Float32[torch.Tensor, "b 1 h w"], depth: Float32[torch.Tensor, "b 1 h w"]
+) -> tuple[Float32[torch.Tensor, "b 1 h w"], Bool[torch.Tensor, "b 1 1 1"]]:
+    """Returns known disparity in the range of the drawn one, and where that makes sense; arguments as above.
+
+    Where depth is not known the result says nothing.
+    """
+    fit = fit_of_drawn(drawn, depth)
+    return fit.drawn + (_disparity(depth) - fit.disparity) / fit.scale, fit.fits
+
+
+def _disparity(depth: torch.Tensor) -> torch.Tensor:
+    return torch.where(depth > 0, 1 / depth.clamp(min=1e-12), 0)
 
 
 def _stacked(maps: Sequence[Float32[np.ndarray, "h w 3"]]) -> Float32[torch.Tensor, "n 3 h w"]:

@@ -170,14 +170,16 @@ def reconstruct(
     console.say(title)
     for note in notes:
         console.say(note)
+    said = len(notes)
     console.left_out(photos.dropped)
     store = DiskStore(out / "cache")
     with only_run(out), one_blas_thread():
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
         if photos.masks is None and not photos.before_black:
-            for note in _sky_notes(outcome):
-                notes.append(note)
-                console.say(note)
+            notes += _sky_notes(outcome)
+        notes += _learnt_notes(outcome)
+        for note in notes[said:]:
+            console.say(note)
         console.say("writing mesh, depth maps and report")
         summary = write_outcome(out, outcome, title, notes, pipeline)
         write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
@@ -190,6 +192,20 @@ def reconstruct(
         f"{summary['seconds']:.0f} s; see {out / 'report.html'}"
     )
     return outcome
+
+
+def _learnt_notes(outcome: Outcome) -> list[str]:
+    """Returns what training on the scene brought."""
+    if "learnt" not in outcome:
+        return []
+    learnt = outcome.get("learnt")
+    if learnt.before is None:
+        return ["the photos told too little to learn the scene from: the network stayed as it was"]
+    end = "" if learnt.has_learnt else ": not clearly better, so it stayed as it was"
+    return [
+        f"what the photos tell of depth, kept from training: the network was {100 * learnt.before:.1f} % off "
+        f"before and {100 * learnt.after:.1f} % after{end}"
+    ]
 
 
 def _sky_notes(outcome: Outcome) -> list[str]:

@@ -64,6 +64,10 @@ class Trial:
     growth: float
     """Relative error of a field through the others, per pixel of the distance to them."""
 
+    drawn: DepthMap | None = None
+    """The prior drawn through all that was measured, if that tells held-out pixels better than such a field
+    does: what stands in its place."""
+
 
 def try_prior(
     prior: DepthMap, measured: DepthMap, *, is_predicted: bool = True, has_own_normals: bool = True
@@ -98,9 +102,16 @@ def try_prior(
     distance = cKDTree(points.uv[~held_out]).query(at)[0]
     growth = float(np.percentile(errors / distance, WITHIN_SIGMA))
     if is_predicted and own_errors.mean() > KEEPS_SHAPE:
-        rest = complete(prior.depth, np.where(_in_blocks(measured.camera), np.float32(0), measured.depth))
-        if _is_better(_log_errors(sample_depth(rest, at), true), own_errors):
-            prior = _drawn_through(prior, measured, has_own_normals)
+        rest = complete(
+            prior.depth, np.where(held_out_blocks(measured.camera), np.float32(0), measured.depth)
+        )
+        drawn_errors = _log_errors(sample_depth(rest, at), true)
+        if _is_better(drawn_errors, own_errors):
+            through = _drawn_through(prior, measured, has_own_normals)
+            better = _is_better(drawn_errors[known], errors[known])
+            return Trial(
+                _stays(prior, through, measured), is_enough, points, growth, through if better else None
+            )
     return Trial(prior, is_enough, points, growth)
 
 
@@ -110,24 +121,27 @@ def _is_better(errors: Float64[np.ndarray, "n"], others: Float64[np.ndarray, "n"
     return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
-def _in_blocks(camera: Camera) -> Bool[np.ndarray, "h w"]:
-    """Returns which pixels lie in blocks that are held out."""
+def held_out_blocks(camera: Camera) -> Bool[np.ndarray, "h w"]:
+    """Returns which pixels lie in blocks that are held out of what a prior is tried with."""
     rows, columns = (np.arange(side) // BLOCK % HELD_OUT == 0 for side in (camera.height, camera.width))
     return rows[:, None] & columns
 
 
 def _drawn_through(prior: DepthMap, measured: DepthMap, has_own_normals: bool) -> DepthMap:
-    """Returns a prior drawn through what was measured, as sure as it was.
-
-    What was measured stays, and what is much surer than the prior is where that could be tried.
-    """
+    """Returns a prior drawn through what was measured, as sure as it was."""
     depth = complete(prior.depth, measured.depth)
     normals = prior.normals if has_own_normals else normals_from_depth(prior.camera.K, depth)
+    sigma = prior.sigma * np.where(prior.depth > 0, depth / np.where(prior.depth > 0, prior.depth, 1), 0)
+    told = np.isfinite(normals).all(axis=-1)
+    return _chosen(told, DepthMap(prior.camera, depth, np.where(told[..., None], normals, 0), sigma), prior)
+
+
+def _stays(prior: DepthMap, drawn: DepthMap, measured: DepthMap) -> DepthMap:
+    """Returns the drawn prior, but the prior where it was measured, or is much surer than where it was."""
     relative = prior.sigma / np.where(prior.depth > 0, prior.depth, 1)
     tried = (measured.depth > 0) & (prior.depth > 0)
     new = (measured.depth <= 0) & (relative > SURER * np.median(relative[tried]))
-    new &= np.isfinite(normals).all(axis=-1)
-    return _chosen(new, DepthMap(prior.camera, depth, normals, relative * depth), prior)
+    return _chosen(new, drawn, prior)
 
 
 def fill_gaps(
@@ -159,6 +173,10 @@ def fill_gaps(
     field = replace(field, confidence=confidence.astype(np.float32))
     between = to_depth_map(field, prior.camera, max(trial.growth, LEAST_GROWTH))
     surer = (between.depth > 0) & ((prior.depth <= 0) | (between.sigma < prior.sigma))
+    if trial.drawn is not None:  # at least as sure as the field is
+        both = (trial.drawn.depth > 0) & (between.depth > 0)
+        sigma = np.where(both, between.sigma, trial.drawn.sigma)
+        between = _chosen(both, replace(trial.drawn, sigma=sigma), between)
     found = _chosen(surer if allowed is None else surer & allowed, between, prior)
     if allowed is not None:
         found = masked(found, allowed | (measured.depth > 0))

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lotus.checkpoints import find_checkpoint
-from lotus.data import TrainingSample
+from lotus.data import Told, TrainingSample
 from lotus.predictor import LotusPredictor
 from lotus.sizes import map_size
 from pipelines.graph import ByView
 from pipelines.runner import Progress
+from pipelines.stages.gaps import held_out_blocks
 from pipelines.stages.maps import check_count
 from pipelines.stages.photometry import CHECKING_VIEWS
 from recon import photometric
@@ -22,8 +23,21 @@ from recon.io import images
 from recon.photometric import Measurement
 from recon.scene import Prediction, Scene, View
 
-Files = Mapping[str, UInt8[np.ndarray, "_n"]]
-"""A checkpoint: the bytes of its files by their names in its folder."""
+
+@dataclass(frozen=True, eq=False)
+class SceneNetwork:
+    """A network that has learnt a scene, or stayed as it was."""
+
+    files: Mapping[str, UInt8[np.ndarray, "_n"]]
+    """Of its checkpoint, by their names in its folder."""
+
+    before: float | None
+    """Mean relative error of depth at told pixels that were held out, before training; None if it was not
+    tried."""
+
+    after: float | None
+    has_learnt: bool
+    """Whether training made it clearly better; else it is as it was."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class Tell:
 
     makes: ClassVar[str] = "told"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(
         self,
@@ -43,7 +57,7 @@ class Tell:
         scene: Scene,
         image: UInt8[np.ndarray, "h w 3"],
         measured: ByView[Measurement],
-    ) -> TrainingSample:
+    ) -> Told:
         """Returns the photo with depth, scene units, and normals; 0 where it told nothing."""
         own, near = measured[view.name], []
         if scene.cloud is not None:
@@ -56,13 +70,14 @@ class Tell:
             ((np.arange(count) + 0.5) * full / count).astype(int)
             for count, full in zip(size[::-1], checked.depth.shape, strict=True)
         )
-        return TrainingSample(
+        sample = TrainingSample(
             view.name,
             images.resize_image(image, *size),
             np.ascontiguousarray(checked.depth[rows][:, columns]),
             np.ascontiguousarray(checked.normals[rows][:, columns]),
             np.zeros(size[::-1], bool),
         )
+        return Told(sample, held_out_blocks(checked.camera)[rows][:, columns])
 
 
 @dataclass(frozen=True)
@@ -76,10 +91,11 @@ class LearnScene:
 
     least_told: ClassVar[float] = 0.02  # share of a photo; less tells no scale and shift
     most_photos: ClassVar[int] = 400  # evenly chosen; all are in memory at once
+    helped: ClassVar[float] = 0.6  # share of the error before: noise can be learnt, too, but not so well
 
     makes: ClassVar[str] = "learnt"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_count("learn.steps", self.steps, 1)
@@ -88,28 +104,32 @@ class LearnScene:
         """Returns the digest of the network's weights."""
         return self.predictor.content()
 
-    def __call__(self, *, told: ByView[TrainingSample], progress: Progress) -> Files:
-        """Returns the checkpoint that it becomes."""
+    def __call__(self, *, told: ByView[Told], progress: Progress) -> SceneNetwork:
+        """Returns what it becomes; as it was where the photos tell too little, or noise."""
         from lotus.training.scene import SceneTraining, learn_scene
 
         assert self.predictor.depth is not None
-        samples = [sample for sample in told.values() if (sample.depth > 0).mean() > self.least_told]
-        samples = samples[:: -(-len(samples) // self.most_photos) or 1]
-        if not samples:  # the network stays as it is
-            return _files(find_checkpoint(self.predictor.depth))
-        options = SceneTraining(steps=self.steps, device=self.predictor.device)
+        known = [each for each in told.values() if (each.sample.depth > 0).mean() > self.least_told]
+        known = known[:: -(-len(known) // self.most_photos) or 1]
+        learnt = None
         with TemporaryDirectory() as folder:
-            learn_scene(
-                self.predictor.depth,
-                samples,
-                Path(folder),
-                options,
-                progress=lambda done, total: progress(self.makes, done, total),
-            )
-            return _files(Path(folder))
+            if known:
+                learnt = learn_scene(
+                    self.predictor.depth,
+                    known,
+                    Path(folder),
+                    SceneTraining(steps=self.steps, device=self.predictor.device),
+                    progress=lambda done, total: progress(self.makes, done, total),
+                )
+            if learnt is not None and learnt.after < self.helped * learnt.before:
+                return SceneNetwork(_files(Path(folder)), learnt.before, learnt.after, True)
+        files = _files(find_checkpoint(self.predictor.depth))
+        if learnt is None:
+            return SceneNetwork(files, None, None, False)
+        return SceneNetwork(files, learnt.before, learnt.after, False)
 
 
-def _files(folder: Path) -> Files:
+def _files(folder: Path) -> dict[str, np.ndarray]:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): np.frombuffer(file.read_bytes(), np.uint8) for file in files}
 
@@ -127,14 +147,14 @@ class PredictLearnt:
     whole_machine: ClassVar[bool] = True
     batch_size: ClassVar[int] = 32  # for which the network is read once
 
-    def __call__(self, *, image: UInt8[np.ndarray, "h w 3"], learnt: Files) -> Prediction:
+    def __call__(self, *, image: UInt8[np.ndarray, "h w 3"], learnt: SceneNetwork) -> Prediction:
         """Returns the prediction of one photo."""
         return self.many([{"image": image, "learnt": learnt}])[0]
 
     def many(self, inputs: list[dict[str, Any]]) -> list[Prediction]:
         """Returns the predictions of a few photos."""
         with TemporaryDirectory() as folder:
-            for name, content in inputs[0]["learnt"].items():
+            for name, content in inputs[0]["learnt"].files.items():
                 file = Path(folder) / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content.tobytes())

@@ -146,7 +146,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 33
+    version: ClassVar[int] = 37
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 

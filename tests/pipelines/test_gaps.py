@@ -92,6 +92,24 @@ def test_a_weak_prior_is_drawn_through_what_was_measured_around_it(measured: Dep
     assert (trial.prior.depth == prior.depth)[depth > 0].all()
 
 
+def test_a_prior_that_tells_more_than_a_field_fills_gaps_with_its_shape() -> None:
+    row, column = np.indices(TRUE.shape)
+    waves = 1 + 0.05 * np.sin(column / 9) * np.sin(row / 9)
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(TRUE.shape)
+    depth = (TRUE * waves * (1 + noise)).astype(np.float32)
+    depth[GAP] = 0
+    bent = map_of(TRUE * waves * (0.96 + 0.08 * column / WIDTH), 0.1)
+    trial = try_prior(bent, map_of(depth, 1e-3))
+    assert trial is not None
+    assert trial.drawn is not None
+    filled = fill_gaps(trial.prior, map_of(depth, 1e-3), trial)
+    off = np.abs(filled.depth / (TRUE * waves) - 1)[GAP]
+    assert off.mean() < 0.006  # a field 0.02
+    trial = try_prior(map_of(1.05 * TRUE, 0.03), map_of(depth, 1e-3), is_predicted=False)
+    assert trial is not None
+    assert trial.drawn is None
+
+
 def test_a_prior_that_is_hardly_off_keeps_its_shape(measured: DepthMap) -> None:
     prior = map_of(1.005 * TRUE, 0.03)
     trial = try_prior(prior, measured)

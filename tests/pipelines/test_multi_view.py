@@ -12,14 +12,10 @@ import pytest
 from pipelines import cli
 from pipelines.config import read_options, with_options
 from pipelines.multi_view import MultiView
-from pipelines.runner import run
-from pipelines.sources import find_photos
-from pipelines.stages import GivenModel, InterpolatePoints, Match
 from recon.errors import InputError
 from recon.evaluation import evaluate_mesh
 from recon.io.maps import read_depth_map
 from recon.io.meshes import read_mesh
-from recon.scene import Prediction
 from tests.pipelines.rooms import Room
 
 LEFT_BY_RUN = ("mesh.ply", "mesh.glb", "sparse", "depth", "report.html", "report.json", "run.json", "cache")
@@ -168,34 +164,3 @@ def test_a_second_pass_goes_on_from_the_first(room: Room, out: Path, tmp_path: P
     )
     assert second.f_score[0] > first.f_score[0] - 0.02
     assert (again / "mesh.ply").read_bytes() != (out / "mesh.ply").read_bytes()
-
-
-def test_a_network_learns_the_scene(room: Room, tmp_path: Path) -> None:
-    match = Match(neighbours=2, max_size=160)
-    pipeline = MultiView(cameras=GivenModel(room.sparse), match=match, learn_scene=True, learn_steps=8)
-    outcome = run(pipeline, find_photos(room.photos, tmp_path), {}, until="prediction")
-    before, after = (
-        np.mean([_affine_error(outcome.get(name, view), room, view) for view in outcome.views(name)])
-        for name in ("early_prediction", "prediction")
-    )
-    assert after < 0.8 * before
-
-
-def _affine_error(prediction: Prediction, room: Room, view: str) -> float:
-    """Returns the mean relative error of depth after the best scale and shift of disparity."""
-    values, truth = prediction.values, room.capture.depth_maps[view].depth
-    rows, columns = (
-        ((np.arange(count) + 0.5) * full / count).astype(int)
-        for count, full in zip(values.shape, truth.shape, strict=True)
-    )
-    disparity = 1 / truth[rows][:, columns]
-    found = np.polyval(np.polyfit(values.ravel(), disparity.ravel(), 1), values)
-    return float(np.mean(np.abs(disparity / np.maximum(found, 0.05) - 1)))
-
-
-def test_only_a_joint_network_learns_a_scene(room: Room, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"learn_scene: no network, wanted one Lotus network that draws"):
-        MultiView(predict=InterpolatePoints(), learn_scene=True).stages  # noqa: B018
-    with pytest.raises(SystemExit):
-        cli.main([*room.flags(tmp_path / "out"), "--learn-scene"])
-    assert not (tmp_path / "out").exists()

@@ -1,0 +1,77 @@
+"""A network learns a scene from what its photos told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lotus.checkpoints import find_checkpoint
+from lotus.data import Told, TrainingSample
+from lotus.predictor import LotusPredictor
+from pipelines import cli
+from pipelines.multi_view import MultiView
+from pipelines.runner import run
+from pipelines.sources import find_photos
+from pipelines.stages import GivenModel, InterpolatePoints, LearnScene, Match
+from recon.errors import InputError
+from recon.scene import Prediction
+from tests.pipelines.rooms import Room
+
+
+def test_a_network_learns_the_scene(room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LearnScene, "helped", 0.9)  # a few steps have to do
+    match = Match(neighbours=2, max_size=160)
+    pipeline = MultiView(cameras=GivenModel(room.sparse), match=match, learn_scene=True, learn_steps=8)
+    outcome = run(pipeline, find_photos(room.photos, tmp_path), {}, until="prediction")
+    learnt = outcome.get("learnt")
+    assert learnt.has_learnt
+    assert learnt.after < 0.9 * learnt.before
+    before, after = (
+        np.mean([_affine_error(outcome.get(name, view), room, view) for view in outcome.views(name)])
+        for name in ("early_prediction", "prediction")
+    )
+    assert after < 0.8 * before
+
+
+def test_a_network_that_learns_noise_stays_as_it_was() -> None:
+    rng, size = np.random.default_rng(0), (64, 96)
+    told = {}
+    for name in ("a", "b"):
+        image = rng.integers(0, 255, (*size, 3)).astype(np.uint8)
+        depth = np.exp(0.5 * rng.standard_normal(size)).astype(np.float32)
+        sample = TrainingSample(name, image, depth, np.zeros((*size, 3), np.float32), np.zeros(size, bool))
+        told[name] = Told(sample, np.indices(size)[1] % 24 < 8)
+    stage = LearnScene(LotusPredictor("lotus-tiny", device="cpu"), steps=2)
+    learnt = stage(told=told, progress=lambda *_: None)
+    assert not learnt.has_learnt
+    assert learnt.before is not None
+    start = find_checkpoint("lotus-tiny")
+    for name, content in learnt.files.items():
+        assert content.tobytes() == (start / name).read_bytes()
+    blank = {name: replace(each, held_out=np.ones(size, bool)) for name, each in told.items()}
+    nothing = {
+        name: replace(each, sample=replace(each.sample, depth=np.zeros(size, np.float32)))
+        for name, each in blank.items()
+    }
+    assert stage(told=nothing, progress=lambda *_: None).before is None
+
+
+def _affine_error(prediction: Prediction, room: Room, view: str) -> float:
+    """Returns the mean relative error of depth after the best scale and shift of disparity."""
+    values, truth = prediction.values, room.capture.depth_maps[view].depth
+    rows, columns = (
+        ((np.arange(count) + 0.5) * full / count).astype(int)
+        for count, full in zip(values.shape, truth.shape, strict=True)
+    )
+    disparity = 1 / truth[rows][:, columns]
+    found = np.polyval(np.polyfit(values.ravel(), disparity.ravel(), 1), values)
+    return float(np.mean(np.abs(disparity / np.maximum(found, 0.05) - 1)))
+
+
+def test_only_a_joint_network_learns_a_scene(room: Room, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"learn_scene: no network, wanted one Lotus network that draws"):
+        MultiView(predict=InterpolatePoints(), learn_scene=True).stages  # noqa: B018
+    with pytest.raises(SystemExit):
+        cli.main([*room.flags(tmp_path / "out"), "--learn-scene"])
+    assert not (tmp_path / "out").exists()
