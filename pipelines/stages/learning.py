@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from lotus.checkpoints import find_checkpoint
 from lotus.data import Told, TrainingSample
 from lotus.predictor import LotusPredictor
 from lotus.sizes import map_size
@@ -29,15 +28,18 @@ class SceneNetwork:
     """A network that has learnt a scene, or stayed as it was."""
 
     files: Mapping[str, UInt8[np.ndarray, "_n"]]
-    """Of its checkpoint, by their names in its folder."""
+    """Of its checkpoint, by their names in its folder; none if training did not make it clearly better."""
 
-    before: float | None
+    before: float | None = None
     """Mean relative error of depth at told pixels that were held out, before training; None if it was not
     tried."""
 
-    after: float | None
-    has_learnt: bool
-    """Whether training made it clearly better; else it is as it was."""
+    after: float | None = None
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether it is another network now."""
+        return bool(self.files)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class LearnScene:
 
     makes: ClassVar[str] = "learnt"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         check_count("learn.steps", self.steps, 1)
@@ -109,7 +111,11 @@ class LearnScene:
         from lotus.training.scene import SceneTraining, learn_scene
 
         assert self.predictor.depth is not None
-        known = [each for each in told.values() if (each.sample.depth > 0).mean() > self.least_told]
+        known = [
+            each
+            for each in told.values()
+            if ((each.sample.depth > 0) & ~each.held_out).mean() > self.least_told
+        ]
         known = known[:: -(-len(known) // self.most_photos) or 1]
         learnt = None
         with TemporaryDirectory() as folder:
@@ -121,12 +127,10 @@ class LearnScene:
                     SceneTraining(steps=self.steps, device=self.predictor.device),
                     progress=lambda done, total: progress(self.makes, done, total),
                 )
-            if learnt is not None and learnt.after < self.helped * learnt.before:
-                return SceneNetwork(_files(Path(folder)), learnt.before, learnt.after, True)
-        files = _files(find_checkpoint(self.predictor.depth))
-        if learnt is None:
-            return SceneNetwork(files, None, None, False)
-        return SceneNetwork(files, learnt.before, learnt.after, False)
+            if learnt is None:
+                return SceneNetwork({})
+            has_helped = learnt.after < self.helped * learnt.before
+            return SceneNetwork(_files(Path(folder)) if has_helped else {}, learnt.before, learnt.after)
 
 
 def _files(folder: Path) -> dict[str, np.ndarray]:
@@ -136,23 +140,30 @@ def _files(folder: Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class PredictLearnt:
-    """Asks the network that learnt the scene for depth and normals of each undistorted photo."""
+    """Asks the network that learnt the scene for depth and normals of each undistorted photo.
+
+    If it stayed as it was, so do its predictions.
+    """
 
     predictor: LotusPredictor
     """With the options of the one that learnt."""
 
     makes: ClassVar[str] = "prediction"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     whole_machine: ClassVar[bool] = True
     batch_size: ClassVar[int] = 32  # for which the network is read once
 
-    def __call__(self, *, image: UInt8[np.ndarray, "h w 3"], learnt: SceneNetwork) -> Prediction:
+    def __call__(
+        self, *, image: UInt8[np.ndarray, "h w 3"], learnt: SceneNetwork, early_prediction: Prediction
+    ) -> Prediction:
         """Returns the prediction of one photo."""
-        return self.many([{"image": image, "learnt": learnt}])[0]
+        return self.many([{"image": image, "learnt": learnt, "early_prediction": early_prediction}])[0]
 
     def many(self, inputs: list[dict[str, Any]]) -> list[Prediction]:
         """Returns the predictions of a few photos."""
+        if not inputs[0]["learnt"].has_learnt:
+            return [each["early_prediction"] for each in inputs]
         with TemporaryDirectory() as folder:
             for name, content in inputs[0]["learnt"].files.items():
                 file = Path(folder) / name
