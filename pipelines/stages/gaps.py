@@ -131,7 +131,7 @@ def _drawn_through(prior: DepthMap, measured: DepthMap, has_own_normals: bool) -
     """Returns a prior drawn through what was measured, as sure as it was."""
     depth = complete(prior.depth, measured.depth)
     normals = prior.normals if has_own_normals else normals_from_depth(prior.camera.K, depth)
-    sigma = prior.sigma * np.where(prior.depth > 0, depth / np.where(prior.depth > 0, prior.depth, 1), 0)
+    sigma = prior.sigma / np.where(prior.depth > 0, prior.depth, 1) * depth
     told = np.isfinite(normals).all(axis=-1)
     return _chosen(told, DepthMap(prior.camera, depth, np.where(told[..., None], normals, 0), sigma), prior)
 

@@ -97,7 +97,7 @@ class LearnScene:
 
     makes: ClassVar[str] = "learnt"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
         check_count("learn.steps", self.steps, 1)

@@ -85,6 +85,15 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     assert learn_scene("lotus-tiny", unjudged, tmp_path / "third", few) is None
 
 
+def test_a_map_that_draws_near_as_far_is_as_bad_as_can_be(tmp_path: Path) -> None:
+    each = left_half(0)
+    depth = np.where(each.sample.depth > 0, 1 / np.maximum(each.sample.depth, 1e-6), 0).astype(np.float32)
+    turned = replace(each, sample=replace(each.sample, depth=depth))
+    learnt = learn_scene("lotus-tiny", [turned], tmp_path / "out", replace(QUICK, steps=1))
+    assert learnt is not None
+    assert learnt.before == pytest.approx(0.1)
+
+
 def test_the_same_scene_gives_the_same_weights(tmp_path: Path) -> None:
     few = replace(QUICK, steps=2)
     last = left_half(3)
