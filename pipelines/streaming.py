@@ -83,13 +83,14 @@ def stream(pipeline: Streaming, sequence: Sequence, work: Path, progress: Progre
     frames = sequence.frames
     if not frames:
         raise PipelineError("the sequence has no frame with a pose")
-    sensed = [frame.depth_path is not None for frame in frames]
-    scene = None if all(sensed) else _triangulate(pipeline, sequence, work, progress)
+    scene, missing = _points(pipeline, sequence, work, progress)
     volume: TSDFVolume | None = None
     dropped: dict[str, str] = {}
     for done, frame in enumerate(frames, 1):
         depth_map, view, reason = None, frame.view, ""
         try:
+            if scene is None and frame.depth_path is None:
+                raise ViewError(missing)
             depth_map, view, image = _depth_of(pipeline, sequence, frame, scene)
             volume = volume or pipeline.fuse.start([depth_map])
             pipeline.fuse.add(volume, view, depth_map, image)
@@ -127,6 +128,25 @@ def _depth_of(
 
 def _picture(view: View) -> UInt8[np.ndarray, "h w 3"] | None:
     return None if view.image is None else ReadImage(Photo(view.name, view.image))(view=view)
+
+
+def _points(
+    pipeline: Streaming, sequence: Sequence, work: Path, progress: Progress
+) -> tuple[Scene | None, str]:
+    """Returns triangulated points for the frames without depth, or why those have none.
+
+    Raises:
+        ReconError: There are none, and no frame has depth either.
+    """
+    sensed = [frame.depth_path is not None for frame in sequence.frames]
+    if all(sensed):
+        return None, ""
+    try:
+        return _triangulate(pipeline, sequence, work, progress), ""
+    except ReconError as error:
+        if not any(sensed):
+            raise
+        return None, f"it has no measured depth, and points were not found either ({error})"
 
 
 def _triangulate(pipeline: Streaming, sequence: Sequence, work: Path, progress: Progress) -> Scene:

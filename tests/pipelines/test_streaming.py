@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from recon import synthetic
 from recon.consistency import Agreement
 from recon.evaluation import evaluate_mesh
 from recon.geometry import invert
+from recon.io.images import write_image
 from recon.io.maps import write_depth_png
 from recon.io.meshes import read_mesh
 from recon.io.sequences import read_sequence
@@ -93,6 +95,18 @@ def test_frames_without_depth_are_triangulated(capture: Capture, sequence: Path,
     mesh = read_mesh(tmp_path / "out/mesh.ply")
     score = evaluate_mesh(mesh, capture.mesh, thresholds=[3 * VOXEL_SIZE], samples=20_000)
     assert score.precision[0] > 0.8
+
+
+def test_a_frame_without_depth_and_points_costs_that_frame_alone(sequence: Path, tmp_path: Path) -> None:
+    frames = read_sequence(sequence)
+    blank = tmp_path / "blank.png"
+    write_image(blank, np.full((240, 320, 3), 128, np.uint8))
+    posed = [replace(frame, view=replace(frame.view, image=blank)) for frame in frames.frames]
+    mixed = replace(frames, frames=(replace(posed[0], depth_path=None), *posed[1:]))
+    *updates, last = stream(Streaming(fuse=Fuse(VOXEL_SIZE)), mixed, tmp_path, lambda step, done, total: None)
+    assert "no measured depth" in updates[0].reason
+    assert last.volume is not None
+    assert not any(update.reason for update in [*updates[1:], last])
 
 
 def test_stream_ends_in_the_same_volume_as_a_batch(sequence: Path, tmp_path: Path) -> None:
