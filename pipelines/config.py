@@ -14,7 +14,10 @@ from recon.errors import InputError
 
 P = TypeVar("P")
 TYPE = "type"  # names the class where a field can hold one of several
-RUN_SECTION = "pipeline"  # where run.json keeps the options
+RUN_SECTION, INPUT_SECTION = (
+    "pipeline",
+    "inputs",
+)  # where run.json keeps the options, and what was given beside them
 
 
 def options_of(value: Any) -> Any:
@@ -63,6 +66,25 @@ def read_options(path: Path) -> dict[str, Any]:
     Raises:
         InputError: No such file, or not readable as what its ending says.
     """
+    table = _read_table(path)
+    chosen = table.get(RUN_SECTION, table)
+    if not isinstance(chosen, dict):
+        raise InputError(f"{path}: {RUN_SECTION} holds {chosen!r}, wanted a table of options")
+    return chosen
+
+
+def read_inputs(path: Path) -> dict[str, Any]:
+    """Returns what an earlier run was given beside its options, by its `run.json`; nothing from other files.
+
+    Raises:
+        InputError: As `read_options`.
+    """
+    table = _read_table(path)
+    inputs = table.get(INPUT_SECTION) if RUN_SECTION in table else None
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def _read_table(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -73,10 +95,7 @@ def read_options(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no {'JSON' if path.suffix == '.json' else 'TOML'} ({error})") from None
     if not isinstance(options, dict):
         raise InputError(f"{path}: holds a {type(options).__name__}, wanted a table of options")
-    chosen = options.get(RUN_SECTION, options)
-    if not isinstance(chosen, dict):
-        raise InputError(f"{path}: {RUN_SECTION} holds {chosen!r}, wanted a table of options")
-    return chosen
+    return options
 
 
 def _converted(value: Any, hint: Any, default: Any, where: str) -> Any:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import RUN_SECTION, options_of
+from pipelines.config import INPUT_SECTION, RUN_SECTION, options_of
 from pipelines.report import RunRecord, ViewRecord, write_report
 from pipelines.runner import Outcome
 from recon.errors import InputError
@@ -70,12 +70,16 @@ def write_run(out: Path, command: str, pipeline: Any, inputs: Mapping[str, Any])
     """Writes `run.json`: command, inputs, resolved options, versions. It can be given back as --config."""
     record = {
         "command": command,
-        "inputs": {name: None if value is None else str(value) for name, value in inputs.items()},
+        INPUT_SECTION: {name: _absolute(value) for name, value in inputs.items()},
         RUN_SECTION: options_of(pipeline),
         "versions": {package: version(package) for package in PACKAGES},
     }
     with replaced(out / "run.json") as path:
         path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _absolute(value: Any) -> Any:
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def write_mesh_files(out: Path, mesh: Mesh) -> None:

@@ -50,6 +50,9 @@ class Photos:
     workspace: Path = field(default=Path("work"))
     """Where steps that need files of their own (features, matches) put them."""
 
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What the user asked for, by the names of the command line, for run.json."""
+
     @property
     def key(self) -> str:
         """Digest of all names and contents."""
@@ -95,19 +98,13 @@ def find_photos(
         raise InputError(f"{source}: no such file or folder; wanted a folder of photos or a video")
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of masks")
-    video = source.is_file()
-    if video and source.suffix.lower() in images.PHOTO_ENDINGS:
-        raise InputError(f"{source}: one photo, wanted a folder of photos or a video; recon single takes one")
-    if video:
-        frames = workspace / f"frames-{digest(_file_digest(source), max_frames)}"
-        if not frames.is_dir():
-            extracting = frames.with_suffix(".part")
-            images.extract_frames(source, extracting, max_frames=max_frames, on_progress=progress)
-            extracting.rename(frames)
-        source = frames
-    source = source.absolute()  # workers may stand in another folder
     if max_frames < 1:
         raise InputError(f"max_frames: {max_frames}, at least 1 wanted")
+    given = {"photos": source, "masks": masks, "keep_backdrop": keep_backdrop, "max_frames": max_frames}
+    video = source.is_file()
+    if video:
+        source = _frames(source, workspace, max_frames, progress)
+    source = source.absolute()  # workers may stand in another folder
     found = {_name(path.relative_to(source)): path for path in images.find_photos(source)}
     dropped = _unreadable(found)
     dropped |= _ambiguous(name for name in found if name not in dropped)
@@ -131,7 +128,20 @@ def find_photos(
         before_black=not keep_backdrop and stand_before_black(files, masks),
         ordered=video,
         workspace=workspace,
+        given=given,
     )
+
+
+def _frames(video: Path, workspace: Path, most: int, progress: Callable[[int, int], None] | None) -> Path:
+    """Returns the folder with the frames of a video, taken from it unless they are there."""
+    if video.suffix.lower() in images.PHOTO_ENDINGS:
+        raise InputError(f"{video}: one photo, wanted a folder of photos or a video; recon single takes one")
+    frames = workspace / f"frames-{digest(_file_digest(video), most)}"
+    if not frames.is_dir():
+        extracting = frames.with_suffix(".part")
+        images.extract_frames(video, extracting, max_frames=most, on_progress=progress)
+        extracting.rename(frames)
+    return frames
 
 
 def stand_before_black(files: Mapping[str, Path], masks: Path | None) -> bool:

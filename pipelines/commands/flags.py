@@ -10,7 +10,7 @@ import tyro
 
 from lotus.devices import resolve_device
 from lotus.predictor import LotusPredictor
-from pipelines.config import read_options, with_options
+from pipelines.config import read_inputs, read_options, with_options
 from pipelines.multi_view import MultiView
 from pipelines.predictors import FromFiles, Imported
 from pipelines.single_view import SingleView
@@ -115,6 +115,18 @@ def configured(pipeline: P, early: argparse.Namespace) -> P:
     if early.config:
         pipeline = with_options(pipeline, read_options(early.config), str(early.config))
     return replace(pipeline, predict=flags_of(early).choose(pipeline.predict))
+
+
+def repeated(command: C, early: argparse.Namespace, names: Sequence[str]) -> C:
+    """Returns a command with those of its fields as the earlier run of --config had them.
+
+    Raises:
+        InputError: The file is not what it has to be.
+    """
+    if not early.config:
+        return command
+    inputs = {name: value for name, value in read_inputs(early.config).items() if name in names}
+    return with_options(command, inputs, str(early.config))
 
 
 def parse(default: C, program: str, words: Sequence[str]) -> C:

@@ -16,6 +16,7 @@ from pipelines.commands.flags import (
     configured,
     early_flags,
     parse,
+    repeated,
 )
 from pipelines.console import MAX_LEFT_OUT, Console
 from pipelines.executors import Executor, local_executor, one_blas_thread, ray_executor, worker_count
@@ -31,6 +32,8 @@ from pipelines.store import DiskStore
 from recon.errors import InputError
 from recon.io.images import exif_focal_px, find_mask, photo_size, verify_photo
 
+SINGLE_INPUTS = ("masks", "keep_backdrop")  # fields that run.json repeats, beside the options
+MULTI_INPUTS = (*SINGLE_INPUTS, "max_frames")
 BACKDROP_NOTE = (
     "backdrop: the photos stand before black, which is left out (--keep-backdrop gives it depth, too)"
 )
@@ -91,7 +94,8 @@ def multi(words: Sequence[str]) -> None:
         if not early.sparse.is_dir():
             raise InputError(f"{early.sparse}: no such folder with a COLMAP model")
         pipeline = replace(pipeline, cameras=GivenModel(early.sparse.absolute()))
-    command = parse(Multi(tyro.MISSING, tyro.MISSING, options=pipeline), "recon multi", words)
+    default = Multi(tyro.MISSING, tyro.MISSING, options=pipeline)
+    command = parse(repeated(default, early, MULTI_INPUTS), "recon multi", words)
     plan(build_graph(command.options.stages), command.until)  # a wrong --until is told before any work
     check_predictor(command.options.predict)
     if command.ray is None:  # the machines of a cluster may have what this one lacks
@@ -182,7 +186,7 @@ def reconstruct(
             console.say(note)
         console.say("writing mesh, depth maps and report")
         summary = write_outcome(out, outcome, title, notes, pipeline)
-        write_run(out, type(pipeline).__name__, pipeline, {"photos": len(photos.files), "until": until})
+        write_run(out, type(pipeline).__name__, pipeline, photos.given)
     console.left_out({name: why for name, why in outcome.dropped.items() if name not in photos.dropped})
     if until is not None:
         console.say(f"stopped after {until}, as asked; see {out / 'report.html'}")
@@ -251,10 +255,12 @@ class Single:
 
 def single(words: Sequence[str]) -> None:
     """Runs `recon single`."""
-    pipeline = configured(SingleView(), early_flags(words))
+    early = early_flags(words)
+    pipeline = configured(SingleView(), early)
     if isinstance(pipeline.predict, InterpolatePoints):
         raise InputError("--predictor points: a single photo has no sparse points, only several have")
-    command = parse(Single(tyro.MISSING, tyro.MISSING, options=pipeline), "recon single", words)
+    default = Single(tyro.MISSING, tyro.MISSING, options=pipeline)
+    command = parse(repeated(default, early, SINGLE_INPUTS), "recon single", words)
     if not command.photo.is_file():
         found = "a folder" if command.photo.is_dir() else "no such file"
         raise InputError(f"{command.photo}: {found}; wanted one photo")
@@ -274,7 +280,14 @@ def single(words: Sequence[str]) -> None:
     digests = {name: file_digest(command.photo)}
     files = {name: command.photo}
     before_black = not command.keep_backdrop and stand_before_black(files, command.masks)
-    photos = Photos(files, digests, masks=command.masks, before_black=before_black, workspace=out / "cache")
+    photos = Photos(
+        files,
+        digests,
+        masks=command.masks,
+        before_black=before_black,
+        workspace=out / "cache",
+        given={name: getattr(command, name) for name in ("photo", *SINGLE_INPUTS)},
+    )
     with Console() as console:
         outcome = reconstruct(pipeline, photos, out, console)
         fov = outcome.get("depth", name).camera.fov_deg

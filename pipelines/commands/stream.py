@@ -15,6 +15,7 @@ from pipelines.commands.flags import (
     configured,
     early_flags,
     parse,
+    repeated,
 )
 from pipelines.console import Console
 from pipelines.executors import one_blas_thread
@@ -57,8 +58,9 @@ class Stream:
 
 def stream(words: Sequence[str]) -> None:
     """Runs `recon stream`."""
-    pipeline = configured(Streaming(), early_flags(words))
-    command = parse(Stream(tyro.MISSING, tyro.MISSING, options=pipeline), "recon stream", words)
+    early = early_flags(words)
+    default = Stream(tyro.MISSING, tyro.MISSING, options=configured(Streaming(), early))
+    command = parse(repeated(default, early, ("every",)), "recon stream", words)
     if command.every < 1:
         raise InputError(f"--every {command.every}, at least 1 wanted")
     check_predictor(command.options.predict)

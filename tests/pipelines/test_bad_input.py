@@ -100,6 +100,9 @@ def test_masks_of_other_photos_are_refused_and_those_there_are_counted(
     (tmp_path / "masks" / "other.png").rename(tmp_path / "masks" / "view_001.png")
     cli.main([*flags, "--until", "sparse"])
     assert "masks: of 1 of 8 photos" in capsys.readouterr().err
+    again = ["multi", str(room.photos), str(tmp_path / "again"), "--config", str(tmp_path / "out/run.json")]
+    cli.main([*again, "--until", "sparse"])
+    assert "masks: of 1 of 8 photos" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
