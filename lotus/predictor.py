@@ -8,7 +8,9 @@ import numpy as np
 
 from lotus.checkpoints import (
     DEFAULT_RES,
+    UNET,
     check_task,
+    find_checkpoint,
     fingerprint,
     is_generative,
     load,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 MIN_PROCESSING_RES = 32  # px; less are a few latent cells that no network tells anything from
 MAX_PROCESSING_RES = 8192  # px; there the networks' maps of one photo alone take hundreds of gigabytes
 LEAST_SIDE = 128  # px, of the shorter side; what `lotus-tiny` needs of a wide photo
+SMALL_BYTES = 200_000_000  # of a denoiser's weights
 KINDS = {"depth": "affine", "disparity": "affine_disparity"}
 
 
@@ -200,6 +203,12 @@ class LotusPredictor:
     def is_joint(self) -> bool:
         """Returns whether the checkpoint of depth draws normals, too."""
         return self.depth is not None and tasks_of(self.depth)[1:] == ("normal",)
+
+    def learns_scenes(self) -> bool:
+        """Returns whether one small network draws disparity and normals: a processor trains it in minutes."""
+        if self.depth is None or tasks_of(self.depth) != ("disparity", "normal"):
+            return False
+        return (find_checkpoint(self.depth) / UNET).stat().st_size < SMALL_BYTES
 
     def longer_side(self) -> int:
         """Returns the longer side of the maps, px; 0 for the photo's."""

@@ -47,6 +47,8 @@ class Stage(Protocol):
     """Raised whenever the result changes, so that old results are not reused."""
 
     __call__: Callable[..., Any]
+    """A stage may have a method `passes_on`, too: called with what it reads that is made once per run, it
+    returns the name of the artifact that it passes on as it is for all views, or None."""
 
 
 class ByView(Mapping[str, T], Generic[T]):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lotus.checkpoints import is_embedded
 from lotus.predictor import LotusPredictor
@@ -31,7 +31,6 @@ from pipelines.stages import (
     Undistort,
     embedded,
 )
-from recon.errors import InputError
 
 REPEATED = ("measured", "planes", "settled", "checked", "volume", "mesh")
 """Artifacts of both passes; the first one's are called first_measured and so on."""
@@ -71,9 +70,10 @@ class MultiView:
     draw: Draw = field(default_factory=Draw)
     """Of the second pass."""
 
-    learn_scene: bool = False
-    """Whether the network is trained for some minutes on what the photos told, and predicts them anew;
-    most of the work is done twice. For `lotus-tiny` or another small network of disparity and normals."""
+    learn_scene: bool = True
+    """Whether a small network of disparity and normals, such as `lotus-tiny`, is trained for some minutes on
+    what the photos told, and predicts them anew: fewer holes, but most of the work is done twice. Any other
+    predictor is left as it is."""
 
     learn_steps: int = LearnScene.steps
     """Steps of that training."""
@@ -89,8 +89,9 @@ class MultiView:
             stages = tuple(s for s in stages if s not in (self.rectify, self.align))
         drawing = tuple(s for s in stages if s.makes == Draw.makes)
         once = tuple(s for s in stages if s.makes != Draw.makes)
-        if self.learn_scene:
-            once = self._learning(once)
+        learner = self.learner
+        if learner is not None:
+            once = self._learning(once, learner)
         if not self.second_pass:
             return once
         before = tuple(s for s in once if s.makes not in REPEATED)
@@ -99,24 +100,30 @@ class MultiView:
         again = {Refine.makes: Draw.makes}
         return before + renamed((*repeated, *drawing), first) + renamed(repeated, again)
 
-    def _learning(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """Returns the stages with those before `planes` twice, the second time by what learnt the scene."""
+    @property
+    def learner(self) -> LotusPredictor | None:
+        """The predictor that learns the scene, if one does."""
         predictor = self.predict.predictor if isinstance(self.predict, Predict) else None
-        if not isinstance(predictor, LotusPredictor) or not predictor.is_joint():
-            raise InputError(
-                f"learn_scene: {describe_predictor(self.predict).split(':')[0]}, "
-                "wanted one Lotus network that draws disparity and normals (lotus-tiny)"
-            )
+        learns = self.learn_scene and isinstance(predictor, LotusPredictor) and predictor.learns_scenes()
+        return cast(LotusPredictor, predictor) if learns else None
+
+    def _learning(self, stages: tuple[Stage, ...], predictor: LotusPredictor) -> tuple[Stage, ...]:
+        """Returns the stages with those before `planes` twice, the second time by what learnt the scene.
+
+        Planes are found in what was measured before: on a blank wall that is noise around the prediction, and
+        where the prediction has learnt, it is alike in all views, so that noise crowds beside the wall.
+        """
         added: tuple[Any, ...] = (
             Tell(predictor),
             LearnScene(predictor, self.learn_steps),
             PredictLearnt(predictor),
         )
         early = tuple(s for s in stages if s.makes in LEARNT_FROM)
-        rest = tuple(s for s in stages if s.makes not in LEARNT_FROM)
         later = tuple(s for s in early if s.makes != Rectify.makes)
+        planes = tuple(s for s in stages if s.makes == FindPlanes.makes)
+        rest = tuple(s for s in stages if s not in (*early, *planes))
         names = {name: f"early_{name}" for name in LEARNT_FROM}
-        return rest + renamed((*early, *added[:1]), names) + added[1:] + later
+        return rest + renamed((*early, *planes, *added[:1]), names) + added[1:] + later
 
 
 def describe_predictor(predict: InterpolatePoints | FromFiles | Predict) -> str:

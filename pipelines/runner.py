@@ -177,8 +177,15 @@ def _silent(step: str, done: int, total: int) -> None:
 
 
 def _make_per_view(stage: Stage, state: _State) -> None:
+    started, names = time.perf_counter(), _live_views(stage, state)
+    same = _passed_on(stage, state)
+    if same is not None:  # what is made from it has the keys that it has had before
+        state.recipes[stage.makes] = {name: state.recipes[same][name] for name in names}
+        state.progress(stage.makes, len(names), len(names))
+        _record(stage, state, started, (0, len(names)))
+        return
     recipes = {}
-    for name in _live_views(stage, state):
+    for name in names:
         inputs = {
             source.name: state.recipes[source.name]
             if source.by_view or isinstance(state.recipes[source.name], Recipe)
@@ -186,13 +193,24 @@ def _make_per_view(stage: Stage, state: _State) -> None:
             for source in inputs_of(stage)
         }
         recipes[name] = _recipe(stage, inputs, _content(stage, name), state)
-    started = time.perf_counter()
     todo = {name: recipe for name, recipe in recipes.items() if _is_missing(recipe, state.store)}
     if recipes and next(iter(recipes.values())).kept:
         _run_tasks(stage, todo, len(recipes), state)
         _drop_failed(stage, recipes, state)
     state.recipes[stage.makes] = recipes
     _record(stage, state, started, (len(todo), len(recipes) - len(todo)))
+
+
+def _passed_on(stage: Stage, state: _State) -> str | None:
+    """Returns the artifact that a stage passes on as it is, None if it makes one."""
+    if not hasattr(stage, "passes_on"):
+        return None
+    recipes = {source.name: state.recipes[source.name] for source in inputs_of(stage)}
+    once = {name: recipe for name, recipe in recipes.items() if isinstance(recipe, Recipe)}
+    same: str | None = stage.passes_on(
+        **{name: evaluate(recipe, state.store) for name, recipe in once.items()}
+    )
+    return same
 
 
 def _live_views(stage: Stage, state: _State) -> list[str]:

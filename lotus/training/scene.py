@@ -54,7 +54,7 @@ class SceneTraining:
     """How a scene is learnt."""
 
     steps: int = 120
-    batch_size: int = 8
+    batch_size: int = 4
     """Photos per step, each drawn for depth and for normals."""
 
     rate: float = 4e-4
@@ -212,11 +212,9 @@ class _Photos:
         error = torch.minimum(error, BEYOND * error + (1 - BEYOND) * OUTLIER)
         turned = (self._normals[rows] != 0).any(dim=1, keepdim=True)
         before, normals_before = (maps[rows] for maps in self._before)
-        held = masked_mean((disparity - before).abs(), ~known)
-        held = held + masked_mean(half_angle_sine(normals, normals_before), ~turned)
-        told = masked_mean(error, known & fits) + masked_mean(
-            half_angle_sine(normals, self._normals[rows]), turned
-        )
+        turn = half_angle_sine(normals, torch.where(turned, self._normals[rows], normals_before))
+        held = masked_mean((disparity - before).abs(), ~known) + masked_mean(turn, ~turned)
+        told = masked_mean(error, known & fits) + masked_mean(turn, turned)
         return told + self._options.held * held
 
 

@@ -34,6 +34,9 @@ from recon.io.images import exif_focal_px, find_mask, photo_size, verify_photo
 
 SINGLE_INPUTS = ("masks", "keep_backdrop")  # fields that run.json repeats, beside the options
 MULTI_INPUTS = (*SINGLE_INPUTS, "max_frames")
+LEARNING_NOTE = (
+    "the network is trained on what the photos of this scene tell, some minutes (--no-learn-scene is quicker)"
+)
 BACKDROP_NOTE = (
     "backdrop: the photos stand before black, which is left out (--keep-backdrop gives it depth, too)"
 )
@@ -160,8 +163,8 @@ def reconstruct(
         executor: Where the stages that run once per view run.
     """
     notes = [f"depth and normals: {describe_predictor(pipeline.predict)}"]
-    if isinstance(pipeline, MultiView) and pipeline.learn_scene:
-        notes.append("the network is trained on what the photos of this scene tell (--learn-scene)")
+    if isinstance(pipeline, MultiView) and pipeline.learner is not None:
+        notes.append(LEARNING_NOTE)
     if photos.masks is not None:
         masked = sum(find_mask(photos.masks, name) is not None for name in photos.files)
         notes.append(f"masks: of {masked} of {len(photos.files)} photos, in {photos.masks}")
@@ -203,6 +206,8 @@ def _learnt_notes(outcome: Outcome) -> list[str]:
     if "learnt" not in outcome:
         return []
     learnt = outcome.get("learnt")
+    if not learnt.is_needed:
+        return ["the photos tell nearly all depth themselves: the network stayed as it was"]
     if learnt.before is None:
         return ["the photos told too little to learn the scene from: the network stayed as it was"]
     end = "" if learnt.has_learnt else ": not clearly better, so it stayed as it was"

@@ -36,6 +36,9 @@ class SceneNetwork:
 
     after: float | None = None
 
+    is_needed: bool = True
+    """False where the photos told nearly everything themselves."""
+
     @property
     def has_learnt(self) -> bool:
         """Whether it is another network now."""
@@ -84,23 +87,27 @@ class Tell:
 
 @dataclass(frozen=True)
 class LearnScene:
-    """Trains a network for some minutes on what the photos of a scene told (`lotus.training.scene`)."""
+    """Trains a network for some minutes on what the photos of a scene told (`lotus.training.scene`).
+
+    Not where they told nearly everything: there is little left to predict.
+    """
 
     predictor: LotusPredictor
 
     steps: int = 120
-    """Steps of training, each on eight photos."""
+    """Steps of training, each on four photos."""
 
     least_told: ClassVar[float] = 0.02  # share of a photo; less tells no scale and shift
+    enough_told: ClassVar[float] = 0.8  # share of all photos
     most_photos: ClassVar[int] = 400  # evenly chosen; all are in memory at once
     helped: ClassVar[float] = 0.6  # share of the error before: noise can be learnt, too, but not so well
 
     makes: ClassVar[str] = "learnt"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     def __post_init__(self) -> None:
-        check_count("learn.steps", self.steps, 1)
+        check_count("learn_steps", self.steps, 1)
 
     def content(self, view: str | None) -> str:
         """Returns the digest of the network's weights."""
@@ -111,10 +118,11 @@ class LearnScene:
         from lotus.training.scene import SceneTraining, learn_scene
 
         assert self.predictor.depth is not None
+        photos = list(told.values())
+        if photos and np.mean([(each.sample.depth > 0).mean() for each in photos]) >= self.enough_told:
+            return SceneNetwork({}, is_needed=False)
         known = [
-            each
-            for each in told.values()
-            if ((each.sample.depth > 0) & ~each.held_out).mean() > self.least_told
+            each for each in photos if ((each.sample.depth > 0) & ~each.held_out).mean() > self.least_told
         ]
         known = known[:: -(-len(known) // self.most_photos) or 1]
         learnt = None
@@ -153,6 +161,10 @@ class PredictLearnt:
     version: ClassVar[int] = 2
     whole_machine: ClassVar[bool] = True
     batch_size: ClassVar[int] = 32  # for which the network is read once
+
+    def passes_on(self, *, learnt: SceneNetwork) -> str | None:
+        """Returns what the result is where there is nothing to do."""
+        return None if learnt.has_learnt else "early_prediction"
 
     def __call__(
         self, *, image: UInt8[np.ndarray, "h w 3"], learnt: SceneNetwork, early_prediction: Prediction

@@ -8,12 +8,12 @@ import pytest
 
 from lotus.data import Told, TrainingSample
 from lotus.predictor import LotusPredictor
-from pipelines import cli
+from pipelines.graph import build_graph
 from pipelines.multi_view import MultiView
+from pipelines.predictors import FromFiles
 from pipelines.runner import run
 from pipelines.sources import find_photos
-from pipelines.stages import GivenModel, InterpolatePoints, LearnScene, Match, PredictLearnt
-from recon.errors import InputError
+from pipelines.stages import GivenModel, InterpolatePoints, LearnScene, Match, Predict, PredictLearnt
 from recon.scene import Prediction
 from tests.pipelines.rooms import Room
 
@@ -21,7 +21,7 @@ from tests.pipelines.rooms import Room
 def test_a_network_learns_the_scene(room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LearnScene, "helped", 0.9)  # a few steps have to do
     match = Match(neighbours=2, max_size=160)
-    pipeline = MultiView(cameras=GivenModel(room.sparse), match=match, learn_scene=True, learn_steps=8)
+    pipeline = MultiView(cameras=GivenModel(room.sparse), match=match, learn_steps=8)
     outcome = run(pipeline, find_photos(room.photos, tmp_path), {}, until="prediction")
     learnt = outcome.get("learnt")
     assert learnt.has_learnt
@@ -39,6 +39,7 @@ def test_a_network_that_learns_noise_stays_as_it_was() -> None:
     for name in ("a", "b"):
         image = rng.integers(0, 255, (*size, 3)).astype(np.uint8)
         depth = np.exp(0.5 * rng.standard_normal(size)).astype(np.float32)
+        depth[:20] = 0  # or there were nothing left to learn
         sample = TrainingSample(name, image, depth, np.zeros((*size, 3), np.float32), np.zeros(size, bool))
         told[name] = Told(sample, np.indices(size)[1] % 24 < 8)
     stage = LearnScene(LotusPredictor("lotus-tiny", device="cpu"), steps=2)
@@ -64,9 +65,31 @@ def _affine_error(prediction: Prediction, room: Room, view: str) -> float:
     return float(np.mean(np.abs(disparity / np.maximum(found, 0.05) - 1)))
 
 
-def test_only_a_joint_network_learns_a_scene(room: Room, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"learn_scene: no network, wanted one Lotus network that draws"):
-        MultiView(predict=InterpolatePoints(), learn_scene=True).stages  # noqa: B018
-    with pytest.raises(SystemExit):
-        cli.main([*room.flags(tmp_path / "out"), "--learn-scene"])
-    assert not (tmp_path / "out").exists()
+def test_only_a_small_joint_network_learns_a_scene(tmp_path: Path) -> None:
+    published = Predict(LotusPredictor("jingheya/lotus-depth-d-v2-0-disparity"))
+    for predict in (InterpolatePoints(), FromFiles(tmp_path), published):
+        assert MultiView(predict=predict).learner is None
+    assert MultiView(learn_scene=False).learner is None
+    assert MultiView().learner is not None
+
+
+def test_planes_are_those_of_what_was_measured_before_learning() -> None:
+    for pipeline in (MultiView(), MultiView(second_pass=True)):
+        graph = build_graph(pipeline.stages)
+        assert "early_measured" in graph.predecessors("planes")
+        assert "measured" not in graph.predecessors("planes")
+
+
+def test_what_the_photos_tell_themselves_need_not_be_learnt() -> None:
+    size = (64, 96)
+    sample = TrainingSample(
+        "a",
+        np.zeros((*size, 3), np.uint8),
+        np.ones(size, np.float32),
+        np.zeros((*size, 3), np.float32),
+        np.zeros(size, bool),
+    )
+    told = {"a": Told(sample, np.zeros(size, bool))}
+    learnt = LearnScene(LotusPredictor("lotus-tiny", device="cpu"))(told=told, progress=lambda *_: None)
+    assert not learnt.has_learnt
+    assert not learnt.is_needed

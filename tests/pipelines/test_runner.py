@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipelines.executors import Workers, local_executor, worker_count
-from pipelines.graph import ByView
+from pipelines.graph import ByView, renamed
 from pipelines.runner import Outcome, run
 from pipelines.sources import Photo, Photos
 from pipelines.store import DiskStore
@@ -103,6 +103,44 @@ def test_second_run_makes_nothing(folder: Path) -> None:
     calls.clear()
     assert run_on(folder, Pipeline(), store).get("total") == 1111
     assert calls == []
+
+
+@dataclass(frozen=True)
+class Again:
+    """Measures once more, unless there is nothing to do."""
+
+    is_idle: bool
+
+    makes: ClassVar[str] = "measured"
+    per_view: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def passes_on(self, *, scene: Scene) -> str | None:
+        return "first_measured" if self.is_idle and scene.views else None
+
+    def __call__(self, *, scene: Scene, first_measured: int) -> int:
+        calls.append("again")
+        return first_measured + len(scene.views)
+
+
+@dataclass(frozen=True)
+class Twice(Pipeline):
+    is_idle: bool = False
+
+    @property
+    def stages(self) -> tuple[Any, ...]:
+        first = renamed((self.measure, self.total), {"measured": "first_measured", "total": "first_total"})
+        return (self.cameras, *first, Again(self.is_idle), self.total)
+
+
+def test_what_a_stage_passes_on_makes_nothing_anew(folder: Path) -> None:
+    assert run_on(folder, Twice()).get("total") == 1111 + 4 * 4
+    assert calls.count("again") == 4
+    calls.clear()
+    outcome = run_on(folder, Twice(is_idle=True))
+    assert outcome.get("total") == outcome.get("first_total") == 1111
+    assert calls.count("total") == 1
+    assert "again" not in calls
 
 
 def test_changed_option_makes_its_stage_and_later_ones_only(folder: Path) -> None:

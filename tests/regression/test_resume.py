@@ -25,7 +25,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(photos: Path, out: Path) -> "subprocess.Popen[bytes]":
-    words = ["multi", str(photos), str(out), "--fuse.voxel-size", "0.05"]
+    words = ["multi", str(photos), str(out), "--fuse.voxel-size", "0.05", "--learn-steps", "2"]
     code = f"from pipelines.cli import main; main({words!r})"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
