@@ -14,10 +14,8 @@ from recon.errors import InputError
 
 P = TypeVar("P")
 TYPE = "type"  # names the class where a field can hold one of several
-RUN_SECTION, INPUT_SECTION = (
-    "pipeline",
-    "inputs",
-)  # where run.json keeps the options, and what was given beside them
+RUN_SECTION = "pipeline"  # where run.json keeps the options
+INPUT_SECTION = "inputs"  # and what was given beside them
 
 
 def options_of(value: Any) -> Any:

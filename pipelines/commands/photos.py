@@ -34,9 +34,7 @@ from recon.io.images import exif_focal_px, find_mask, photo_size, verify_photo
 
 SINGLE_INPUTS = ("masks", "keep_backdrop")  # fields that run.json repeats, beside the options
 MULTI_INPUTS = (*SINGLE_INPUTS, "max_frames")
-LEARNING_NOTE = (
-    "the network is trained on what the photos of this scene tell, some minutes (--no-learn-scene is quicker)"
-)
+LEARNING_NOTE = "the network learns the scene from what the photos tell (quicker: --no-learn-scene)"
 BACKDROP_NOTE = (
     "backdrop: the photos stand before black, which is left out (--keep-backdrop gives it depth, too)"
 )
