@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lotus.checkpoints import is_embedded
 from lotus.predictor import LotusPredictor
@@ -104,8 +104,9 @@ class MultiView:
     def learner(self) -> LotusPredictor | None:
         """The predictor that learns the scene, if one does."""
         predictor = self.predict.predictor if isinstance(self.predict, Predict) else None
-        learns = self.learn_scene and isinstance(predictor, LotusPredictor) and predictor.learns_scenes()
-        return cast(LotusPredictor, predictor) if learns else None
+        if self.learn_scene and isinstance(predictor, LotusPredictor) and predictor.learns_scenes():
+            return predictor
+        return None
 
     def _learning(self, stages: tuple[Stage, ...], predictor: LotusPredictor) -> tuple[Stage, ...]:
         """Returns the stages with those before `planes` twice, the second time by what learnt the scene.
