@@ -1,13 +1,11 @@
 """COLMAP's database: cameras, features, and the matches of photo pairs that fit one geometry.
 
-The database is made under a temporary name; pairs are added block by block and those already there are
-skipped, so a run after a crash gives the same matches. Photos have their index as name there: COLMAP's pair
-lists know no spaces.
+Photos have their index as name there: COLMAP's pair lists know no spaces.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from recon.io.colmap.features import PhotoFeatures, Progress
-from recon.io.colmap.options import SfmOptions, load_pycolmap, thread_count
+from recon.io.colmap.features import PhotoFeatures
+from recon.io.colmap.options import SfmOptions, load_pycolmap
 from recon.io.files import replaced
 
 FOCAL_PER_SIZE = 1.2  # COLMAP's guess for an unknown lens: 45 degrees across the longer side
-BLOCK_PAIRS = 64  # between two reports of progress
-TILE = 8  # photos; pairs of a tile share their search trees
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +103,14 @@ def build_database(
     path = folder / f"matches-{digest.hexdigest()}.db"
     if not path.is_file():
         with replaced(path) as temporary:
-            _fill_database(temporary, features, cameras)
+            fill_database(temporary, features, cameras, range(len(features)))
     return path
 
 
-def _fill_database(path: Path, features: Sequence[PhotoFeatures], cameras: Sequence[Any]) -> None:
+def fill_database(
+    path: Path, features: Sequence[PhotoFeatures], cameras: Sequence[Any], chosen: Iterable[int]
+) -> None:
+    """Makes a database of some of the photos; each has the id index + 1 there, as in that of all photos."""
     pycolmap = load_pycolmap()
     database = pycolmap.Database.open(path)
     for camera in {camera.camera_id: camera for camera in cameras}.values():
@@ -119,7 +118,8 @@ def _fill_database(path: Path, features: Sequence[PhotoFeatures], cameras: Seque
         rig = pycolmap.Rig(rig_id=camera.camera_id)
         rig.add_ref_sensor(camera.sensor_id)
         database.write_rig(rig, use_rig_id=True)
-    for index, (item, camera) in enumerate(zip(features, cameras, strict=True)):
+    for index in chosen:
+        item, camera = features[index], cameras[index]
         image = pycolmap.Image(name=working_name(index), camera_id=camera.camera_id, image_id=index + 1)
         frame = pycolmap.Frame(frame_id=index + 1, rig_id=camera.camera_id)
         frame.add_data_id(image.data_id)
@@ -136,29 +136,6 @@ def _fill_database(path: Path, features: Sequence[PhotoFeatures], cameras: Seque
 def working_name(index: int) -> str:
     """Returns the name of a photo in the database."""
     return f"{index:06d}"
-
-
-def match_pairs(database: Path, pairs: Int64[np.ndarray, "p 2"], seed: int, on_progress: Progress) -> None:
-    """Matches and verifies pairs of photos by SIFT on the CPU; pairs that are in the database are skipped.
-
-    Other matchers need ONNX or a download, without which COLMAP aborts the process.
-    """
-    pycolmap = load_pycolmap()
-    matching = pycolmap.FeatureMatchingOptions(
-        type=pycolmap.FeatureMatcherType.SIFT_BRUTEFORCE, use_gpu=False, num_threads=thread_count()
-    )
-    verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = seed
-    order = np.lexsort((pairs[:, 1], pairs[:, 0], pairs[:, 1] // TILE, pairs[:, 0] // TILE))
-    list_file = database.with_suffix(".pairs.txt")
-    for start in range(0, len(pairs), BLOCK_PAIRS):
-        on_progress("matching", start, len(pairs))
-        block = pairs[order[start : start + BLOCK_PAIRS]].tolist()
-        list_file.write_text("".join(f"{working_name(i)} {working_name(j)}\n" for i, j in block))
-        pairing = pycolmap.ImportedPairingOptions(match_list_path=list_file)
-        pycolmap.match_image_pairs(database, matching, pairing, verification, pycolmap.Device.cpu)
-    list_file.unlink(missing_ok=True)
-    on_progress("matching", len(pairs), len(pairs))
 
 
 def count_matches(database: Path) -> PairMatches:

@@ -1,9 +1,8 @@
 """Structure from motion: photos to poses, lenses and sparse points (COLMAP, Schoenberger and Frahm 2016).
 
 Same photos and options give the same bytes: photos are numbered by name before anything runs in parallel,
-every random choice has a seed, and mapping uses one thread, for sums over threads depend on their order.
-One exception is left: photos with 512 descriptors and more are matched by way of a tree that COLMAP builds by
-k-means, and on a busy machine one run in about a thousand was seen to find other matches.
+every random choice has a seed, and mapping and each process that matches use one thread: sums over threads
+depend on their order, and `pair_matching` says what else.
 """
 
 import shutil
@@ -21,11 +20,11 @@ from recon.io.colmap.matching import (
     build_database,
     count_matches,
     initial_cameras,
-    match_pairs,
     scale_camera,
 )
 from recon.io.colmap.model import ColmapModel, model_from_reconstruction
 from recon.io.colmap.options import MIN_PAIR_INLIERS, SfmOptions, load_pycolmap
+from recon.io.colmap.pair_matching import match_pairs
 from recon.io.colmap.pairs import choose_pairs, posed_pairs
 from recon.io.colmap.refine import refine_principal_points
 from recon.scene import Lens, View
@@ -66,7 +65,7 @@ def reconstruct(
     cameras = initial_cameras(features, options)
     pairs = choose_pairs(features, options, ordered)
     database = build_database(work_dir, features, cameras, pairs)
-    match_pairs(database, pairs, options.seed, report)
+    match_pairs(database, features, cameras, pairs, options.seed, report)
     matches = count_matches(database)
     models = map_photos(database, work_dir, options, report)
     if not models:
@@ -109,7 +108,7 @@ def triangulate(
     cameras = [_shrunk(camera, item) for camera, item in zip(exact, features, strict=True)]
     pairs = posed_pairs(known, options.neighbors)
     database = build_database(work_dir, features, cameras, pairs)
-    match_pairs(database, pairs, options.seed, report)
+    match_pairs(database, features, cameras, pairs, options.seed, report)
     reconstruction = _triangulated(database, work_dir, options, _posed_model(known, cameras))
     report("triangulation", 1, 1)
     if not reconstruction.num_points3D():

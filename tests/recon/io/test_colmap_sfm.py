@@ -11,7 +11,14 @@ import pytest
 
 from recon.errors import InputError, PipelineError
 from recon.geometry import look_at, similarity, transform
-from recon.io.colmap import ColmapModel, SfmOptions, reconstruct, scene_from_model, triangulate
+from recon.io.colmap import (
+    ColmapModel,
+    SfmOptions,
+    pair_matching,
+    reconstruct,
+    scene_from_model,
+    triangulate,
+)
 from recon.io.colmap.model import load_reconstruction
 from recon.scene import Camera, View
 
@@ -23,7 +30,6 @@ QUADS = (  # origin, first side, second side; far ones first
     ((-4.0, 1.5, 6.0), (6.5, 0.0, 0.0), (0.0, 0.0, -5.0)),  # floor y = 1.5
     ((-0.9, -0.6, 4.5), (1.4, 0.0, 0.0), (0.0, 1.4, 0.0)),  # box front z = 4.5
 )
-# 250 points have up to 500 descriptors: those of a photo with more are matched by way of a k-means tree
 OPTIONS = SfmOptions(max_features=250, focal_px=FOCAL)
 PINHOLE = replace(OPTIONS, camera_model="PINHOLE", fix_lens=True)
 
@@ -114,6 +120,25 @@ def test_a_run_that_goes_on_after_a_crash_gives_the_same_bytes(model, photos, tm
     with pytest.raises(KeyboardInterrupt):
         reconstruct(photos, tmp_path, OPTIONS, on_progress=crash)
     next((tmp_path / "features").glob("*.npz")).unlink()
+    assert content(reconstruct(photos, tmp_path, OPTIONS)) == content(model)
+
+
+def test_processes_that_match_give_the_same_bytes(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(pair_matching, "WORKER_LOOKUPS", 1)
+    monkeypatch.setattr(pair_matching, "thread_count", lambda: 3)
+    assert content(reconstruct(photos, tmp_path, OPTIONS)) == content(model)
+    assert not list(tmp_path.glob("blocks-*"))
+
+
+def test_a_process_that_ends_too_early_is_said_and_a_run_after_it_goes_on(
+    model, photos, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(pair_matching, "WORKER_LOOKUPS", 1)
+        patch.setattr(pair_matching, "thread_count", lambda: 3)
+        patch.setattr(pair_matching, "WORKER", "raise SystemExit(9)")
+        with pytest.raises(PipelineError, match=r"matching: a process ended \(exit code 9\)"):
+            reconstruct(photos, tmp_path, OPTIONS)
     assert content(reconstruct(photos, tmp_path, OPTIONS)) == content(model)
 
 
