@@ -11,10 +11,7 @@ from jaxtyping import UInt8
 from pipelines.graph import ByView
 from pipelines.runner import Progress
 from pipelines.stages.maps import check_positive
-from recon import (
-    fusion,
-    meshing,
-)
+from recon import consistency, fusion, meshing
 from recon.consistency import Agreement
 from recon.errors import InputError, PipelineError
 from recon.fusion import TSDFVolume
@@ -22,6 +19,7 @@ from recon.io import images
 from recon.scene import DepthMap, Mesh, Scene, View
 
 VOXEL_SIZE_VIEWS = 12  # views that decide on the voxel size; more change it by less than it is uncertain
+COMPARED_VIEWS = 4  # neighbours that tell how far the depth of each of them is apart
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Fuse:
     """Fuses the depth maps of all views in a sparse TSDF volume."""
 
     voxel_size: float | None = None
-    """Side of a voxel, scene units; chosen from the depth maps' resolution and certainty if not given."""
+    """Side of a voxel, scene units; chosen from depth maps' resolution, certainty, spread if not given."""
 
     truncation: float | None = None
     """Distance up to which the volume knows the surface, scene units; 4 voxels if not given."""
@@ -42,7 +40,7 @@ class Fuse:
 
     makes: ClassVar[str] = "volume"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     fills_memory: ClassVar[bool] = True
 
     most_per_view: ClassVar[float] = 2.0  # times the memory that one view may fill; more is a mistaken size
@@ -51,11 +49,11 @@ class Fuse:
         for name in ("voxel_size", "truncation", "memory"):
             check_positive(f"fuse.{name}", getattr(self, name))
 
-    def start(self, depth_maps: Iterable[DepthMap]) -> TSDFVolume:
-        """Returns an empty volume; a few of the depth maps decide on the voxel size if it is not given."""
+    def start(self, depth_maps: Iterable[DepthMap], spread: float = 0.0) -> TSDFVolume:
+        """Returns an empty volume; a few depth maps and their spread decide on a voxel size not given."""
         size = self.voxel_size
         if size is None:
-            size = fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)))
+            size = fusion.choose_voxel_size(list(islice(depth_maps, VOXEL_SIZE_VIEWS)), spread)
         memory = self.memory * 1e9 if self.device == "cpu" else None  # what is elsewhere is not paged
         return TSDFVolume(size, self.truncation, memory=memory, device=self.device)
 
@@ -92,12 +90,25 @@ class Fuse:
         """Returns the volume that holds every view."""
         names = list(checked)
         progress(self.makes, 0, len(names))  # the voxel size takes a while
-        spread = names[:: max(1, len(names) // VOXEL_SIZE_VIEWS)]
-        volume = self.start(checked[name].depth_map for name in spread)
+        some = names[:: max(1, len(names) // VOXEL_SIZE_VIEWS)]
+        spread = _spread(scene, checked, some) if self.voxel_size is None else 0.0
+        volume = self.start((checked[name].depth_map for name in some), spread)
         for done, name in enumerate(names, 1):
             self.add(volume, scene.view(name), checked[name].depth_map, image[name])
             progress(self.makes, done, len(names))
         return volume
+
+
+def _spread(scene: Scene, checked: ByView[Agreement], names: Iterable[str]) -> float:
+    """Returns the median over views of what their neighbours say of their depth's standard deviation."""
+    found = []
+    for name in names:
+        view = scene.view(name)
+        known = (near for near in scene.neighbours(view, len(scene.views)) if near.name in checked)
+        near = [(each, checked[each.name].depth_map) for each in islice(known, COMPARED_VIEWS)]
+        found.append(consistency.depth_spread(view, checked[name].depth_map, near))
+    told = [spread for spread in found if np.isfinite(spread)]
+    return float(np.median(told)) if told else 0.0
 
 
 @dataclass(frozen=True)

@@ -13,5 +13,6 @@ objects, made uncertain. Nothing requires confirmation: what one view alone sees
 """
 
 from recon.consistency.checking import Agreement, check
+from recon.consistency.spread import depth_spread
 
-__all__ = ["Agreement", "check"]
+__all__ = ["Agreement", "check", "depth_spread"]

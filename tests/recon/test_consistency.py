@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recon.consistency import Agreement, check
+from recon.consistency import Agreement, check, depth_spread
 from recon.geometry import look_at
 from recon.raycasting import RayCaster
 from recon.scene import Camera, DepthMap, View
@@ -145,3 +145,34 @@ def test_maps_of_other_sizes_vote_the_same(size: tuple[int, int]) -> None:
     agreement = check(view, depth_map, near)
     assert not agreement.contradicting.any()
     assert (agreement.confirming >= 1).mean() > 0.5
+
+
+def noisy(index: int, deviation: float) -> tuple[View, DepthMap]:
+    view, depth_map = posed(index)
+    noise = np.random.default_rng(index).normal(0, deviation, depth_map.depth.shape)
+    return view, replace(depth_map, depth=(depth_map.depth + noise).astype(np.float32))
+
+
+def test_spread_is_the_noise_that_sigma_does_not_know() -> None:
+    for deviation in (0.01, 0.03):
+        view, depth_map = noisy(0, deviation)
+        found = depth_spread(view, depth_map, [noisy(index, deviation) for index in range(1, 5)])
+        assert 0.75 < found / deviation < 1.05  # four taps of the neighbour are averaged: 0.85
+    assert depth_spread(*posed(0), [posed(index) for index in range(1, 5)]) < 1e-4
+
+
+def test_hidden_and_far_off_pixels_leave_the_spread_alone() -> None:
+    view, depth_map = noisy(0, 0.02)
+    others = [noisy(index, 0.02) for index in range(1, 5)]
+    depth = depth_map.depth.copy()
+    depth[:, :16] *= 1.3
+    depth[:, 16:20] *= 0.7
+    changed = depth_spread(view, replace(depth_map, depth=depth), others)
+    assert changed == pytest.approx(depth_spread(view, depth_map, others), rel=0.1)
+
+
+def test_spread_of_views_that_share_nothing_is_unknown() -> None:
+    view, depth_map = posed(0)
+    assert np.isnan(depth_spread(view, depth_map, []))
+    turned = replace(view, cam_from_world=np.diag([-1.0, 1.0, -1.0, 1.0]) @ view.cam_from_world)
+    assert np.isnan(depth_spread(view, depth_map, [(turned, depth_map)]))

@@ -292,6 +292,14 @@ def test_vague_pixels_do_not_make_voxels_large_even_where_most_are():
     assert choose_voxel_size(vague) == pytest.approx(choose_voxel_size(maps))
 
 
+def test_voxels_grow_with_the_spread_of_the_maps_up_to_six_pixels():
+    maps = [see_sphere(pose) for pose in sphere_poses(5)]
+    size = choose_voxel_size(maps)
+    assert choose_voxel_size(maps, 0.5 * size) == size
+    assert choose_voxel_size(maps, 2 * size) == pytest.approx(3 * size)
+    assert choose_voxel_size(maps, 100 * size) == pytest.approx(4 * size)  # 6 pixels instead of 1.5
+
+
 def test_voxel_size_of_nothing_is_an_error():
     nothing = depth_map_of(np.zeros((48, 64)), np.zeros((48, 64, 3)))
     with pytest.raises(PipelineError, match="none of the 1 depth maps"):
