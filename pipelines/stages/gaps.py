@@ -31,6 +31,10 @@ VOTING = 15  # px, odd: window whose votes refute its middle
 TRUST_WINDOW = 63  # px
 LEAST_MEASURED = 0.01  # of them
 CONFIRMED_BY_CHANCE = 0.1  # share of what is measured where there is nothing to measure
+SHOWN = (
+    0.6  # of a window, measured by whatever luck: backdrops have less, and so has what lies beside an outline
+)
+GOES_ON = 0.05  # error of a prior up to which it goes on beyond what was measured
 CELL = 8  # px, of which the surest measured pixel speaks
 BLOCK = 32  # px, side of what is held out
 HELD_OUT = 3  # one of so many blocks along either side
@@ -63,6 +67,9 @@ class Trial:
 
     growth: float
     """Relative error of a field through the others, per pixel of the distance to them."""
+
+    error: float
+    """Mean |log depth - log true| of the prior at held-out pixels, at most 0.1."""
 
     drawn: DepthMap | None = None
     """The prior drawn through all that was measured, if that tells held-out pixels better than such a field
@@ -108,11 +115,10 @@ def try_prior(
         drawn_errors = _log_errors(sample_depth(rest, at), true)
         if _is_better(drawn_errors, own_errors):
             through = _drawn_through(prior, measured, has_own_normals)
+            stays, error = _stays(prior, through, measured), float(drawn_errors.mean())
             better = _is_better(drawn_errors[known], errors[known])
-            return Trial(
-                _stays(prior, through, measured), is_enough, points, growth, through if better else None
-            )
-    return Trial(prior, is_enough, points, growth)
+            return Trial(stays, is_enough, points, growth, error, through if better else None)
+    return Trial(prior, is_enough, points, growth, float(own_errors.mean()))
 
 
 def _is_better(errors: Float64[np.ndarray, "n"], others: Float64[np.ndarray, "n"]) -> bool:
@@ -142,6 +148,26 @@ def _stays(prior: DepthMap, drawn: DepthMap, measured: DepthMap) -> DepthMap:
     tried = (measured.depth > 0) & (prior.depth > 0)
     new = (measured.depth <= 0) & (relative > SURER * np.median(relative[tried]))
     return _chosen(new, drawn, prior)
+
+
+def going_on(
+    trial: Trial, measured: Bool[np.ndarray, "h w"], between: Bool[np.ndarray, "h w"]
+) -> tuple[DepthMap, Bool[np.ndarray, "h w"]]:
+    """Returns the prior, and where it may fill: between measured pixels, and beyond.
+
+    Beyond are pixels around which most was measured, by whatever luck: photos show something there. Only a
+    prior that tells held-out pixels goes on, no surer than it told them.
+
+    Args:
+        trial: Of the prior.
+        measured: Pixels with a measurement, confirmed or not.
+        between: Pixels between confirmed ones.
+    """
+    if trial.error > GOES_ON:
+        return trial.prior, between
+    prior = trial.prior
+    sigma = np.where(between, prior.sigma, np.maximum(prior.sigma, np.float32(trial.error) * prior.depth))
+    return replace(prior, sigma=sigma), between | (_share(measured) > SHOWN)
 
 
 def fill_gaps(
@@ -210,18 +236,25 @@ def trust_of(
 ) -> Float64[np.ndarray, "h w"]:
     """Returns the share of what was measured that other views confirm, which is how far it refutes.
 
-    Of the whole view; on walls around each pixel, without what chance confirms, and halved: there noise is
-    matched with noise, before and behind.
+    Of the whole view; around each pixel, without what chance confirms, where a prediction is refuted and that
+    is less: reflections and noise are confirmed by none. On walls it is that, halved: there noise is matched
+    with noise, before and behind.
     """
-    from scipy.ndimage import uniform_filter
-
     trust = np.full(measured.shape, confirmed.sum() / max(measured.sum(), 1))
     if walls is None:
         return trust
-    near, right = (uniform_filter(each.astype(np.float64), TRUST_WINDOW) for each in (measured, confirmed))
+    near, right = _share(measured), _share(confirmed)
     share = np.where(near > LEAST_MEASURED, right / np.maximum(near, LEAST_MEASURED), 1)
     beyond_chance = np.maximum(share - CONFIRMED_BY_CHANCE, 0) / (1 - CONFIRMED_BY_CHANCE)
-    return np.where(walls.depth > 0, beyond_chance / 2, trust)
+    return np.where(walls.depth > 0, beyond_chance / 2, np.minimum(trust, beyond_chance))
+
+
+def _share(mask: Bool[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
+    """Returns the share of a mask in the window of trust around each pixel."""
+    from scipy.ndimage import uniform_filter
+
+    found: np.ndarray = uniform_filter(mask.astype(np.float64), TRUST_WINDOW)
+    return found
 
 
 def _around(votes: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

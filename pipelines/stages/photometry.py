@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
-from pipelines.stages.gaps import fill_gaps, is_between, trust_of, try_prior, without_refuted
+from pipelines.stages.gaps import fill_gaps, going_on, is_between, trust_of, try_prior, without_refuted
 from pipelines.stages.maps import check_count, check_positive, check_size, enlarged, masked, resized_mask
 from recon import (
     consistency,
@@ -141,12 +141,12 @@ class Settle:
     that no sparse point contradicts, or depth between measured pixels where that is surer, and left out where
     other views look through it. Depth interpolated between sparse points without a prediction ends with what
     was measured: beyond may be the sky. So does that of a prediction that tells less than what was measured
-    around it, but for planes.
+    around it, but for planes, and where the photos show something that they do not tell.
     """
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 37
+    version: ClassVar[int] = 38
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -173,10 +173,10 @@ class Settle:
         checked = photometric.cross_check(own, view.cam_from_world, others)
         prior = enlarged(refined.depth_map, own.depth_map.camera)
         between, inside = is_between(checked.depth_map.depth > 0), resized_mask(kept, prior.camera)
-        fillable = between & inside
+        fillable = inside
         if aligned.is_predicted:  # what a network clips may be a backdrop
             says = (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
-            fillable &= says
+            fillable = inside & says
         else:
             prior = masked(prior, between)
         anchors = points.resized(view.camera, prior.camera)
@@ -190,6 +190,7 @@ class Settle:
         drawn = prior if trial is None else trial.prior
         if trial is not None and not trial.is_enough:
             if aligned.is_predicted:  # not what is drawn: reflections would draw it to planes behind them
+                drawn, between = going_on(trial, own.depth_map.depth > 0, between)
                 predicted = _with_predicted_normals(masked(prior, says), aligned)
                 walls = planar.fill_planes(
                     planes,
@@ -200,7 +201,7 @@ class Settle:
                     (own.depth_map.depth > 0) & (checked.depth_map.depth <= 0),
                 )
                 walls = planar.without_contradicted(walls, anchors, own.depth_map)
-            drawn = fill_gaps(drawn, checked.depth_map, trial, allowed=fillable, walls=walls)
+            drawn = fill_gaps(drawn, checked.depth_map, trial, allowed=between & fillable, walls=walls)
             trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
             drawn = without_refuted(drawn, view.cam_from_world, others, trust)
         merged = photometric.merge(drawn, checked.depth_map)

@@ -11,6 +11,7 @@ from recon.scene import DepthMap, View
 STEP = 2  # px, between the pixels that are asked
 SAME_PLACE = 0.1  # of log depth; farther apart they are of different things
 MEDIAN_OF_DIFFERENCE = 0.954  # of |a - b|, where a and b have a standard deviation of 1
+VAGUE = 2.0  # times the relative sigma of half of the map; what is vaguer is no measure of noise
 LEAST_PIXELS = 100
 
 
@@ -36,8 +37,9 @@ def depth_spread(view: View, depth_map: DepthMap, neighbours: Sequence[tuple[Vie
 
 def _nearer(view: View, depth_map: DepthMap, other: View, other_map: DepthMap) -> Float64[np.ndarray, "n"]:
     """Returns by how much pixels lie before the other map's surface, scene units."""
-    camera = depth_map.camera
-    depth = depth_map.depth[::STEP, ::STEP]
+    camera, known = depth_map.camera, depth_map.depth > 0
+    surest = VAGUE * np.median(depth_map.sigma[known] / depth_map.depth[known]) if known.any() else 0
+    depth = np.where(depth_map.sigma <= surest * depth_map.depth, depth_map.depth, 0)[::STEP, ::STEP]
     points = (rays(camera.K, camera.width, camera.height)[::STEP, ::STEP] * depth[..., None])[depth > 0]
     moved = transform(other.cam_from_world @ invert(view.cam_from_world), points)
     moved = moved[moved[:, 2] > 0]

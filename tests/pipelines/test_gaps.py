@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.stages.gaps import fill_gaps, is_between, trust_of, try_prior, without_refuted
+from pipelines.stages.gaps import fill_gaps, going_on, is_between, trust_of, try_prior, without_refuted
 from recon.geometry import rays
 from recon.scene import Camera, DepthMap
 
@@ -176,7 +176,7 @@ def test_on_walls_what_nobody_confirms_refutes_nothing(measured: DepthMap) -> No
     assert not filled.depth[72:100, 110:130].any()
 
 
-def test_trust_is_the_share_that_is_confirmed_on_walls_around_each_pixel() -> None:
+def test_trust_is_the_share_that_is_confirmed_around_each_pixel_of_a_prediction() -> None:
     taken = np.zeros((HEIGHT, WIDTH), bool)
     taken[:, :160] = True
     confirmed = taken.copy()
@@ -186,7 +186,8 @@ def test_trust_is_the_share_that_is_confirmed_on_walls_around_each_pixel() -> No
     walls = map_of(TRUE, 1e-3)
     walls.depth[100:] = 0
     trust = trust_of(taken, confirmed, walls)
-    assert np.allclose(trust[100:], share)
+    assert trust[150, 35] == pytest.approx((0.75 - 0.1) / 0.9, abs=0.01)
+    assert trust[150, 115] == share  # all here, but less in the whole view
     assert trust[50, 35] == pytest.approx((0.75 - 0.1) / 0.9 / 2, abs=0.01)
     assert trust[50, 115] == pytest.approx(0.5, abs=0.01)
     assert trust[50, 230] == 0.5  # nothing was measured
@@ -210,6 +211,42 @@ def test_beyond_what_was_measured_a_prior_that_tells_less_is_left_out(measured: 
     filled = filled_gaps(map_of(1.05 * TRUE, 0.03), measured, allowed=allowed)
     assert not filled.depth[~allowed].any()
     assert relative_error(filled)[GAP][0].max() < 0.01
+
+
+def test_what_nobody_confirms_around_refutes_little(measured: DepthMap) -> None:
+    """A glossy cabinet: what is measured of reflections lies behind it, and no other view confirms it."""
+    behind, prior = map_of(1.2 * TRUE, 1e-3), map_of(1.02 * TRUE, 0.03)
+    confirmed = measured.depth > 0
+    confirmed[50:110, 80:140] = False
+    none = map_of(np.zeros_like(TRUE), 0.0)
+    for walls, kept in ((none, True), (None, False)):
+        trust = trust_of(np.ones(TRUE.shape, bool), confirmed, walls)
+        found = filled_gaps(prior, measured, [(behind, HERE), (map_of(TRUE, 1e-3), HERE)] * 2, trust=trust)
+        assert found.depth[GAP].all()
+        found = filled_gaps(
+            prior, measured, [(behind, HERE)] * 3 + [(map_of(TRUE, 1e-3), HERE)] * 2, trust=trust
+        )
+        assert found.depth[78:82, 108:112].all() == kept
+
+
+def test_a_prior_that_tells_goes_on_where_the_photos_show_something(measured: DepthMap) -> None:
+    shown = np.ones(TRUE.shape, bool)
+    shown[:, :60] = False  # a blank backdrop
+    confirmed = shown.copy()
+    confirmed[:, :100] = False
+    trial = try_prior(map_of(1.02 * TRUE, 1e-3), measured, is_predicted=False)
+    assert trial is not None
+    assert trial.error == pytest.approx(np.log(1.02), abs=2e-3)
+    prior, allowed = going_on(trial, shown, confirmed)
+    assert allowed[:, 80:].all()
+    assert not allowed[:, :60].any()
+    assert not allowed[:, 60:65].any()  # beside its outline
+    sigma = prior.sigma / prior.depth
+    assert sigma[confirmed].max() < 2e-3
+    assert sigma[~confirmed].min() > 0.015
+    far_off = try_prior(map_of(1.08 * TRUE, 1e-3), measured, is_predicted=False)
+    assert far_off is not None
+    assert np.array_equal(going_on(far_off, shown, confirmed)[1], confirmed)
 
 
 def test_walls_go_before_what_lies_around(measured: DepthMap) -> None:
