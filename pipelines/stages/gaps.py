@@ -35,6 +35,7 @@ SHOWN = (
     0.6  # of a window, measured by whatever luck: backdrops have less, and so has what lies beside an outline
 )
 GOES_ON = 0.05  # error of a prior up to which it goes on beyond what was measured
+VAGUER = 3.0  # times as unsure there as at held-out pixels, which have others nearer
 CELL = 8  # px, of which the surest measured pixel speaks
 BLOCK = 32  # px, side of what is held out
 HELD_OUT = 3  # one of so many blocks along either side
@@ -156,17 +157,18 @@ def going_on(
     """Returns the prior, and where it may fill: between measured pixels, and beyond.
 
     Beyond are pixels around which most was measured, by whatever luck: photos show something there. Only a
-    prior that tells held-out pixels goes on, no surer than it told them.
+    prior that tells held-out pixels goes on, three times as unsure as it was and as it told them.
 
     Args:
         trial: Of the prior.
         measured: Pixels with a measurement, confirmed or not.
-        between: Pixels between confirmed ones.
+        between: Pixels that are confirmed, or between such.
     """
     if trial.error > GOES_ON:
         return trial.prior, between
     prior = trial.prior
-    sigma = np.where(between, prior.sigma, np.maximum(prior.sigma, np.float32(trial.error) * prior.depth))
+    vague = np.float32(VAGUER) * np.maximum(prior.sigma, np.float32(trial.error) * prior.depth)
+    sigma = np.where(between, prior.sigma, vague)
     return replace(prior, sigma=sigma), between | (_share(measured) > SHOWN)
 
 

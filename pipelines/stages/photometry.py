@@ -146,7 +146,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 38
+    version: ClassVar[int] = 39
 
     clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
 
@@ -190,7 +190,8 @@ class Settle:
         drawn = prior if trial is None else trial.prior
         if trial is not None and not trial.is_enough:
             if aligned.is_predicted:  # not what is drawn: reflections would draw it to planes behind them
-                drawn, between = going_on(trial, own.depth_map.depth > 0, between)
+                known = between | (checked.depth_map.depth > 0)
+                drawn, between = going_on(trial, own.depth_map.depth > 0, known)
                 predicted = _with_predicted_normals(masked(prior, says), aligned)
                 walls = planar.fill_planes(
                     planes,
