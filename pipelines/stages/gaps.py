@@ -31,9 +31,7 @@ VOTING = 15  # px, odd: window whose votes refute its middle
 TRUST_WINDOW = 63  # px
 LEAST_MEASURED = 0.01  # of them
 CONFIRMED_BY_CHANCE = 0.1  # share of what is measured where there is nothing to measure
-SHOWN = (
-    0.6  # of a window, measured by whatever luck: backdrops have less, and so has what lies beside an outline
-)
+SHOWN = 0.6  # of a window, measured by whatever luck: backdrops and what lies beside outlines have less
 GOES_ON = 0.05  # error of a prior up to which it goes on beyond what was measured
 VAGUER = 3.0  # times as unsure there as at held-out pixels, which have others nearer
 CELL = 8  # px, of which the surest measured pixel speaks
