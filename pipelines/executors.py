@@ -68,6 +68,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         self._count = count
         self._pool: ProcessPoolExecutor | None = None
+        self.have_started = False  # whether any process came as far as to take work
 
     def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """As the builtin map."""
@@ -80,6 +81,8 @@ class Workers:
                 initializer=atexit.register,
                 initargs=(os._exit, 0),
             )
+            self._pool.submit(os.getpid).result()
+            self.have_started = True
         return self._pool.map(function, items)
 
     def load(self) -> None:
@@ -105,7 +108,7 @@ def local_executor(workers: int) -> Iterator[Executor]:
 
     Raises:
         InputError: Fewer than 1 worker.
-        PipelineError: A worker was ended from outside.
+        PipelineError: A worker was ended from outside, or none could start.
     """
     if workers < 1:
         raise InputError(f"{workers} workers, at least 1 wanted")
@@ -118,6 +121,12 @@ def local_executor(workers: int) -> Iterator[Executor]:
     try:
         yield processes
     except BrokenProcessPool:
+        if not processes.have_started:
+            raise PipelineError(
+                f"none of {workers} workers could start: they run the calling script's file again, so the script "
+                "has to be a file (not read from standard input) that does its work below "
+                "if __name__ == '__main__':, or take 1 worker"
+            ) from None
         raise PipelineError(
             f"one of {workers} workers was ended, most likely for lack of memory; the same command goes on "
             "where it was, with --workers 1 on the least memory"

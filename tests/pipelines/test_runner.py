@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -274,6 +275,30 @@ def test_a_worker_that_is_ended_is_told_in_one_line() -> None:
     with pytest.raises(PipelineError, match=r"one of 2 workers was ended.*--workers 1"):  # noqa: SIM117
         with local_executor(2) as executor:
             list(executor(os._exit, [1]))
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_script_that_workers_cannot_run_again_is_told_what_is_wrong(from_file, tmp_path) -> None:
+    script = """
+from pipelines.executors import local_executor
+from recon.errors import PipelineError
+try:
+    with local_executor(2) as executor:
+        list(executor(abs, [1]))
+except PipelineError as error:
+    print(error)
+"""
+    (tmp_path / "script.py").write_text(script)
+    found = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py") if from_file else "-"],
+        input="" if from_file else script,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "none of 2 workers could start" in found.stdout
+    assert "__main__" in found.stdout
 
 
 def test_workers_that_rest_are_gone_and_others_come_for_the_next_call() -> None:
