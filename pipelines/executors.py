@@ -123,8 +123,8 @@ def local_executor(workers: int) -> Iterator[Executor]:
     except BrokenProcessPool:
         if not processes.have_started:
             raise PipelineError(
-                f"none of {workers} workers could start: they run the calling script's file again, so the script "
-                "has to be a file (not read from standard input) that does its work below "
+                f"none of {workers} workers could start: they run the calling script's file again, so "
+                "it has to be a file (not read from standard input) that does its work below "
                 "if __name__ == '__main__':, or take 1 worker"
             ) from None
         raise PipelineError(
