@@ -1,12 +1,16 @@
 """What the network is trained on: photos with depth and normals, resized, cut and mirrored."""
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
-from recon.errors import InputError, ViewError
+from recon.errors import InputError, ReconError, ViewError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,30 @@ def with_depth(sample: TrainingSample) -> TrainingSample:
         nothing = "depth" if sample.normals.any() else "depth or normals"
         raise ViewError(f"{sample.name}: not a pixel has {nothing}")
     return sample
+
+
+def usable(source: Source, indices: Iterable[int], *, only_photos: bool = False) -> list[TrainingSample]:
+    """Returns the samples of some indices that can be used; the others are told and left out.
+
+    Args:
+        source: Where they are.
+        indices: Which.
+        only_photos: Takes those without known depth, too.
+
+    Raises:
+        InputError: None can be used.
+    """
+    found, reason = [], "it is empty"
+    for index in indices:
+        try:
+            sample = source[index]
+            found.append(sample if only_photos else with_depth(sample))
+        except ReconError as error:
+            logger.warning("left out: %s", error)
+            reason = str(error)
+    if not found:
+        raise InputError(f"no sample can be used (see `lotus verify`); the last: {reason}")
+    return found
 
 
 def mirrored(sample: TrainingSample) -> TrainingSample:

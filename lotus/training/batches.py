@@ -7,9 +7,10 @@ start gives the same run twice.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ import numpy as np
 from lotus.colours import AS_THEY_ARE
 from lotus.data import Folder, Hypersim, Mixture, TrainingSample, VirtualKitti
 from lotus.data.samples import Source as Samples
-from lotus.data.samples import with_depth
+from lotus.data.samples import usable
 from lotus.training.config import Train
 from lotus.training.encoding import NORMAL, Batch, encode, encoded_file, make_batch, mirror
 from lotus.training.looks import RestyledScenes
-from lotus.training.loop import batch_count
+from lotus.training.loop import own_batches
 from lotus.training.networks import Networks
 from lotus.training.shards import count_samples, pack, read_all, read_arrays
 from recon.errors import InputError
@@ -47,39 +48,50 @@ def open_source(options: Train) -> Source:
     data = options.data
     if data.sources == ("scenes",):
         return SceneBatches(options)
-    if len(data.sizes) != len(data.sources):
-        raise InputError(f"{len(data.sizes)} data.sizes, wanted one for each of {len(data.sources)} sources")
+    lists = data.lists or ("",) * len(data.sources)
+    for what, values in (("sizes", data.sizes), ("lists", lists)):
+        if len(values) != len(data.sources):
+            raise InputError(f"{len(values)} data.{what}, wanted one for each of {len(data.sources)} sources")
     colours = options.networks.colours or AS_THEY_ARE
     sources = tuple(
-        open_set(name, size, colours) for name, size in zip(data.sources, data.sizes, strict=True)
+        open_set(name, size, colours, listed=listed)
+        for name, size, listed in zip(data.sources, data.sizes, lists, strict=True)
     )
-    for source in sources:
-        if options.tasks == (NORMAL,) and isinstance(source, Folder) and not source.has_normals():
-            raise InputError(f"{source.folder}: no normals in it, wanted normals/NAME.npy or intrinsics.txt")
+    if NORMAL in options.tasks:
+        _check_normals(sources, is_alone=len(options.tasks) == 1)
     shares = data.shares or (1.0,) * len(sources)
     return MixtureBatches(Mixture(sources, shares, options.batch_size, options.seed))
 
 
-def open_set(name: str, size: tuple[int, int], colours: str = AS_THEY_ARE) -> Samples:
+def _check_normals(sources: Sequence[Samples], *, is_alone: bool) -> None:
+    """Raises where there is nothing to learn normals from: from any source, or if they are learnt alone."""
+    without = [source for source in sources if isinstance(source, Folder) and not source.has_normals()]
+    if without and (is_alone or len(without) == len(sources)):
+        raise InputError(f"{without[0].folder}: no normals in it, wanted normals/NAME.npy or intrinsics.txt")
+
+
+def open_set(name: str, size: tuple[int, int], colours: str = AS_THEY_ARE, *, listed: str = "") -> Samples:
     """Returns a data set by LAYOUT:FOLDER.
 
     Args:
         name: LAYOUT:FOLDER.
         size: (width, height) of its samples.
         colours: How the networks see its photos.
+        listed: File with the names of the samples to take; "" takes all.
 
     Raises:
-        InputError: The layout is unknown, or there are no photos.
+        InputError: The layout is unknown, there are no photos, or not those of the list.
     """
     if name.startswith(RESTYLED):
-        photos = open_set(f"folder:{name.removeprefix(RESTYLED)}", size)
-        images = tuple(photos[index].image for index in range(min(len(photos), LOOKED_AT)))
-        return RestyledScenes(images, size, colours)
+        photos = open_set(f"folder:{name.removeprefix(RESTYLED)}", size, listed=listed)
+        seen = usable(photos, range(min(len(photos), LOOKED_AT)), only_photos=True)
+        return RestyledScenes(tuple(sample.image for sample in seen), size, colours)
     layout, _, folder = name.partition(":")
     if layout not in DATA_SETS or not folder:
         choices = ", ".join(f"{each}:FOLDER" for each in (*DATA_SETS, "restyled"))
         raise InputError(f"data source {name!r}, wanted scenes alone, or {choices}")
-    found: Samples = DATA_SETS[layout](Path(folder).expanduser(), size=size[::-1])
+    frames_list = Path(listed).expanduser() if listed else None
+    found: Samples = DATA_SETS[layout](Path(folder).expanduser(), size=size[::-1], frames_list=frames_list)
     return found
 
 
@@ -165,8 +177,7 @@ class StreamBatches:
         self._pool = self._pool or ProcessPoolExecutor(
             workers, get_context("spawn"), initializer=_keep, initargs=(self.source,)
         )
-        last = min(number + 2 * workers, batch_count(self.options))
-        for ahead in range(number, max(last, number + 1)):
+        for ahead in (number, *islice(own_batches(number + 1, self.options), 2 * workers - 1)):
             if ahead not in self._ahead:
                 self._ahead[ahead] = self._pool.submit(_made, ahead)
         return self._ahead.pop(number).result()
@@ -223,16 +234,13 @@ def held_out(options: Train) -> list[TrainingSample]:
     """Returns the held-out samples: of a data set if one is given, else scenes of other seeds, sizes in turn.
 
     Raises:
-        InputError: The data set is unknown or empty.
-        ViewError: A sample of it cannot be used.
+        InputError: The data set is unknown, empty, or none of it can be used.
     """
     data = options.data
-    if data.validation_set:
+    if data.validation_set not in ("", "scenes") and data.validation:
         kept = open_set(data.validation_set, data.sizes[0])
-        return [
-            with_depth(kept[index])
-            for index in np.linspace(0, len(kept) - 1, min(data.validation, len(kept))).astype(int)
-        ]
+        chosen = np.linspace(0, len(kept) - 1, min(data.validation, len(kept))).astype(int)
+        return usable(kept, chosen.tolist())
     first = data.validation_first
     return [
         render_scene(first + index, data.sizes[index % len(data.sizes)]) for index in range(data.validation)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import TextIO
 
@@ -77,13 +78,15 @@ def settle_colours(options: Train) -> Train:
         said = colours_of(find_checkpoint(networks.init)) if networks.init else AS_THEY_ARE
         return replace(options, networks=replace(networks, colours=networks.colours or said))
     sets = [
-        (name, size)
-        for name, size in zip(data.sources, data.sizes, strict=False)
+        (name, size, listed)
+        for name, size, listed in zip(data.sources, data.sizes, data.lists or repeat(""), strict=False)
         if name != "scenes" and not name.startswith(RESTYLED)
     ]
     if not sets:
         raise InputError("networks.colours auto wants photos among data.sources, such as folder:FOLDER")
-    colours = fitting_colours(options, open_set(*sets[0]), own_device(options.device))
+    name, size, listed = sets[0]
+    photos = open_set(name, size, listed=listed)
+    colours = fitting_colours(options, photos, own_device(options.device))
     log.info("the networks see the colours of the photos as %s", colours)
     return replace(options, networks=replace(networks, colours=colours))
 

@@ -65,6 +65,10 @@ class Data:
     """scenes: rendered ones; or data sets: hypersim:FOLDER, vkitti:FOLDER, folder:FOLDER; restyled:FOLDER:
     rendered scenes that look like the photos of folder:FOLDER, which alone would be learned by heart."""
 
+    lists: tuple[str, ...] = ()
+    """For each data set a file with the names of the samples to take, as `lotus verify --list` writes it; ""
+    takes all. Default: all of each."""
+
     shares: tuple[float, ...] = ()
     """Of batches that come from each data set; the paper's are 0.9 and 0.1. Default: equal."""
 
@@ -85,7 +89,7 @@ class Data:
     """Held-out samples."""
 
     validation_set: str = ""
-    """Data set that they come from, of the first size; "" takes scenes."""
+    """Data set that they come from, LAYOUT:FOLDER, of the first size; "" takes scenes."""
 
     workers: int = 0
     """Processes that make samples; 0 makes them in the training's own."""

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from lotus.colours import COLOURS, colour_matrix, showing_matrix
 from lotus.data import TrainingSample
-from lotus.data.samples import Source, with_depth
+from lotus.data.samples import Source, usable
 from lotus.training.config import Train
 from lotus.training.encoding import encode, make_batch
 from lotus.training.networks import build
@@ -35,10 +35,10 @@ def fitting_colours(options: Train, photos: Source, device: torch.device) -> str
         device: Where they are tried.
 
     Raises:
-        ViewError: One of the photos tried cannot be used.
+        InputError: None of the photos tried can be used.
     """
     networks = build(replace(options, networks=replace(options.networks, colours="")), device)
-    samples = [with_depth(photos[index]) for index in range(min(len(photos), COMPARED))]
+    samples = usable(photos, range(min(len(photos), COMPARED)))
     losses = {}
     for colours in COLOURS:
         tried, total = replace(networks, colours=colours), 0.0

@@ -213,8 +213,12 @@ class Training:
             raise InputError(f"{folder}: not a checkpoint of this training ({error})") from error
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        log.info("going on from %s", folder)
-        return int(state["step"])
+        step = int(state["step"])
+        if step < self.options.steps:
+            log.info("going on from %s", folder)
+        else:
+            log.info("all %d steps are done: %s; more --steps go on from there", self.options.steps, folder)
+        return step
 
 
 class _Averaged:
@@ -247,6 +251,12 @@ def processes() -> int:
 def batch_count(options: Train) -> int:
     """Returns how many batches the steps of a training take, in all its processes."""
     return options.steps * options.accumulate * processes()
+
+
+def own_batches(first: int, options: Train) -> Iterator[int]:
+    """Yields the batches that this process trains on, from a number on."""
+    numbers = range(first, batch_count(options))
+    return (number for number in numbers if number // options.accumulate % processes() == rank())
 
 
 def rank() -> int:
