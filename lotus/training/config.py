@@ -306,7 +306,7 @@ def read_config(file: Path) -> Train:
         InputError: It cannot be read, or a key or value does not fit.
     """
     try:
-        table = tomllib.loads(file.read_text())
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{file}: cannot read ({error.strerror})") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

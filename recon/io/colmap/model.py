@@ -58,15 +58,21 @@ def read_model(folder: Path) -> ColmapModel:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, wanted one with a COLMAP model")
-    present = [kind for kind in ("bin", "txt") if (folder / f"cameras.{kind}").is_file()]
+    present = _kinds(folder)
     if not present:
-        raise InputError(f"{folder}: no COLMAP model, wanted cameras.bin or cameras.txt in it")
+        below = sorted(each.name for each in folder.iterdir() if each.is_dir() and _kinds(each))
+        hint = f" (there is one in {', '.join(below)})" if below else ""
+        raise InputError(f"{folder}: no COLMAP model, wanted cameras.bin or cameras.txt in it{hint}")
     kind = present[0]
     rigged = [name for name in OPTIONAL if (folder / f"{name}.{kind}").is_file()]
     for name in NEEDED + (OPTIONAL if rigged else ()):
         _check_file(folder / f"{name}.{kind}", _BINARY[name] if kind == "bin" else _TEXT.get(name))
     reconstruction = _read_checked(folder)
     return model_from_reconstruction(reconstruction, {})
+
+
+def _kinds(folder: Path) -> list[str]:
+    return [kind for kind in ("bin", "txt") if (folder / f"cameras.{kind}").is_file()]
 
 
 def write_model(model: ColmapModel, folder: Path, text: bool = False) -> None:

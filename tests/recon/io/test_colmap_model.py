@@ -96,6 +96,13 @@ def test_points_of_another_model_are_an_error(model, tmp_path):
         read_model(tmp_path)
 
 
+def test_a_folder_of_models_says_where_they_are(model, tmp_path):
+    for name in ("0", "1"):
+        write_model(model, tmp_path / name)
+    with pytest.raises(InputError, match=r"no COLMAP model, .* \(there is one in 0, 1\)"):
+        read_model(tmp_path)
+
+
 @pytest.mark.parametrize("folder", ["absent", "."])
 def test_a_folder_without_a_model_is_an_error(tmp_path, folder):
     with pytest.raises(InputError, match="COLMAP model"):
