@@ -1,15 +1,24 @@
 """Depth measured in the photos, brought together with what was predicted, and checked."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float64, UInt8
 
 from pipelines.executors import one_torch_thread
 from pipelines.graph import ByView
-from pipelines.stages.gaps import fill_gaps, going_on, is_between, trust_of, try_prior, without_refuted
+from pipelines.stages.gaps import (
+    Trial,
+    fill_gaps,
+    going_on,
+    is_between,
+    trust_of,
+    try_prior,
+    without_refuted,
+)
 from pipelines.stages.maps import check_count, check_positive, check_size, enlarged, masked, resized_mask
 from recon import (
     consistency,
@@ -170,44 +179,25 @@ class Settle:
         others = [
             (measured[other.name].depth_map, other.cam_from_world) for other in near if other.name in measured
         ]
-        checked = photometric.cross_check(own, view.cam_from_world, others)
-        prior = enlarged(refined.depth_map, own.depth_map.camera)
-        between, inside = is_between(checked.depth_map.depth > 0), resized_mask(kept, prior.camera)
-        fillable = inside
-        if aligned.is_predicted:  # what a network clips may be a backdrop
-            says = (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
-            fillable = inside & says
-        else:
-            prior = masked(prior, between)
-        anchors = points.resized(view.camera, prior.camera)
+        checked = photometric.cross_check(own, view.cam_from_world, others).depth_map
+        prior = enlarged(refined.depth_map, checked.camera)
+        anchors = points.resized(view.camera, checked.camera)
+        seen = _Seen(own.depth_map, checked, view.cam_from_world, others, resized_mask(kept, checked.camera))
         walls = None
+        if not aligned.is_predicted:
+            prior = masked(prior, seen.between)
         trial = try_prior(
-            prior,
-            checked.depth_map,
-            is_predicted=aligned.is_predicted,
-            has_own_normals=aligned.has_own_normals,
+            prior, checked, is_predicted=aligned.is_predicted, has_own_normals=aligned.has_own_normals
         )
-        drawn = prior if trial is None else trial.prior
         if trial is not None and not trial.is_enough:
             if aligned.is_predicted:  # not what is drawn: reflections would draw it to planes behind them
-                known = between | (checked.depth_map.depth > 0)
-                drawn, between = going_on(trial, own.depth_map.depth > 0, known)
-                predicted = _with_predicted_normals(masked(prior, says), aligned)
-                walls = planar.fill_planes(
-                    planes,
-                    predicted,
-                    checked.depth_map,
-                    (view.cam_from_world, others),
-                    inside,
-                    (own.depth_map.depth > 0) & (checked.depth_map.depth <= 0),
-                )
-                walls = planar.without_contradicted(walls, anchors, own.depth_map)
-            drawn = fill_gaps(drawn, checked.depth_map, trial, allowed=between & fillable, walls=walls)
-            trust = trust_of(own.depth_map.depth > 0, checked.depth_map.depth > 0, walls)
-            drawn = without_refuted(drawn, view.cam_from_world, others, trust)
-        merged = photometric.merge(drawn, checked.depth_map)
+                walls = self._walls(seen, _with_predicted_normals(prior, aligned), planes, anchors)
+            prior = self._filled(seen, prior, trial, aligned, walls)
+        elif trial is not None:
+            prior = trial.prior
+        merged = photometric.merge(prior, checked)
         merged, normal_sigma = photometric.merge_normals(
-            merged, checked.depth_map, use_predicted=aligned.has_own_normals
+            merged, checked, use_predicted=aligned.has_own_normals
         )
         if walls is not None:
             on = (walls.depth > 0) & (np.abs(merged.depth - walls.depth) < walls.sigma)
@@ -215,6 +205,56 @@ class Settle:
             normal_sigma[on] = 0
         with one_torch_thread():
             return refinement.refine(merged, anchors, normal_sigma=normal_sigma)
+
+    def _says(self, prior: DepthMap) -> Bool[np.ndarray, "h w"]:
+        """Returns where a prediction says how far things are: what a network clips may be a backdrop."""
+        return (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
+
+    def _walls(self, seen: "_Seen", prior: DepthMap, planes: Planes, anchors: SparseDepth) -> DepthMap:
+        """Returns the depth of planes that gaps lie on, 0 elsewhere."""
+        walls = planar.fill_planes(
+            planes,
+            masked(prior, self._says(prior)),
+            seen.checked,
+            (seen.cam_from_world, seen.others),
+            seen.inside,
+            (seen.measured.depth > 0) & (seen.checked.depth <= 0),
+        )
+        return planar.without_contradicted(walls, anchors, seen.measured)
+
+    def _filled(
+        self, seen: "_Seen", prior: DepthMap, trial: Trial, aligned: Alignment, walls: DepthMap | None
+    ) -> DepthMap:
+        """Returns a prior that does not know what stands in the gaps, with what fills them."""
+        fills, allowed = trial.prior, seen.between & seen.inside
+        if aligned.is_predicted:
+            known = seen.between | (seen.checked.depth > 0)
+            fills, allowed = going_on(trial, seen.measured.depth > 0, known)
+            allowed &= seen.inside & self._says(prior)
+        filled = fill_gaps(fills, seen.checked, trial, allowed=allowed, walls=walls)
+        trust = trust_of(seen.measured.depth > 0, seen.checked.depth > 0, walls)
+        return without_refuted(filled, seen.cam_from_world, seen.others, trust)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the photos show of a view."""
+
+    measured: DepthMap
+    checked: DepthMap
+    """Without what other views do not confirm."""
+
+    cam_from_world: Float64[np.ndarray, "4 4"]
+    others: list[tuple[DepthMap, Float64[np.ndarray, "4 4"]]]
+    """What other views measured, and their poses."""
+
+    inside: Bool[np.ndarray, "h w"]
+    """Pixels that the user wants."""
+
+    @cached_property
+    def between(self) -> Bool[np.ndarray, "h w"]:
+        """Pixels that are confirmed, or between such."""
+        return is_between(self.checked.depth > 0)
 
 
 def _with_predicted_normals(depth_map: DepthMap, aligned: Alignment) -> DepthMap:
