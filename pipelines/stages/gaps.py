@@ -32,8 +32,10 @@ TRUST_WINDOW = 63  # px
 LEAST_MEASURED = 0.01  # of them
 CONFIRMED_BY_CHANCE = 0.1  # share of what is measured where there is nothing to measure
 SHOWN = 0.6  # of a window, measured by whatever luck: backdrops and what lies beside outlines have less
-GOES_ON = 0.05  # error of a prior up to which it goes on beyond what was measured
+GOES_ON = 0.05  # error of a prior up to which it tells what was not measured
 VAGUER = 3.0  # times as unsure there as at held-out pixels, which have others nearer
+CLIPPED = 0.25  # relative sigma from which a prediction says no more than near or far
+LEAST_TRIED = 0.2  # of clipped pixels: measured ones that say whether they hide anything
 CELL = 8  # px, of which the surest measured pixel speaks
 BLOCK = 32  # px, side of what is held out
 HELD_OUT = 3  # one of so many blocks along either side
@@ -147,6 +149,26 @@ def _stays(prior: DepthMap, drawn: DepthMap, measured: DepthMap) -> DepthMap:
     tried = (measured.depth > 0) & (prior.depth > 0)
     new = (measured.depth <= 0) & (relative > SURER * np.median(relative[tried]))
     return _chosen(new, drawn, prior)
+
+
+def says_how_far(prior: DepthMap, measured: DepthMap) -> Bool[np.ndarray, "h w"]:
+    """Returns where a prediction says how far things are.
+
+    What a network clips may be a backdrop; but where a fair share of that was measured as far as it says, to
+    5 %, it is what was farthest: the ground, seen from above.
+
+    Args:
+        prior: A network's.
+        measured: Of the same size, checked against other views; depth 0 where nothing was measured.
+    """
+    known = prior.depth > 0
+    clear = known & (prior.sigma < CLIPPED * prior.depth)
+    clipped = known & ~clear
+    tried = clipped & (measured.depth > 0)
+    if tried.sum() < max(MIN_TRIED, LEAST_TRIED * clipped.sum()):
+        return clear
+    errors = _log_errors(prior.depth[tried], measured.depth[tried])
+    return known if errors.mean() <= GOES_ON else clear
 
 
 def going_on(

@@ -15,6 +15,7 @@ from pipelines.stages.gaps import (
     fill_gaps,
     going_on,
     is_between,
+    says_how_far,
     trust_of,
     try_prior,
     without_refuted,
@@ -155,9 +156,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 39
-
-    clipped: ClassVar[float] = 0.25  # relative sigma from which a prediction says no more than near or far
+    version: ClassVar[int] = 40
 
     def __call__(  # noqa: PLR0913 - all that is known of a view
         self,
@@ -206,15 +205,11 @@ class Settle:
         with one_torch_thread():
             return refinement.refine(merged, anchors, normal_sigma=normal_sigma)
 
-    def _says(self, prior: DepthMap) -> Bool[np.ndarray, "h w"]:
-        """Returns where a prediction says how far things are: what a network clips may be a backdrop."""
-        return (prior.depth > 0) & (prior.sigma < self.clipped * prior.depth)
-
     def _walls(self, seen: "_Seen", prior: DepthMap, planes: Planes, anchors: SparseDepth) -> DepthMap:
         """Returns the depth of planes that gaps lie on, 0 elsewhere."""
         walls = planar.fill_planes(
             planes,
-            masked(prior, self._says(prior)),
+            masked(prior, says_how_far(prior, seen.checked)),
             seen.checked,
             (seen.cam_from_world, seen.others),
             seen.inside,
@@ -230,7 +225,7 @@ class Settle:
         if aligned.is_predicted:
             known = seen.between | (seen.checked.depth > 0)
             fills, allowed = going_on(trial, seen.measured.depth > 0, known)
-            allowed &= seen.inside & self._says(prior)
+            allowed &= seen.inside & says_how_far(prior, seen.checked)
         filled = fill_gaps(fills, seen.checked, trial, allowed=allowed, walls=walls)
         trust = trust_of(seen.measured.depth > 0, seen.checked.depth > 0, walls)
         return without_refuted(filled, seen.cam_from_world, seen.others, trust)

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.stages.gaps import fill_gaps, going_on, is_between, trust_of, try_prior, without_refuted
+from pipelines.stages.gaps import (
+    fill_gaps,
+    going_on,
+    is_between,
+    says_how_far,
+    trust_of,
+    try_prior,
+    without_refuted,
+)
 from recon.geometry import rays
 from recon.scene import Camera, DepthMap
 
@@ -270,3 +278,25 @@ def test_sizes_and_units_do_not_matter(measured: DepthMap) -> None:
     larger = [replace(m, depth=64 * m.depth, sigma=64 * m.sigma) for m in (prior, measured)]
     once, scaled = filled_gaps(prior, measured), filled_gaps(*larger)
     assert np.allclose(scaled.depth, 64 * once.depth, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("share", "error", "says"),
+    [
+        (0.5, 0.02, True),  # the ground, seen from above
+        (0.5, 0.2, False),  # things before a backdrop
+        (0.1, 0.02, False),  # beside one
+    ],
+)
+def test_what_a_network_clips_is_a_backdrop_unless_it_was_measured_there(
+    measured: DepthMap, share: float, error: float, says: bool
+) -> None:
+    clipped = np.zeros(TRUE.shape, bool)
+    clipped[:, 120:] = True
+    seen = np.ones(TRUE.shape, bool)
+    seen[:, 120 + round(share * 120) :] = False
+    prior = map_of(TRUE * np.where(clipped, 1 + error, 1), 0.01)
+    prior = replace(prior, sigma=np.where(clipped, np.float32(0.3) * prior.depth, prior.sigma))
+    found = says_how_far(prior, map_of(np.where(seen, measured.depth, 0), 1e-3))
+    assert found[:, :120].all()
+    assert (found[:, 120:] == says).all()
