@@ -31,7 +31,7 @@ VOTING = 15  # px, odd: window whose votes refute its middle
 TRUST_WINDOW = 63  # px
 LEAST_MEASURED = 0.01  # of them
 CONFIRMED_BY_CHANCE = 0.1  # share of what is measured where there is nothing to measure
-SHOWN = 0.6  # of a window, measured by whatever luck: backdrops and what lies beside outlines have less
+SHOWN = 0.6  # of a window, that has texture: backdrops and what lies beside outlines have less
 GOES_ON = 0.05  # error of a prior up to which it tells what was not measured
 VAGUER = 3.0  # times as unsure there as at held-out pixels, which have others nearer
 CLIPPED = 0.25  # relative sigma from which a prediction says no more than near or far
@@ -172,16 +172,16 @@ def says_how_far(prior: DepthMap, measured: DepthMap) -> Bool[np.ndarray, "h w"]
 
 
 def going_on(
-    trial: Trial, measured: Bool[np.ndarray, "h w"], between: Bool[np.ndarray, "h w"]
+    trial: Trial, shown: Float64[np.ndarray, "h w"], between: Bool[np.ndarray, "h w"]
 ) -> tuple[DepthMap, Bool[np.ndarray, "h w"]]:
     """Returns the prior, and where it may fill: between measured pixels, and beyond.
 
-    Beyond are pixels around which most was measured, by whatever luck: photos show something there. Only a
-    prior that tells held-out pixels goes on, three times as unsure as it was and as it told them.
+    Beyond, the photo has to show something: a backdrop is blank, a wall is so in few places. Only a prior
+    that tells held-out pixels goes on, three times as unsure as it was and as it told them.
 
     Args:
         trial: Of the prior.
-        measured: Pixels with a measurement, confirmed or not.
+        shown: As of `shown_around`.
         between: Pixels that are confirmed, or between such.
     """
     if trial.error > GOES_ON:
@@ -189,7 +189,15 @@ def going_on(
     prior = trial.prior
     vague = np.float32(VAGUER) * np.maximum(prior.sigma, np.float32(trial.error) * prior.depth)
     sigma = np.where(between, prior.sigma, vague)
-    return replace(prior, sigma=sigma), between | (_share(measured) > SHOWN)
+    return replace(prior, sigma=sigma), between | (shown > SHOWN)
+
+
+def shown_around(
+    textured: Bool[np.ndarray, "h w"], blank: Bool[np.ndarray, "h w"]
+) -> Float64[np.ndarray, "h w"]:
+    """Returns the share of the pixels around each that have texture, of those that have or are blank."""
+    some = _share(textured)
+    return some / np.maximum(some + _share(blank), LEAST_MEASURED)
 
 
 def fill_gaps(

@@ -16,6 +16,7 @@ from pipelines.stages.gaps import (
     going_on,
     is_between,
     says_how_far,
+    shown_around,
     trust_of,
     try_prior,
     without_refuted,
@@ -156,7 +157,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 40
+    version: ClassVar[int] = 41
 
     def __call__(  # noqa: PLR0913 - all that is known of a view
         self,
@@ -181,7 +182,7 @@ class Settle:
         checked = photometric.cross_check(own, view.cam_from_world, others).depth_map
         prior = enlarged(refined.depth_map, checked.camera)
         anchors = points.resized(view.camera, checked.camera)
-        seen = _Seen(own.depth_map, checked, view.cam_from_world, others, resized_mask(kept, checked.camera))
+        seen = _Seen(own, checked, view.cam_from_world, others, resized_mask(kept, checked.camera))
         walls = None
         if not aligned.is_predicted:
             prior = masked(prior, seen.between)
@@ -213,9 +214,9 @@ class Settle:
             seen.checked,
             (seen.cam_from_world, seen.others),
             seen.inside,
-            (seen.measured.depth > 0) & (seen.checked.depth <= 0),
+            (seen.measured.depth_map.depth > 0) & (seen.checked.depth <= 0),
         )
-        return planar.without_contradicted(walls, anchors, seen.measured)
+        return planar.without_contradicted(walls, anchors, seen.measured.depth_map)
 
     def _filled(
         self, seen: "_Seen", prior: DepthMap, trial: Trial, aligned: Alignment, walls: DepthMap | None
@@ -224,10 +225,11 @@ class Settle:
         fills, allowed = trial.prior, seen.between & seen.inside
         if aligned.is_predicted:
             known = seen.between | (seen.checked.depth > 0)
-            fills, allowed = going_on(trial, seen.measured.depth > 0, known)
+            shown = shown_around(seen.measured.is_textured, seen.measured.is_blank)
+            fills, allowed = going_on(trial, shown, known)
             allowed &= seen.inside & says_how_far(prior, seen.checked)
         filled = fill_gaps(fills, seen.checked, trial, allowed=allowed, walls=walls)
-        trust = trust_of(seen.measured.depth > 0, seen.checked.depth > 0, walls)
+        trust = trust_of(seen.measured.depth_map.depth > 0, seen.checked.depth > 0, walls)
         return without_refuted(filled, seen.cam_from_world, seen.others, trust)
 
 
@@ -235,7 +237,7 @@ class Settle:
 class _Seen:
     """What the photos show of a view."""
 
-    measured: DepthMap
+    measured: Measurement
     checked: DepthMap
     """Without what other views do not confirm."""
 

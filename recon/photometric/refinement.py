@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from recon.photometric.cost import INVALID
-from recon.photometric.fitting import ACCEPTED, BESIDE, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR
+from recon.photometric.fitting import ACCEPTED, BESIDE, BLANK, FLAT, MAX_OFF_CENTRE_PX, NO_PRIOR, UNSEEN
 from recon.photometric.levels import Level, enlarged, make_levels, parents
 from recon.photometric.matcher import MakeMatcher, Matcher
 from recon.photometric.outlines import beyond_texture
@@ -44,6 +44,16 @@ class Measurement:
 
     outcome: UInt8[np.ndarray, "h w"]
     """What became of each pixel: the numbers of `fitting`, ACCEPTED = 0."""
+
+    @property
+    def is_blank(self) -> Bool[np.ndarray, "h w"]:
+        """Where the photo shows nothing to compare."""
+        return self.outcome == BLANK
+
+    @property
+    def is_textured(self) -> Bool[np.ndarray, "h w"]:
+        """Where it does, and other photos see the place, whatever they say of it."""
+        return ~np.isin(self.outcome, (BLANK, UNSEEN, NO_PRIOR))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from pipelines.stages.gaps import (
     going_on,
     is_between,
     says_how_far,
+    shown_around,
     trust_of,
     try_prior,
     without_refuted,
@@ -238,17 +239,20 @@ def test_what_nobody_confirms_around_refutes_little(measured: DepthMap) -> None:
 
 
 def test_a_prior_that_tells_goes_on_where_the_photos_show_something(measured: DepthMap) -> None:
-    shown = np.ones(TRUE.shape, bool)
-    shown[:, :60] = False  # a blank backdrop
-    confirmed = shown.copy()
+    textured, blank = np.ones(TRUE.shape, bool), np.zeros(TRUE.shape, bool)
+    textured[:, :60], blank[:, :60] = False, True  # a backdrop
+    textured[:, 120:200] = False  # seen by no other photo
+    shown = shown_around(textured, blank)
+    confirmed = textured.copy()
     confirmed[:, :100] = False
     trial = try_prior(map_of(1.02 * TRUE, 1e-3), measured, is_predicted=False)
     assert trial is not None
     assert trial.error == pytest.approx(np.log(1.02), abs=2e-3)
     prior, allowed = going_on(trial, shown, confirmed)
-    assert allowed[:, 80:].all()
+    assert allowed[:, 80:150].all()
     assert not allowed[:, :60].any()
     assert not allowed[:, 60:65].any()  # beside its outline
+    assert not allowed[:, 155:165].any()  # nothing tells
     sigma = prior.sigma / prior.depth
     assert sigma[confirmed].max() < 2e-3
     assert sigma[~confirmed] == pytest.approx(3 * trial.error, rel=0.1)
