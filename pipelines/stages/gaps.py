@@ -193,11 +193,23 @@ def going_on(
 
 
 def shown_around(
-    textured: Bool[np.ndarray, "h w"], blank: Bool[np.ndarray, "h w"]
+    textured: Bool[np.ndarray, "h w"], blank: Bool[np.ndarray, "h w"], between: Bool[np.ndarray, "h w"]
 ) -> Float64[np.ndarray, "h w"]:
-    """Returns the share of the pixels around each that have texture, of those that have or are blank."""
-    some = _share(textured)
-    return some / np.maximum(some + _share(blank), LEAST_MEASURED)
+    """Returns the share of the pixels around each that have texture, of those that have or are blank.
+
+    Where neither is known, since no other photo sees the place, it is that of all pixels beyond what is
+    known.
+
+    Args:
+        textured: Pixels that have.
+        blank: Pixels that have none.
+        between: Pixels that are confirmed, or between such.
+    """
+    beyond = (textured | blank) & ~between
+    everywhere = float((textured & beyond).sum() / max(beyond.sum(), 1))
+    near, around = _share(textured), _share(textured | blank)
+    shown: np.ndarray = (near + LEAST_MEASURED * everywhere) / (around + LEAST_MEASURED)
+    return shown
 
 
 def fill_gaps(

@@ -157,7 +157,7 @@ class Settle:
 
     makes: ClassVar[str] = "settled"
     per_view: ClassVar[bool] = True
-    version: ClassVar[int] = 41
+    version: ClassVar[int] = 42
 
     def __call__(  # noqa: PLR0913 - all that is known of a view
         self,
@@ -225,7 +225,7 @@ class Settle:
         fills, allowed = trial.prior, seen.between & seen.inside
         if aligned.is_predicted:
             known = seen.between | (seen.checked.depth > 0)
-            shown = shown_around(seen.measured.is_textured, seen.measured.is_blank)
+            shown = shown_around(seen.measured.is_textured, seen.measured.is_blank, seen.between)
             fills, allowed = going_on(trial, shown, known)
             allowed &= seen.inside & says_how_far(prior, seen.checked)
         filled = fill_gaps(fills, seen.checked, trial, allowed=allowed, walls=walls)

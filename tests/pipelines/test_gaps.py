@@ -242,9 +242,9 @@ def test_a_prior_that_tells_goes_on_where_the_photos_show_something(measured: De
     textured, blank = np.ones(TRUE.shape, bool), np.zeros(TRUE.shape, bool)
     textured[:, :60], blank[:, :60] = False, True  # a backdrop
     textured[:, 120:200] = False  # seen by no other photo
-    shown = shown_around(textured, blank)
     confirmed = textured.copy()
     confirmed[:, :100] = False
+    shown = shown_around(textured, blank, confirmed)
     trial = try_prior(map_of(1.02 * TRUE, 1e-3), measured, is_predicted=False)
     assert trial is not None
     assert trial.error == pytest.approx(np.log(1.02), abs=2e-3)
@@ -252,10 +252,12 @@ def test_a_prior_that_tells_goes_on_where_the_photos_show_something(measured: De
     assert allowed[:, 80:150].all()
     assert not allowed[:, :60].any()
     assert not allowed[:, 60:65].any()  # beside its outline
-    assert not allowed[:, 155:165].any()  # nothing tells
+    assert not allowed[:, 155:165].any()  # as most beyond is blank
     sigma = prior.sigma / prior.depth
     assert sigma[confirmed].max() < 2e-3
     assert sigma[~confirmed] == pytest.approx(3 * trial.error, rel=0.1)
+    few = blank & (np.arange(WIDTH) < 10)
+    assert going_on(trial, shown_around(textured, few, confirmed), confirmed)[1][:, 80:].all()
     far_off = try_prior(map_of(1.08 * TRUE, 1e-3), measured, is_predicted=False)
     assert far_off is not None
     assert np.array_equal(going_on(far_off, shown, confirmed)[1], confirmed)
