@@ -190,9 +190,12 @@ class Settle:
             prior, checked, is_predicted=aligned.is_predicted, has_own_normals=aligned.has_own_normals
         )
         if trial is not None and not trial.is_enough:
+            says = None
             if aligned.is_predicted:  # not what is drawn: reflections would draw it to planes behind them
-                walls = self._walls(seen, _with_predicted_normals(prior, aligned), planes, anchors)
-            prior = self._filled(seen, prior, trial, aligned, walls)
+                says = says_how_far(prior, checked)
+                predicted = _with_predicted_normals(masked(prior, says), aligned)
+                walls = _walls(seen, predicted, planes, anchors)
+            prior = _filled(seen, trial, says, walls)
         elif trial is not None:
             prior = trial.prior
         merged = photometric.merge(prior, checked)
@@ -205,32 +208,6 @@ class Settle:
             normal_sigma[on] = 0
         with one_torch_thread():
             return refinement.refine(merged, anchors, normal_sigma=normal_sigma)
-
-    def _walls(self, seen: "_Seen", prior: DepthMap, planes: Planes, anchors: SparseDepth) -> DepthMap:
-        """Returns the depth of planes that gaps lie on, 0 elsewhere."""
-        walls = planar.fill_planes(
-            planes,
-            masked(prior, says_how_far(prior, seen.checked)),
-            seen.checked,
-            (seen.cam_from_world, seen.others),
-            seen.inside,
-            (seen.measured.depth_map.depth > 0) & (seen.checked.depth <= 0),
-        )
-        return planar.without_contradicted(walls, anchors, seen.measured.depth_map)
-
-    def _filled(
-        self, seen: "_Seen", prior: DepthMap, trial: Trial, aligned: Alignment, walls: DepthMap | None
-    ) -> DepthMap:
-        """Returns a prior that does not know what stands in the gaps, with what fills them."""
-        fills, allowed = trial.prior, seen.between & seen.inside
-        if aligned.is_predicted:
-            known = seen.between | (seen.checked.depth > 0)
-            shown = shown_around(seen.measured.is_textured, seen.measured.is_blank, seen.between)
-            fills, allowed = going_on(trial, shown, known)
-            allowed &= seen.inside & says_how_far(prior, seen.checked)
-        filled = fill_gaps(fills, seen.checked, trial, allowed=allowed, walls=walls)
-        trust = trust_of(seen.measured.depth_map.depth > 0, seen.checked.depth > 0, walls)
-        return without_refuted(filled, seen.cam_from_world, seen.others, trust)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +229,37 @@ class _Seen:
     def between(self) -> Bool[np.ndarray, "h w"]:
         """Pixels that are confirmed, or between such."""
         return is_between(self.checked.depth > 0)
+
+
+def _walls(seen: _Seen, prior: DepthMap, planes: Planes, anchors: SparseDepth) -> DepthMap:
+    """Returns the depth of planes that gaps lie on, 0 elsewhere."""
+    walls = planar.fill_planes(
+        planes,
+        prior,
+        seen.checked,
+        (seen.cam_from_world, seen.others),
+        seen.inside,
+        (seen.measured.depth_map.depth > 0) & (seen.checked.depth <= 0),
+    )
+    return planar.without_contradicted(walls, anchors, seen.measured.depth_map)
+
+
+def _filled(
+    seen: _Seen, trial: Trial, says: Bool[np.ndarray, "h w"] | None, walls: DepthMap | None
+) -> DepthMap:
+    """Returns a prior that does not know what stands in the gaps, with what fills them.
+
+    `says` is where a network says how far things are; None of depth without one.
+    """
+    fills, allowed = trial.prior, seen.between & seen.inside
+    if says is not None:
+        known = seen.between | (seen.checked.depth > 0)
+        shown = shown_around(seen.measured.is_textured, seen.measured.is_blank, seen.between)
+        fills, allowed = going_on(trial, shown, known)
+        allowed &= seen.inside & says
+    filled = fill_gaps(fills, seen.checked, trial, allowed=allowed, walls=walls)
+    trust = trust_of(seen.measured.depth_map.depth > 0, seen.checked.depth > 0, walls)
+    return without_refuted(filled, seen.cam_from_world, seen.others, trust)
 
 
 def _with_predicted_normals(depth_map: DepthMap, aligned: Alignment) -> DepthMap:
