@@ -50,6 +50,10 @@ class Streaming:
     triangulation: SfmOptions = field(default_factory=SfmOptions)
     """Features and matches of frames without depth."""
 
+    keep_poses: bool = False
+    """Keep all poses exactly as given; else, where no frame has depth, those that the photos contradict by
+    over half a pixel are refined."""
+
     max_dropped: float = 0.5
     """Largest share of the frames that may fail; if more do, the run stops."""
 
@@ -67,6 +71,9 @@ class Update:
     reason: str = ""
     """Why the frame was dropped; empty if it was used."""
 
+    note: str = ""
+    """A sentence for users on the poses of all frames, with the first one."""
+
 
 def stream(pipeline: Streaming, sequence: Sequence, work: Path, progress: Progress) -> Iterator[Update]:
     """Yields an update per frame; the volume holds every frame up to it.
@@ -83,7 +90,7 @@ def stream(pipeline: Streaming, sequence: Sequence, work: Path, progress: Progre
     frames = sequence.frames
     if not frames:
         raise PipelineError("the sequence has no frame with a pose")
-    scene, missing = _points(pipeline, sequence, work, progress)
+    scene, missing, note = _points(pipeline, sequence, work, progress)
     volume: TSDFVolume | None = None
     dropped: dict[str, str] = {}
     for done, frame in enumerate(frames, 1):
@@ -96,7 +103,7 @@ def stream(pipeline: Streaming, sequence: Sequence, work: Path, progress: Progre
             pipeline.fuse.add(volume, view, depth_map, image)
         except (ViewError, InputError) as error:
             dropped[frame.name] = reason = str(error)
-        yield Update(frame.name, volume, view, depth_map, reason)
+        yield Update(frame.name, volume, view, depth_map, reason, note if done == 1 else "")
         progress("frames", done, len(frames))
     if len(dropped) > pipeline.max_dropped * len(frames) or len(dropped) == len(frames):
         name, reason = next(iter(dropped.items()))
@@ -132,29 +139,33 @@ def _picture(view: View) -> UInt8[np.ndarray, "h w 3"] | None:
 
 def _points(
     pipeline: Streaming, sequence: Sequence, work: Path, progress: Progress
-) -> tuple[Scene | None, str]:
-    """Returns triangulated points for the frames without depth, or why those have none.
+) -> tuple[Scene | None, str, str]:
+    """Returns triangulated points for the frames without depth, or why those have none, and a note on poses.
 
     Raises:
         ReconError: There are none, and no frame has depth either.
     """
     sensed = [frame.depth_path is not None for frame in sequence.frames]
     if all(sensed):
-        return None, ""
+        return None, "", ""
+    keep_poses = pipeline.keep_poses or any(sensed)  # depth of others lies at the given poses
     try:
-        return _triangulate(pipeline, sequence, work, progress), ""
+        scene, note = _triangulate(pipeline, sequence, keep_poses, work, progress)
+        return scene, "", note
     except ReconError as error:
         if not any(sensed):
             raise
-        return None, f"it has no measured depth, and points were not found either ({error})"
+        return None, f"it has no measured depth, and points were not found either ({error})", ""
 
 
-def _triangulate(pipeline: Streaming, sequence: Sequence, work: Path, progress: Progress) -> Scene:
+def _triangulate(
+    pipeline: Streaming, sequence: Sequence, keep_poses: bool, work: Path, progress: Progress
+) -> tuple[Scene, str]:
     views = [frame.view for frame in sequence.frames]
     files = {view.name: view.image for view in views if view.image is not None}
     if len(files) < len(views):
         raise ReconError("frames without depth need pictures; some have neither")
     options = pipeline.triangulation
     folder = work / f"triangulate-{digest(sorted(files), options)}"
-    model = colmap.triangulate(files, views, folder, options, on_progress=progress)
-    return colmap.scene_from_model(model, files)
+    model = colmap.triangulate(files, views, folder, options, keep_poses=keep_poses, on_progress=progress)
+    return colmap.scene_from_model(model, files), model.note

@@ -58,7 +58,8 @@ class Multi:
     source: Unprefixed[PredictorFlags] = field(default_factory=PredictorFlags)
 
     sparse: Path | None = None
-    """An existing COLMAP model of the photos; its poses are taken as they are."""
+    """An existing COLMAP model of the photos. If it has no points they are triangulated, and poses that the
+    photos contradict are refined (--cameras.keep-poses: not); else its poses are taken as they are."""
 
     masks: Path | None = None
     """Folder of masks, NAME.png for photo NAME; non-zero pixels are kept."""
@@ -182,7 +183,7 @@ def reconstruct(
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
         if photos.masks is None and not photos.before_black:
             notes += _sky_notes(outcome)
-        notes += _learnt_notes(outcome)
+        notes += _camera_notes(outcome) + _learnt_notes(outcome)
         for note in notes[said:]:
             console.say(note)
         console.say("writing mesh, depth maps and report")
@@ -197,6 +198,12 @@ def reconstruct(
         f"{summary['seconds']:.0f} s; see {out / 'report.html'}"
     )
     return outcome
+
+
+def _camera_notes(outcome: Outcome) -> list[str]:
+    """Returns what was done to given cameras."""
+    note = outcome.get("sparse").note if "sparse" in outcome else ""
+    return [f"{note} (--cameras.keep-poses leaves them as given)"] if note else []
 
 
 def _learnt_notes(outcome: Outcome) -> list[str]:

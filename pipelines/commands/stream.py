@@ -82,6 +82,8 @@ def _stream_to_mesh(pipeline: Streaming, sequence: sequences.Sequence, out: Path
     volume = None
     for count, update in enumerate(stream_frames(pipeline, sequence, out / "cache", console.progress), 1):
         volume = update.volume
+        if update.note:
+            console.say(f"{update.note} (--keep-poses leaves them as given)")
         if update.reason:
             dropped[update.name] = update.reason
         if volume is not None and count % SNAPSHOT_FRAMES == 0:

@@ -38,7 +38,7 @@ class Sfm:
 
 @dataclass(frozen=True)
 class GivenModel:
-    """Takes cameras and sparse points from an existing COLMAP model, poses as they are."""
+    """Takes cameras and sparse points from an existing COLMAP model."""
 
     folder: Path
     """Folder of the model: cameras, images and points3D, binary or text."""
@@ -46,9 +46,13 @@ class GivenModel:
     options: SfmOptions = field(default_factory=SfmOptions)
     """Used only if the model has poses but no points: then points are triangulated."""
 
+    keep_poses: bool = False
+    """Keep poses that came without points exactly as they are; else those that the photos contradict by over
+    half a pixel are refined. Poses that came with points always stay."""
+
     makes: ClassVar[str] = "sparse"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def content(self, view: str | None) -> str:
         """Returns the digest of the model's files."""
@@ -61,7 +65,9 @@ class GivenModel:
             return model
         views = colmap.scene_from_model(model, photos.files).views
         work = photos.workspace / f"triangulate-{digest(photos.key, self.options, self.content(None))}"
-        return colmap.triangulate(photos.files, views, work, self.options, on_progress=progress)
+        return colmap.triangulate(
+            photos.files, views, work, self.options, keep_poses=self.keep_poses, on_progress=progress
+        )
 
 
 @dataclass(frozen=True)

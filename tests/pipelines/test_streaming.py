@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from pipelines import cli
 from pipelines.graph import ByView, Recipe
@@ -95,6 +96,29 @@ def test_frames_without_depth_are_triangulated(capture: Capture, sequence: Path,
     mesh = read_mesh(tmp_path / "out/mesh.ply")
     score = evaluate_mesh(mesh, capture.mesh, thresholds=[3 * VOXEL_SIZE], samples=20_000)
     assert score.precision[0] > 0.8
+
+
+def test_poses_that_the_photos_contradict_are_refined_and_said_so(
+    capture: Capture, sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = without_depth(sequence, tmp_path / "rgb")
+    record = json.loads((folder / "transforms.json").read_text())
+    rng = np.random.default_rng(0)
+    for frame in record["frames"]:
+        pose = np.array(frame["transform_matrix"])
+        pose[:3, :3] = Rotation.from_rotvec(np.radians(0.5) * rng.normal(size=3)).as_matrix() @ pose[:3, :3]
+        frame["transform_matrix"] = pose.tolist()
+    (folder / "transforms.json").write_text(json.dumps(record))
+    scores = []
+    for flags in ([], ["--keep-poses"]):
+        out = tmp_path / f"out{len(flags)}"
+        cli.main(["stream", str(folder), str(out), "--fuse.voxel-size", str(VOXEL_SIZE), *flags])
+        said = "contradict the given poses" in capsys.readouterr().err
+        assert said != bool(flags)
+        mesh = read_mesh(out / "mesh.ply")
+        score = evaluate_mesh(mesh, capture.mesh, thresholds=[3 * VOXEL_SIZE], samples=20_000)
+        scores.append(score.precision[0])
+    assert scores[0] > scores[1] + 0.1
 
 
 def test_a_frame_without_depth_and_points_costs_that_frame_alone(sequence: Path, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ class ColmapModel:
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Photos without a pose, with the reason."""
 
+    note: str = ""
+    """A sentence for users on how the cameras came about, if there is one."""
+
     def __post_init__(self) -> None:
         missing = [name for name in NEEDED if f"{name}.bin" not in self.files]
         if missing:

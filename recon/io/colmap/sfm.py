@@ -7,6 +7,8 @@ depend on their order, and `pair_matching` says what else.
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from recon.io.colmap.model import ColmapModel, model_from_reconstruction
 from recon.io.colmap.options import MIN_PAIR_INLIERS, SfmOptions, load_pycolmap
 from recon.io.colmap.pair_matching import match_pairs
 from recon.io.colmap.pairs import choose_pairs, posed_pairs
+from recon.io.colmap.poses import refine_poses
 from recon.io.colmap.refine import refine_principal_points
 from recon.scene import Lens, View
 
@@ -81,16 +84,22 @@ def triangulate(
     views: Sequence[View],
     work_dir: Path,
     options: SfmOptions,
+    *,
+    keep_poses: bool = False,
     on_progress: Progress | None = None,
 ) -> ColmapModel:
-    """Returns sparse points of views whose poses and lenses are known; those stay exactly as given.
+    """Returns sparse points of views whose poses and lenses are known.
+
+    Poses that the photos contradict are refined (`poses`), in the frame and scale of the given ones, and the
+    model's note says so; others and all lenses stay exactly as given.
 
     Args:
         photos: The photo's name -> its file. Photos without a view are dropped.
         views: A view without a lens is a pinhole picture with `view.camera`, at the size of the photo.
         work_dir: As in `reconstruct`.
         options: Size and number of features, neighbors, seed.
-        on_progress: As in `reconstruct`; steps are features, matching, triangulation.
+        keep_poses: All poses stay as given.
+        on_progress: As in `reconstruct`; steps are features, matching, triangulation, poses.
 
     Raises:
         PipelineError: Fewer than two views have a photo, or no point could be triangulated.
@@ -109,18 +118,24 @@ def triangulate(
     pairs = posed_pairs(known, options.neighbors)
     database = build_database(work_dir, features, cameras, pairs)
     match_pairs(database, features, cameras, pairs, options.seed, report)
-    reconstruction = _triangulated(database, work_dir, options, _posed_model(known, cameras))
+
+    def triangulated(model: Any, loosened: float = 1.0) -> Any:
+        return _triangulated(database, work_dir, options, model, loosened)
+
+    reconstruction, note = triangulated(_posed_model(known, cameras)), ""
     report("triangulation", 1, 1)
     if not reconstruction.num_points3D():
         raise PipelineError(
             f"triangulation: no point of {len(features)} photos agrees with the given poses; "
             "wanted poses of these photos, in OpenCV's camera frame"
         )
+    if not keep_poses:
+        reconstruction, note = refine_poses(reconstruction, triangulated, partial(report, "poses"))
     _to_photo_pixels(reconstruction, features)
     for camera in exact:
         reconstruction.camera(camera.camera_id).params = camera.params
     reconstruction.update_point_3d_errors()
-    return _finished(reconstruction, features, dropped)
+    return replace(_finished(reconstruction, features, dropped), note=note)
 
 
 def _check_space(work_dir: Path, photos: int) -> None:
@@ -265,7 +280,8 @@ def _posed_model(views: Sequence[View], cameras: Sequence[Any]) -> Any:
     return model
 
 
-def _triangulated(database: Path, work_dir: Path, options: SfmOptions, model: Any) -> Any:
+def _triangulated(database: Path, work_dir: Path, options: SfmOptions, model: Any, loosened: float) -> Any:
+    """A model of the same poses with points triangulated anew, thresholds `loosened` times COLMAP's."""
     pycolmap = load_pycolmap()
     folder = work_dir / "triangulation"
     shutil.rmtree(folder, ignore_errors=True)
@@ -273,6 +289,13 @@ def _triangulated(database: Path, work_dir: Path, options: SfmOptions, model: An
     settings = pycolmap.IncrementalPipelineOptions(
         random_seed=options.seed, num_threads=1, extract_colors=False
     )
-    result = pycolmap.triangulate_points(model, database, folder, folder, True, settings, False)
+    rules = settings.triangulation
+    rules.create_max_angle_error *= loosened
+    rules.continue_max_angle_error *= loosened
+    rules.merge_max_reproj_error *= loosened
+    rules.complete_max_reproj_error *= loosened
+    settings.mapper.filter_max_reproj_error *= loosened
+    copy = pycolmap.Reconstruction(model)  # COLMAP changes what it is given
+    result = pycolmap.triangulate_points(copy, database, folder, folder, True, settings, False)
     shutil.rmtree(folder)
     return result

@@ -259,6 +259,57 @@ def test_triangulated_points_lie_on_the_drawn_surfaces_and_poses_stay(photos, wo
         np.testing.assert_array_equal(image.camera.params, [FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2])
 
 
+def moved(view: View, rng: np.random.Generator) -> View:
+    """The view as a tracker might tell it: 3 % of the distance off, turned by half a degree or so."""
+    turn = cv2.Rodrigues(np.radians(0.4) * rng.normal(size=3))[0]
+    pose = np.eye(4)
+    pose[:3, :3] = turn @ view.cam_from_world[:3, :3]
+    pose[:3, 3] = -pose[:3, :3] @ (view.center + 0.05 * rng.normal(size=3))
+    return replace(view, cam_from_world=pose)
+
+
+def distances(result: ColmapModel, photos: dict[str, Path]) -> np.ndarray:
+    """Of each point seen by at least three photos to the nearest surface of the drawn world."""
+    cloud = scene_from_model(result, photos).cloud
+    points = cloud.points[np.bincount(cloud.seen[:, 0]) >= 3]
+    return np.abs([points[:, 2] - 6, points[:, 0] - 2.5, points[:, 1] - 1.5, points[:, 2] - 4.5]).min(axis=0)
+
+
+def centers(result: ColmapModel, photos: dict[str, Path]) -> np.ndarray:
+    return np.stack([view.center for view in scene_from_model(result, photos).views])
+
+
+def test_poses_that_the_photos_contradict_are_refined(photos, work):
+    rng = np.random.default_rng(0)
+    views = [moved(posed(index), rng) for index in range(5)]
+    kept = triangulate(photos, views, work, OPTIONS, keep_poses=True)
+    refined = triangulate(photos, views, work, OPTIONS)
+    assert not kept.note
+    assert "contradict the given poses" in refined.note
+    assert len(distances(refined, photos)) > 2 * len(distances(kept, photos))
+    truth = np.stack([posed(index).center for index in range(5)])
+    given, found = np.stack([view.center for view in views]), centers(refined, photos)
+    shape_off = np.linalg.norm(transform(similarity(found, truth), found) - truth, axis=1)
+    assert shape_off.max() < 0.02 < np.linalg.norm(given - truth, axis=1).max()
+    assert np.linalg.norm(given.mean(axis=0) - found.mean(axis=0)) < 0.02  # the frame is the given one
+    np.testing.assert_allclose(np.ptp(found, axis=0)[0], np.ptp(given, axis=0)[0], rtol=0.03)
+    again = triangulate(photos, views, work, OPTIONS)
+    assert content(refined) == content(again)
+
+
+def test_a_photo_that_tells_nothing_keeps_its_pose(photos, work, tmp_path):
+    rng = np.random.default_rng(0)
+    views = [moved(posed(index), rng) for index in range(5)]
+    blank = tmp_path / "photo 4.png"
+    cv2.imwrite(str(blank), np.full((HEIGHT, WIDTH, 3), 128, np.uint8))
+    files = photos | {blank.name: blank}
+    refined = triangulate(files, views, tmp_path, OPTIONS)
+    assert refined.note
+    given, found = np.stack([view.center for view in views]), centers(refined, files)
+    assert np.linalg.norm(given[:4] - found[:4], axis=1).min() > 1e-3
+    np.testing.assert_allclose(given[4], found[4], atol=1e-12)
+
+
 def test_poses_of_other_photos_are_a_clear_error(photos, work):
     with pytest.raises(PipelineError, match="0 of at least 2 photos found"):
         triangulate(photos, [replace(posed(0), name="elsewhere.png")], work, OPTIONS)
