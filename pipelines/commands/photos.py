@@ -203,7 +203,7 @@ def reconstruct(
 def _camera_notes(outcome: Outcome) -> list[str]:
     """Returns what was done to given cameras."""
     note = outcome.get("sparse").note if "sparse" in outcome else ""
-    return [f"{note} (--cameras.keep-poses leaves them as given)"] if note else []
+    return [note] if note else []
 
 
 def _learnt_notes(outcome: Outcome) -> list[str]:

@@ -83,7 +83,7 @@ def _stream_to_mesh(pipeline: Streaming, sequence: sequences.Sequence, out: Path
     for count, update in enumerate(stream_frames(pipeline, sequence, out / "cache", console.progress), 1):
         volume = update.volume
         if update.note:
-            console.say(f"{update.note} (--keep-poses leaves them as given)")
+            console.say(update.note)
         if update.reason:
             dropped[update.name] = update.reason
         if volume is not None and count % SNAPSHOT_FRAMES == 0:

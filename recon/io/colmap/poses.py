@@ -18,20 +18,30 @@ from recon.io.colmap.options import MIN_PAIR_INLIERS, load_pycolmap
 
 MAX_ERROR_PX = 0.5  # median reprojection error of poses that stay; keypoints are 0.2 to 0.4 px off
 MAX_SHARE_LEFT = 0.7  # of it, or the poses were not to blame
-LOOSENED = (4.0, 2.0, 1.0, 1.0, 1.0, 1.0)  # thresholds of the triangulation, round by round, times COLMAP's
+MIN_KEPT = 0.9  # of the observations
+LOOSENED = (
+    4.0,
+    2.0,
+    1.0,
+    1.0,
+    1.0,
+    1.0,
+    1.0,
+)  # thresholds of the triangulation, round by round, times COLMAP's
 MIN_ROUNDS, MIN_GROWTH = 3, 1.02  # then as long as there are so many times as many observations
 KEYPOINT_PX = 0.5  # where reprojection errors begin to count linearly
-MOVES = 2.0  # standard deviation of a centre, by what the errors in the photos amount to at the points
+MOVES = 1.0  # standard deviation of a centre, by what the errors in the photos amount to at the points
 
 
 def refine_poses(
     model: Any, triangulate: Callable[[Any, float], Any], on_round: Callable[[int, int], None]
 ) -> tuple[Any, str]:
-    """Returns the model with poses that fit the photos, and what was done to them; "" if they stay.
+    """Returns the model with poses that fit the photos, and what users should know of it.
 
-    They stay where points are within `MAX_ERROR_PX` of their keypoints (median), and where other poses would
-    not bring them much closer. Frame and scale are those of the given poses: as a whole the refined ones
-    are not moved, turned or scaled against them. Photos with too few points keep their pose.
+    Poses stay, and nothing is said, where points are within `MAX_ERROR_PX` of their keypoints (median). They
+    stay, too, where others are not much closer, or where fewer points then have views from far enough apart:
+    their poses tell little. Frame and scale are those of the given poses: as a whole the refined ones are not
+    moved, turned or scaled against them. Photos with too few points keep their pose.
 
     Args:
         model: A pycolmap.Reconstruction of the given poses with points triangulated; it stays as it is.
@@ -39,24 +49,39 @@ def refine_poses(
             and angles multiplied by a factor.
         on_round: Called with the rounds that are done, and the most there can be.
     """
-    refined = triangulate(model, LOOSENED[0])  # or points would have been left out for the errors looked for
-    before = _median_error(refined)
+    loosened = triangulate(model, LOOSENED[0])  # or points are left out for the very errors looked for
+    before = _median_error(loosened)
+    on_round(1, len(LOOSENED))
     if before <= MAX_ERROR_PX:
         return model, ""
+    said = f"the photos contradict the given poses by {before:.1f} px"
     given = {image_id: model.image(image_id).cam_from_world() for image_id in sorted(model.reg_image_ids())}
-    sigma, count = MOVES * _relative_error(refined), 0
-    for done, factor in enumerate((*LOOSENED[1:], 1.0)):
-        if done >= MIN_ROUNDS and refined.compute_num_observations() < MIN_GROWTH * count:
-            break
-        count = refined.compute_num_observations()
-        if not _adjust(refined, given, sigma):
-            return model, ""
-        refined = triangulate(refined, factor)
-        on_round(done + 1, len(LOOSENED))
+    refined = _refined(loosened, given, triangulate, on_round)
+    if refined is None or refined.compute_num_observations() < MIN_KEPT * model.compute_num_observations():
+        return model, f"{said}, but do not tell better ones"
     after = _median_error(refined)
-    if not after <= MAX_SHARE_LEFT * before:
-        return model, ""
-    return refined, _told(given, refined, before, after)
+    if after > MAX_SHARE_LEFT * before:
+        return model, f"{said}, and refined ones by {after:.1f}: they stay as they are"
+    return refined, f"{said}, and refined ones by {after:.1f}: {_told(given, refined)}"
+
+
+def _refined(
+    model: Any,
+    given: Mapping[int, Any],
+    triangulate: Callable[[Any, float], Any],
+    on_round: Callable[[int, int], None],
+) -> Any:
+    """The model adjusted and triangulated in turn, None where COLMAP finds no solution."""
+    sigma, count = MOVES * _relative_error(model), 0
+    for done, factor in enumerate(LOOSENED[1:], 1):
+        if done > MIN_ROUNDS and model.compute_num_observations() < MIN_GROWTH * count:
+            break
+        count = model.compute_num_observations()
+        if not _adjust(model, given, sigma):
+            return None
+        model = triangulate(model, factor)
+        on_round(done + 1, len(LOOSENED))
+    return model
 
 
 def _adjust(model: Any, given: Mapping[int, Any], sigma: float) -> bool:
@@ -124,13 +149,13 @@ def _put_back(model: Any, given: Mapping[int, Any], sigma: float, centre_sigma: 
     model.transform(pycolmap.Sim3d(scale, pycolmap.Rotation3d(rotation.as_matrix()), offset))
 
 
-def _told(given: Mapping[int, Any], model: Any, before: float, after: float) -> str:
+def _told(given: Mapping[int, Any], model: Any) -> str:
     poses = [model.image(image_id).cam_from_world() for image_id in given]
     moved = np.linalg.norm(_centers(poses) - _centers(list(given.values())), axis=1)
     turned = (_rotations(poses) * _rotations(list(given.values())).inv()).magnitude()
     return (
-        f"the photos contradict the given poses by {before:.1f} px, and refined ones by {after:.1f}: cameras "
-        f"moved by {np.median(moved):.2g} and turned by {np.degrees(np.median(turned)):.2g} degrees (median)"
+        f"cameras were moved by {np.median(moved):.2g} and turned by {np.degrees(np.median(turned)):.2g} "
+        "degrees (median; keep-poses leaves them as given)"
     )
 
 

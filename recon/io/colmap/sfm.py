@@ -131,6 +131,7 @@ def triangulate(
         )
     if not keep_poses:
         reconstruction, note = refine_poses(reconstruction, triangulated, partial(report, "poses"))
+        report("poses", 1, 1)
     _to_photo_pixels(reconstruction, features)
     for camera in exact:
         reconstruction.camera(camera.camera_id).params = camera.params
