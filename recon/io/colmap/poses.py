@@ -19,16 +19,8 @@ from recon.io.colmap.options import MIN_PAIR_INLIERS, load_pycolmap
 MAX_ERROR_PX = 0.5  # median reprojection error of poses that stay; keypoints are 0.2 to 0.4 px off
 MAX_SHARE_LEFT = 0.7  # of it, or the poses were not to blame
 MIN_KEPT = 0.9  # of the observations
-LOOSENED = (
-    4.0,
-    2.0,
-    1.0,
-    1.0,
-    1.0,
-    1.0,
-    1.0,
-)  # thresholds of the triangulation, round by round, times COLMAP's
-MIN_ROUNDS, MIN_GROWTH = 3, 1.02  # then as long as there are so many times as many observations
+LOOSENED = (16.0, 8.0, 4.0, 2.0, 1.0, 1.0, 1.0)  # round by round, thresholds over COLMAP's
+MIN_ROUNDS, MIN_GROWTH = 5, 1.02  # then as long as there are so many times as many observations
 KEYPOINT_PX = 0.5  # where reprojection errors begin to count linearly
 MOVES = 1.0  # standard deviation of a centre, by what the errors in the photos amount to at the points
 
