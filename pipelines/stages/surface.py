@@ -118,9 +118,12 @@ class ExtractMesh:
     min_component_share: float = 0.005
     """Pieces with a smaller share of the faces are removed."""
 
+    smooth: bool = True
+    """Average the surface where the views disagree by over half a voxel; where they agree it stays sharp."""
+
     makes: ClassVar[str] = "mesh"
     per_view: ClassVar[bool] = False
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_component_share <= 1:
@@ -130,7 +133,8 @@ class ExtractMesh:
 
     def __call__(self, *, volume: TSDFVolume) -> Mesh:
         """Returns the mesh with vertex colours, world frame."""
-        mesh = meshing.remove_small_components(volume.extract(), min_share=self.min_component_share)
+        mesh = volume.extract(smooth=self.smooth)
+        mesh = meshing.remove_small_components(mesh, min_share=self.min_component_share)
         if not len(mesh.faces):
             raise PipelineError("the volume holds no surface: the depth maps agree nowhere")
         return mesh

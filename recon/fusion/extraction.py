@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from recon.errors import PipelineError
 from recon.fusion.blocks import SIDE
 from recon.fusion.marching_cubes import Triangles, extract_triangles
+from recon.fusion.smoothing import smooth_noise, unsmoothed
 from recon.fusion.volume import Surface
 from recon.jit import compiled
 from recon.scene import Mesh
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 DEEPEST, DEEPEST_VOXELS = 0.6, 2.0  # of the truncation distance
 
 
-def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float) -> Surface:
+def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float, smooth: bool) -> Surface:
     """Returns the surface where the weight is at least `min_weight`, of pieces that reach `sure_weight`.
+
+    `smooth`: distances are averaged where views disagree (`smoothing`).
 
     Raises:
         PipelineError: There is no surface.
@@ -30,7 +33,12 @@ def extract_surface(volume: "TSDFVolume", min_weight: float, sure_weight: float)
     if volume.origin is None or not len(volume.index):
         raise PipelineError("the volume is empty: no view brought usable depth into it")
     deepest = -max(DEEPEST, DEEPEST_VOXELS * volume.voxel_size / volume.truncation)
-    triangles = extract_triangles(volume.index, pages, volume.free_votes, min_weight, deepest, volume.threads)
+    reach = volume.truncation / volume.voxel_size
+    smoothed = (
+        smooth_noise(volume.index, pages, reach, volume.threads) if smooth else unsmoothed(len(volume.index))
+    )
+    limits = (min_weight, deepest)
+    triangles = extract_triangles(volume.index, pages, volume.free_votes, smoothed, limits, volume.threads)
     triangles = _sure(triangles, sure_weight)
     if not len(triangles.faces):
         raise PipelineError(

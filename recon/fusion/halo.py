@@ -71,7 +71,7 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
         slots: (27,) their slots; written.
         halo: (HALO_VOXELS,) written.
     """
-    slot_of_row, words, free, (min_weight, deepest) = volume[1], volume[2], volume[3], volume[4]
+    slot_of_row, words, (free, smooth_numbers, smooth, min_weight, deepest) = volume[1], volume[2], volume[3]
     for b in range(27):
         slots[b] = slot_of_row[near[b]] if near[b] >= 0 else -1
     halo[:] = np.nan
@@ -81,7 +81,7 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
         if slots[b] < 0:
             continue
         bx, by, bz = b % 3 - 1, b // 3 % 3 - 1, b // 9 - 1
-        state, votes = words[slots[b]], free[near[b]]
+        state, votes, number = words[slots[b]], free[near[b]], smooth_numbers[near[b]]
         x0, x1 = max(0, -1 - SIDE * bx), min(SIDE, SIDE + 2 - SIDE * bx)
         y0, y1 = max(0, -1 - SIDE * by), min(SIDE, SIDE + 2 - SIDE * by)
         z0, z1 = max(0, -1 - SIDE * bz), min(SIDE, SIDE + 2 - SIDE * bz)
@@ -91,7 +91,8 @@ def fill_halo(near: Any, volume: Any, slots: Any, halo: Any) -> None:
                 cell = CELLS * (y // CELL + CELLS * (z // CELL))
                 i = SIDE * bx + 1 + HALO * ((SIDE * by + y + 1) + HALO * (SIDE * bz + z + 1))
                 for x in range(x0, x1):
-                    weight, distance = state[WEIGHT, numbers[x]], state[TSDF, numbers[x]]
+                    weight = state[WEIGHT, numbers[x]]
+                    distance = smooth[number, numbers[x]] if number >= 0 else state[TSDF, numbers[x]]
                     known = (weight > 0) & (weight >= min_weight) & (distance >= deepest)
                     if distance < 0 or not known:
                         _, through = unpack_variance(bits_of(state[VARIANCE, numbers[x]]))

@@ -8,7 +8,7 @@ parts that are in memory one after the other give the mesh of the whole.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, no_type_check
+from typing import TYPE_CHECKING, Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt8, UInt16
@@ -20,6 +20,9 @@ from recon.fusion.on_device import DevicePages
 from recon.fusion.pages import Pages
 from recon.fusion.vertices import fill_vertices
 from recon.jit import compiled, run_pieces
+
+if TYPE_CHECKING:
+    from recon.fusion.smoothing import Smoothed
 
 EDGES = 3 * BLOCK_VOXELS  # of a block: three from each voxel
 EDGE_WORDS = EDGES // 64
@@ -46,8 +49,8 @@ def extract_triangles(
     index: BlockIndex,
     pages: Pages | DevicePages,
     free: UInt16[np.ndarray, "n 64"],
-    min_weight: float,
-    deepest: float,
+    smoothed: "Smoothed",
+    limits: tuple[float, float],
     threads: int | None,
 ) -> Triangles:
     """Returns the zero set of a volume's blocks as triangles, ordered by block and not by history.
@@ -56,16 +59,16 @@ def extract_triangles(
         index: The blocks.
         pages: Their voxels.
         free: Their votes for free space.
-        min_weight: Voxels with less are unknown.
-        deepest: So are those with a smaller distance / truncation, far behind a surface.
+        smoothed: What takes the place of their distances.
+        limits: Weight and distance / truncation, far behind a surface, below which voxels are unknown.
         threads: None means one per processor.
     """
     order = np.argsort(index.keys)
     edges = np.zeros((len(order), EDGE_WORDS), np.uint64)
     counts = np.zeros((len(order), 2), np.int64)
-    limits = (np.float32(min_weight), np.float32(deepest))
-    for part, near in _parts(order, index, pages, threads):
-        volume = (near, pages.slot_map(), pages.words, free, limits)
+    others = (free, smoothed.numbers, smoothed.values, np.float32(limits[0]), np.float32(limits[1]))
+    for part, near in parts(order, index, pages, threads):
+        volume = (near, pages.slot_map(), pages.words, others)
         run_pieces(count_blocks, len(part), threads, part, volume, edges, counts)
     totals = counts[order].sum(axis=0)
     firsts = np.empty_like(counts)
@@ -79,14 +82,14 @@ def extract_triangles(
         weights=np.empty(totals[0], np.float32),
     )
     out = (mesh.vertices, mesh.normals, mesh.colors, mesh.weights, mesh.faces)
-    for part, near in _parts(order, index, pages, threads):
-        volume = (near, pages.slot_map(), pages.words, free, limits)
+    for part, near in parts(order, index, pages, threads):
+        volume = (near, pages.slot_map(), pages.words, others)
         numbers = (edges, ranks, firsts, counts)
         run_pieces(fill_blocks, len(part), threads, (part, index.coords), volume, numbers, out)
     return mesh
 
 
-def _parts(
+def parts(
     order: Int64[np.ndarray, "n"], index: BlockIndex, pages: Pages | DevicePages, threads: int | None
 ) -> Iterator[tuple[Int64[np.ndarray, "m"], Int32[np.ndarray, "m 27"]]]:
     """Yields rows in order and the rows around them, in parts that fit into memory and then are there."""
@@ -152,8 +155,9 @@ def count_blocks(start: int, stop: int, part: Any, volume: Any, edges: Any, coun
         start: First block of `part` to do.
         stop: One past the last.
         part: Rows of blocks.
-        volume: (m, 27) rows around each of them; slots by row; words by slot; free votes by row; weight and
-            distance / truncation below which a voxel is unknown.
+        volume: (m, 27) rows around each of them; slots by row; words by slot; and free votes by row, numbers
+            of smoothed blocks by row, their distances, weight and distance / truncation below which a voxel
+            is unknown.
         edges: (n, 24) bits by row; written.
         counts: (n, 2) vertices and triangles by row; written.
     """

@@ -258,7 +258,9 @@ class TSDFVolume:
 
         merge_into(self, other)
 
-    def extract(self, min_weight: float = MIN_WEIGHT, sure_weight: float = SURE_WEIGHT) -> Mesh:
+    def extract(
+        self, min_weight: float = MIN_WEIGHT, sure_weight: float = SURE_WEIGHT, *, smooth: bool = True
+    ) -> Mesh:
         """Returns the surface as triangles, world frame, counter-clockwise seen from the free side.
 
         Blocks share their vertices. Vertices have unit normals, the gradient of the signed distance mixed
@@ -268,13 +270,17 @@ class TSDFVolume:
         Args:
             min_weight: Voxels with less are unknown. A pixel seen head-on whose sigma is one voxel weighs 1.
             sure_weight: Connected pieces that have it nowhere are left out.
+            smooth: Average distances over voxels where views disagree by over half of one; the volume itself
+                stays as it is.
 
         Raises:
             PipelineError: There is no surface.
         """
-        return self.extract_surface(min_weight, sure_weight).mesh
+        return self.extract_surface(min_weight, sure_weight, smooth=smooth).mesh
 
-    def extract_surface(self, min_weight: float = MIN_WEIGHT, sure_weight: float = SURE_WEIGHT) -> Surface:
+    def extract_surface(
+        self, min_weight: float = MIN_WEIGHT, sure_weight: float = SURE_WEIGHT, *, smooth: bool = True
+    ) -> Surface:
         """Returns what `extract` returns, with the weights of its vertices.
 
         Raises:
@@ -283,7 +289,7 @@ class TSDFVolume:
         from recon.fusion.extraction import extract_surface
 
         self._room = None  # the mesh may need the memory
-        return extract_surface(self, min_weight, sure_weight)
+        return extract_surface(self, min_weight, sure_weight, smooth)
 
     def weights_at(self, points: Float64[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
         """Returns the signed distance / truncation, the weight and the votes for free space at world points.

@@ -371,6 +371,7 @@ def test_space_that_others_see_through_loses_its_surface():
 def test_outlines_lie_where_votes_and_weight_are_equal(axis, counted_in):
     from recon.fusion.halo import HALO, HALO_VOXELS, fill_halo
     from recon.fusion.integration import VOTES, VOXELS
+    from recon.fusion.smoothing import unsmoothed
 
     words = np.zeros((27, 4, 512), np.float32)
     words[:, 0], words[:, 1] = -0.4, 10.0
@@ -382,7 +383,9 @@ def test_outlines_lie_where_votes_and_weight_are_equal(axis, counted_in):
         out[:] = np.rint(63 * (10.0 + 0.5 * (middles - outline)))
         halo = np.empty(HALO_VOXELS, np.float32)
         rows = np.arange(27, dtype=np.int32)
-        volume = (rows[None], rows, words, votes, (np.float32(0.02), np.float32(-0.6)))
+        stay = unsmoothed(27)
+        others = (votes, stay.numbers, stay.values, np.float32(0.02), np.float32(-0.6))
+        volume = (rows[None], rows, words, others)
         fill_halo(rows, volume, np.empty(27, np.int64), halo)
         line = np.moveaxis(halo.reshape(HALO, HALO, HALO), 2 - axis, 0)[:, 4, 4]
         before = np.flatnonzero(np.diff(line >= 0))
