@@ -2,7 +2,8 @@
 
 In the order of the method: `voxel_size` chooses the grid, `observations` turns a depth map into planes with
 weights, `blocks` finds the blocks of voxels that they touch, `integration` brings them into the voxels
-(`reference` says the same in numpy), `marching_cubes` makes the mesh; `volume` holds them together.
+(`reference` says the same in numpy), `smoothing` averages them where views disagree, `marching_cubes` makes
+the mesh; `volume` holds them together.
 """
 
 from recon.fusion.volume import TSDFVolume

@@ -156,7 +156,7 @@ def _observed(model: Any) -> tuple[Float64[np.ndarray, "m"], Float64[np.ndarray,
     depths, errors = [np.zeros(0)], [np.zeros(0)]
     for image_id in sorted(model.reg_image_ids()):
         image = model.image(image_id)
-        seen = [keypoint for keypoint in image.points2D if keypoint.has_point3D()]
+        seen = image.get_observation_points2D()
         if not seen:
             continue
         world = np.stack([model.point3D(keypoint.point3D_id).xyz for keypoint in seen])
