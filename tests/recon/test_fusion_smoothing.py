@@ -96,3 +96,9 @@ def shifted(height: float) -> np.ndarray:
     pose = np.eye(4)
     pose[2, 3] = height
     return pose
+
+
+def test_voxels_on_a_device_are_averaged_too() -> None:
+    one, other = plane(noise=1.5).extract(), plane(noise=1.5, device="cpu:0").extract()
+    np.testing.assert_array_equal(one.faces, other.faces)
+    np.testing.assert_allclose(one.vertices, other.vertices, atol=0.01 * VOXEL)
