@@ -3,8 +3,9 @@
 Sigma knows nothing of what a view's pixels or several views have in common, and where errors are larger than
 voxels, surfaces are crumpled. But each voxel keeps the variance of its distances: where their standard
 deviation is over `NOISE` voxels, averages over a Gaussian window take their place (normalised convolution,
-Knutsson and Westin 1993); elsewhere nothing changes. Each known voxel counts the same: weights are smaller
-behind surfaces, and means by them would move these back.
+Knutsson and Westin 1993); elsewhere nothing changes, nor where the normals that were seen differ from voxel to
+voxel, as at edges and thin things. Each known voxel counts the same: weights are smaller behind surfaces, and
+means by them would move these back.
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from recon.fusion.blocks import BLOCK_VOXELS, SIDE, VOXEL_NUMBERS, BlockIndex
-from recon.fusion.integration import TSDF, VARIANCE, WEIGHT
+from recon.fusion.integration import GRADIENT, TSDF, VARIANCE, WEIGHT
 from recon.fusion.marching_cubes import parts
 from recon.fusion.on_device import DevicePages
-from recon.fusion.packing import bits_of, unpack_trust, unpack_variance
+from recon.fusion.packing import bits_of, unpack_direction, unpack_trust, unpack_variance
 from recon.fusion.pages import Pages
 from recon.jit import compiled, run_pieces
 
@@ -31,6 +32,7 @@ def _window(sigma: float, reach: int) -> Float32[np.ndarray, "n"]:
     return (values / values.sum()).astype(np.float32)
 
 
+ALIKE, SAME = 0.6, 0.8  # length of the mean of normals around, from which, and from which wholly so
 NOISE_WINDOW, WINDOW = _window(1.0, 3), _window(1.5, 5)  # of what tells noise, and of distances
 
 
@@ -111,10 +113,11 @@ def _smooth_blocks(start: int, stop: int, part: Any, volume: Any, scale: Any, ou
     """Writes the averaged distances of the blocks that are marked."""
     near, slot_of_row, words = volume
     numbers, values = out
-    wide = np.empty((4, WIDE, WIDE, WIDE), np.float32)
+    wide = np.empty((7, WIDE, WIDE, WIDE), np.float32)
     lines, columns = np.empty((WIDE, WIDE, SIDE), np.float32), np.empty((WIDE, SIDE, SIDE), np.float32)
     weights, noise = np.empty((SIDE, SIDE, SIDE), np.float32), np.empty((SIDE, SIDE, SIDE), np.float32)
     known, means = np.empty((SIDE, SIDE, SIDE), np.float32), np.empty((SIDE, SIDE, SIDE), np.float32)
+    normals = np.empty((3, SIDE, SIDE, SIDE), np.float32)
     one, zero = np.float32(1), np.float32(0)
     for k in range(start, stop):
         number = numbers[part[k]]
@@ -134,6 +137,8 @@ def _smooth_blocks(start: int, stop: int, part: Any, volume: Any, scale: Any, ou
                         most = max(most, noise[z, y, x])
         if most <= np.float32(NOISE):
             continue
+        for axis in range(3):
+            _average(wide[4 + axis], WINDOW, lines, columns, normals[axis])
         _average(wide[2], WINDOW, lines, columns, known)
         _average(wide[3], WINDOW, lines, columns, means)
         for z in range(SIDE):
@@ -142,6 +147,9 @@ def _smooth_blocks(start: int, stop: int, part: Any, volume: Any, scale: Any, ou
                     if wide[0, SIDE + z, SIDE + y, SIDE + x] > 0:
                         voxel = VOXEL_NUMBERS[z, y, x]
                         share = (noise[z, y, x] - np.float32(NOISE)) / np.float32(FULL - NOISE)
+                        nx, ny, nz = normals[0, z, y, x], normals[1, z, y, x], normals[2, z, y, x]
+                        alike = np.sqrt(nx * nx + ny * ny + nz * nz) / known[z, y, x]
+                        share = min(share, (alike - np.float32(ALIKE)) / np.float32(SAME - ALIKE))
                         change = means[z, y, x] / known[z, y, x] - own[TSDF, voxel]
                         values[number, voxel] += min(max(share, zero), one) * change
 
@@ -149,7 +157,7 @@ def _smooth_blocks(start: int, stop: int, part: Any, volume: Any, scale: Any, ou
 @compiled
 @no_type_check
 def _gather(near: Any, slot_of_row: Any, words: Any, wide: Any) -> None:
-    """Writes weights of a block and those around, variances by them, 1 where known, and distances."""
+    """Writes weights of a block and those around, variances by them, 1 where known, distances, normals."""
     wide[:] = np.float32(0)
     for b in range(27):
         if near[b] < 0:
@@ -167,6 +175,10 @@ def _gather(near: Any, slot_of_row: Any, words: Any, wide: Any) -> None:
                         wide[1, z0 + z, y0 + y, x0 + x] = weight * variance
                         wide[2, z0 + z, y0 + y, x0 + x] = np.float32(1)
                         wide[3, z0 + z, y0 + y, x0 + x] = state[TSDF, voxel]
+                        normal = unpack_direction(bits_of(state[GRADIENT, voxel]))
+                        wide[4, z0 + z, y0 + y, x0 + x] = normal[0]
+                        wide[5, z0 + z, y0 + y, x0 + x] = normal[1]
+                        wide[6, z0 + z, y0 + y, x0 + x] = normal[2]
 
 
 @compiled
