@@ -3,9 +3,9 @@
 Sigma knows nothing of what a view's pixels or several views have in common, and where errors are larger than
 voxels, surfaces are crumpled. But each voxel keeps the variance of its distances: where their standard
 deviation is over `NOISE` voxels, averages over a Gaussian window take their place (normalised convolution,
-Knutsson and Westin 1993); elsewhere nothing changes, nor where the normals that were seen differ from voxel to
-voxel, as at edges and thin things. Each known voxel counts the same: weights are smaller behind surfaces, and
-means by them would move these back.
+Knutsson and Westin 1993); elsewhere nothing changes, nor where the normals that were seen differ from one
+voxel to the next, as at edges and thin things. Each known voxel counts the same: weights are smaller behind
+surfaces, and means by them would move these back.
 """
 
 from dataclasses import dataclass
