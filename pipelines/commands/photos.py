@@ -59,7 +59,8 @@ class Multi:
 
     sparse: Path | None = None
     """An existing COLMAP model of the photos. If it has no points they are triangulated, and poses that the
-    photos contradict are refined (--cameras.keep-poses: not); else its poses are taken as they are."""
+    photos contradict are refined (--cameras.keep-poses: not); else its poses are taken as they are
+    (--cameras.retriangulate: not)."""
 
     masks: Path | None = None
     """Folder of masks, NAME.png for photo NAME; non-zero pixels are kept."""

@@ -1,6 +1,6 @@
 """From photos to cameras and sparse points."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,11 +44,15 @@ class GivenModel:
     """Folder of the model: cameras, images and points3D, binary or text."""
 
     options: SfmOptions = field(default_factory=SfmOptions)
-    """Used only if the model has poses but no points: then points are triangulated."""
+    """Used only where points are triangulated."""
+
+    retriangulate: bool = False
+    """Find points anew in the photos, as if the model had none. For models whose poses were not found from
+    the photos, but come from a tracker or a depth camera."""
 
     keep_poses: bool = False
     """Keep poses that came without points exactly as they are; else those that the photos contradict by over
-    half a pixel are refined. Poses that came with points always stay."""
+    half a pixel are refined. Poses that came with points stay, too, unless these are found anew."""
 
     makes: ClassVar[str] = "sparse"
     per_view: ClassVar[bool] = False
@@ -59,10 +63,10 @@ class GivenModel:
         return folder_digest(self.folder)
 
     def __call__(self, *, photos: Photos, progress: Progress) -> ColmapModel:
-        """Returns the model, with points triangulated if it had none."""
+        """Returns the model, with points triangulated if it had none, or on request."""
         model = colmap.read_model(self.folder)
-        if model.summary["points"]:
-            return model
+        if model.summary["points"] and not self.retriangulate:
+            return replace(model, note=colmap.doubts_about(model))
         views = colmap.scene_from_model(model, photos.files).views
         work = photos.workspace / f"triangulate-{digest(photos.key, self.options, self.content(None))}"
         return colmap.triangulate(

@@ -9,12 +9,14 @@ from recon.io.colmap.dense import read_dense, write_dense, write_fusion_list
 from recon.io.colmap.from_scene import model_from_scene
 from recon.io.colmap.model import ColmapModel, read_model, write_model
 from recon.io.colmap.options import SfmOptions
+from recon.io.colmap.poses import doubts_about
 from recon.io.colmap.sfm import reconstruct, triangulate
 from recon.io.colmap.undistort import photo_pixels, scene_from_model
 
 __all__ = [
     "ColmapModel",
     "SfmOptions",
+    "doubts_about",
     "model_from_scene",
     "photo_pixels",
     "read_dense",

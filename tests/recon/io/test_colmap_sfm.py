@@ -14,6 +14,7 @@ from recon.geometry import look_at, similarity, transform
 from recon.io.colmap import (
     ColmapModel,
     SfmOptions,
+    doubts_about,
     pair_matching,
     reconstruct,
     scene_from_model,
@@ -286,6 +287,8 @@ def test_poses_that_the_photos_contradict_are_refined(photos, work):
     refined = triangulate(photos, views, work, OPTIONS)
     assert not kept.note
     assert "contradict the given poses" in refined.note
+    assert "retriangulate" in doubts_about(kept)
+    assert not doubts_about(refined)
     assert len(distances(refined, photos)) > 2 * len(distances(kept, photos))
     truth = np.stack([posed(index).center for index in range(5)])
     given, found = np.stack([view.center for view in views]), centers(refined, photos)
