@@ -291,6 +291,7 @@ def _triangulated(database: Path, work_dir: Path, options: SfmOptions, model: An
         random_seed=options.seed, num_threads=1, extract_colors=False
     )
     rules = settings.triangulation
+    rules.ignore_two_view_tracks = model.num_images() > 2  # two photos have no others
     rules.create_max_angle_error *= loosened
     rules.continue_max_angle_error *= loosened
     rules.merge_max_reproj_error *= loosened

@@ -260,6 +260,13 @@ def test_triangulated_points_lie_on_the_drawn_surfaces_and_poses_stay(photos, wo
         np.testing.assert_array_equal(image.camera.params, [FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2])
 
 
+def test_two_photos_of_known_poses_are_enough(photos, tmp_path):
+    pair = dict(list(photos.items())[:2])
+    result = triangulate(pair, [posed(0), posed(1)], tmp_path, OPTIONS)
+    assert result.summary["points"] > 100
+    assert not result.note
+
+
 def moved(view: View, rng: np.random.Generator) -> View:
     """The view as a tracker might tell it: 3 % of the distance off, turned by half a degree or so."""
     turn = cv2.Rodrigues(np.radians(0.4) * rng.normal(size=3))[0]
