@@ -1,8 +1,9 @@
 """COLMAP: photos to posed cameras and sparse points, models read and written, lenses undistorted.
 
 The only place that knows pycolmap. In the order of the method: `options`, `features` (one photo), `pairs`
-(which photos to compare), `matching` (the database), `mapping` (poses and points), `sfm` (all of these),
-`model` (its files), `undistort` (a `Scene`), `dense` (depth maps for COLMAP's fusion, and from its stereo).
+(which photos to compare), `matching` (the database), `mapping` (poses and points), `poses` (given ones that
+are off), `sfm` (all of these), `model` (its files), `undistort` (a `Scene`), `dense` (depth maps for COLMAP's
+fusion, and from its stereo).
 """
 
 from recon.io.colmap.dense import read_dense, write_dense, write_fusion_list
