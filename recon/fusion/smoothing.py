@@ -63,15 +63,13 @@ def smooth_noise(
         threads: None means one per processor.
     """
     order = np.argsort(index.keys)
-    noisy, numbers = np.zeros(len(order), np.uint8), np.full(len(order), -1, np.int32)
-    scale = np.float32(reach)
+    numbers, scale = np.full(len(order), -1, np.int32), np.float32(reach)
     for part, near in parts(order, index, pages, threads):
-        run_pieces(_find_noise, len(part), threads, part, (near, pages.slot_map(), pages.words), scale, noisy)
-    if not noisy.any():
-        return unsmoothed(len(order))
-    for part, near in parts(order, index, pages, threads):
-        run_pieces(_mark_near, len(part), threads, part, near, noisy, numbers)
+        volume = (near, pages.slot_map(), pages.words)
+        run_pieces(_mark_noise, len(part), threads, part, volume, scale, numbers)
     chosen = numbers >= 0
+    if not chosen.any():
+        return unsmoothed(len(order))
     numbers[chosen] = np.arange(chosen.sum(), dtype=np.int32)
     values = np.empty((int(chosen.sum()), BLOCK_VOXELS), np.float32)
     for part, near in parts(order, index, pages, threads):
@@ -82,9 +80,9 @@ def smooth_noise(
 
 @compiled
 @no_type_check
-def _find_noise(start: int, stop: int, part: Any, volume: Any, scale: Any, noisy: Any) -> None:
-    """Marks the blocks with a voxel whose distances have a standard deviation of `NOISE` voxels."""
-    _, slot_of_row, words = volume
+def _mark_noise(start: int, stop: int, part: Any, volume: Any, scale: Any, numbers: Any) -> None:
+    """Marks with a zero the blocks in or beside which a standard deviation is over `NOISE` voxels."""
+    near, slot_of_row, words = volume
     limit = np.float32(NOISE) / scale
     limit *= limit
     for k in range(start, stop):
@@ -93,18 +91,10 @@ def _find_noise(start: int, stop: int, part: Any, volume: Any, scale: Any, noisy
             variance, _ = unpack_variance(bits_of(state[VARIANCE, i]))
             weight, _ = unpack_trust(bits_of(state[WEIGHT, i]))
             if weight > 0 and variance > limit:
-                noisy[part[k]] = 1
+                for b in range(27):
+                    if near[k, b] >= 0:
+                        numbers[near[k, b]] = 0
                 break
-
-
-@compiled
-@no_type_check
-def _mark_near(start: int, stop: int, part: Any, near: Any, noisy: Any, numbers: Any) -> None:
-    """Marks with a zero the blocks that are noisy, or beside one."""
-    for k in range(start, stop):
-        for b in range(27):
-            if near[k, b] >= 0 and noisy[near[k, b]]:
-                numbers[part[k]] = 0
 
 
 @compiled

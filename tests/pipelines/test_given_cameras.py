@@ -2,22 +2,17 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from pipelines import cli
 from recon.io import colmap
-from tests.recon.io.test_colmap_sfm import OPTIONS, drawn, moved, posed
+from tests.recon.io.test_colmap_sfm import OPTIONS, moved, posed, write_photos
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("photos")
-    files = {posed(index).name: folder / posed(index).name for index in range(5)}
-    for index, path in enumerate(files.values()):
-        cv2.imwrite(str(path), drawn(posed(index)))
-    return files
+    return write_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,8 @@ def refine_poses(
         return model, ""
     said = f"the photos contradict the given poses by {before:.1f} px"
     given = {image_id: model.image(image_id).cam_from_world() for image_id in sorted(model.reg_image_ids())}
-    refined = _refined(loosened, given, triangulate, on_round)
+    focal = float(np.median([camera.mean_focal_length() for camera in model.cameras.values()]))
+    refined = _refined(loosened, given, MOVES * before / focal, triangulate, on_round)
     if refined is None or refined.compute_num_observations() < MIN_KEPT * model.compute_num_observations():
         return model, f"{said}, but do not tell better ones"
     after = _median_error(refined)
@@ -78,11 +79,15 @@ def doubts_about(model: ColmapModel) -> str:
 def _refined(
     model: Any,
     given: Mapping[int, Any],
+    sigma: float,
     triangulate: Callable[[Any, float], Any],
     on_round: Callable[[int, int], None],
 ) -> Any:
-    """The model adjusted and triangulated in turn, None where COLMAP finds no solution."""
-    sigma, count = MOVES * _relative_error(model), 0
+    """The model adjusted and triangulated in turn, None where COLMAP finds no solution.
+
+    sigma: standard deviation of a given centre, by the depth of the points; that of rotations, radians.
+    """
+    count = 0
     for done, factor in enumerate(LOOSENED[1:], 1):
         if done > MIN_ROUNDS and model.compute_num_observations() < MIN_GROWTH * count:
             break
@@ -95,10 +100,7 @@ def _refined(
 
 
 def _adjust(model: Any, given: Mapping[int, Any], sigma: float) -> bool:
-    """Moves poses and points of a model, in place; False where COLMAP finds no solution.
-
-    sigma: standard deviation of a given centre, by the depth of the points.
-    """
+    """Moves poses and points of a model, in place; False where COLMAP finds no solution."""
     pycolmap = load_pycolmap()
     told = [image_id for image_id in given if model.image(image_id).num_points3D >= MIN_PAIR_INLIERS]
     if len(told) < 2:
@@ -192,12 +194,6 @@ def _median_error(model: Any) -> float:
 
 def _median_depth(model: Any) -> float:
     return float(np.median(_observed(model)[0]))
-
-
-def _relative_error(model: Any) -> float:
-    """Median reprojection error by the focal length: an angle, or a move by the depth of the points."""
-    focal = np.median([camera.mean_focal_length() for camera in model.cameras.values()])
-    return _median_error(model) / float(focal)
 
 
 def _center(cam_from_world: Any) -> Float64[np.ndarray, "3"]:

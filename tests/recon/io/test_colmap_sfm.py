@@ -64,13 +64,17 @@ def drawn(view: View, seed: int = 0) -> np.ndarray:
     return photo
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("photos")
+def write_photos(folder: Path) -> dict[str, Path]:
+    """Five photos by their names."""
     files = {posed(index).name: folder / posed(index).name for index in range(5)}
     for index, path in enumerate(files.values()):
         cv2.imwrite(str(path), drawn(posed(index)))
     return files
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> dict[str, Path]:
+    return write_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
