@@ -28,6 +28,7 @@ from pipelines.stages import (
     Settle,
     Sfm,
     Tell,
+    Texture,
     Undistort,
     embedded,
 )
@@ -45,7 +46,8 @@ class MultiView:
 
     Cameras and sparse points by SfM, depth and normals per photo by a predictor, each prediction aligned
     with the points its view sees and with the other views, refined by its normals and by the other photos,
-    checked against its neighbours, all of them fused in one volume.
+    checked against its neighbours, all of them fused in one volume, whose surface gets a texture of
+    the photos.
     """
 
     cameras: Sfm | GivenModel = field(default_factory=Sfm)
@@ -62,6 +64,11 @@ class MultiView:
     check: Check = field(default_factory=Check)
     fuse: Fuse = field(default_factory=Fuse)
     extract: ExtractMesh = field(default_factory=ExtractMesh)
+    texture: Texture = field(default_factory=Texture)
+
+    textured: bool = True
+    """Whether `mesh.glb` gets a texture of the photos; else it has the colours of its vertices, as `mesh.ply`
+    always has."""
 
     second_pass: bool = False
     """Whether the photos are compared a second time, around the surface that the first pass makes: more
@@ -89,6 +96,8 @@ class MultiView:
             stages = tuple(s for s in stages if s not in (self.rectify, self.align))
         drawing = tuple(s for s in stages if s.makes == Draw.makes)
         once = tuple(s for s in stages if s.makes != Draw.makes)
+        if not self.textured:
+            once = tuple(s for s in once if s.makes != Texture.makes)
         learner = self.learner
         if learner is not None:
             once = self._learning(once, learner)

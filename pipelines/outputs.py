@@ -82,10 +82,10 @@ def _absolute(value: Any) -> Any:
     return str(value.absolute()) if isinstance(value, Path) else value
 
 
-def write_mesh_files(out: Path, mesh: Mesh) -> None:
-    """Writes `mesh.ply` and `mesh.glb`."""
+def write_mesh_files(out: Path, mesh: Mesh, textured: Mesh | None = None) -> None:
+    """Writes `mesh.ply` and `mesh.glb`, that with a texture where there is one."""
     meshes.write_mesh(out / "mesh.ply", mesh)
-    meshes.write_mesh(out / "mesh.glb", mesh)
+    meshes.write_mesh(out / "mesh.glb", textured or mesh)
 
 
 def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pipeline: Any) -> dict[str, Any]:
@@ -99,8 +99,9 @@ def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pip
         colmap.write_model(outcome.get("sparse"), out / "sparse")
     written = _write_depth_maps(out / "depth", outcome)
     mesh = outcome.get("mesh") if "mesh" in outcome else None
+    textured = outcome.get("textured") if "textured" in outcome else mesh
     if mesh is not None:
-        write_mesh_files(out, mesh)
+        write_mesh_files(out, mesh, textured)
     for path in earlier - written if written else ():
         path.unlink(missing_ok=True)
     summary = _summary(outcome, mesh)
@@ -112,7 +113,7 @@ def write_outcome(out: Path, outcome: Outcome, title: str, notes: list[str], pip
         steps=[asdict(step) for step in outcome.steps],
         options=options_of(pipeline),
         scene=scene_as_seen(outcome),
-        mesh=mesh,
+        mesh=textured,
     )
     write_report(out, record, _view_records(outcome))
     return summary

@@ -4,7 +4,7 @@ Frames, signs and the half pixel are those of `recon/__init__.py`. Everything he
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Real
 
 from recon.errors import InputError
 
@@ -169,7 +169,7 @@ def depth_edges(
     return (low <= 0) | (high - low > relative_jump * np.maximum(low, np.finfo(np.float32).tiny))
 
 
-def sample(values: Float[np.ndarray, "h w *c"], uv: Float[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n *c"]:
+def sample(values: Real[np.ndarray, "h w *c"], uv: Float[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n *c"]:
     """Returns bilinear samples at pixels `uv`; coordinates beyond the border take the border's value."""
     corners, weights = _bilinear(values.shape[1], values.shape[0], uv)
     taps = values[corners[..., 1], corners[..., 0]].astype(np.float64)  # (n, 4, *c)

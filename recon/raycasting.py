@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from recon.errors import InputError
-from recon.geometry import look_at, rays, rotate
+from recon.geometry import look_at, rays, rotate, sample
 from recon.scene import Camera, Mesh
 
 NO_FACE = 0xFFFFFFFF  # what Open3D returns for a ray that hits nothing
@@ -127,13 +127,16 @@ class RayCaster:
         Args:
             camera: Size and field of view of the picture.
             cam_from_world: Where it is taken from.
-            colored: True takes vertex colours where there are some, False draws the bare shape in grey.
+            colored: True takes the texture or vertex colours where there are some, False draws the bare
+                shape in grey.
             through_backs: Leaves out back sides, so that one looks into a room from outside.
         """
         hits, mesh = self.cast(camera, cam_from_world, through_backs=through_backs), self.mesh
         hit = hits.faces >= 0
         albedo = np.full((*hit.shape, 3), 200.0)
-        if colored and mesh.colors is not None and len(mesh.faces):
+        if colored and mesh.uv is not None and mesh.texture is not None and hit.any():
+            albedo[hit] = self._textured(hits, hit, camera.K[0, 0])
+        elif colored and mesh.colors is not None and len(mesh.faces):
             corners = mesh.colors[mesh.faces[np.where(hit, hits.faces, 0)]].astype(
                 np.float64
             )  # (h, w, 3, rgb)
@@ -145,6 +148,27 @@ class RayCaster:
         picture[hit & ~hits.front] *= [1.0, 0.6, 0.6]
         picture[~hit] = 255
         return np.clip(picture, 0, 255).astype(np.uint8)
+
+    def _textured(self, hits: Hits, hit: np.ndarray, focal: float) -> Float64[np.ndarray, "n 3"]:
+        """Returns the texture's colours at what was hit, averaged where a pixel spans more than a texel."""
+        assert self.mesh.uv is not None
+        assert self.mesh.texture is not None
+        texture = self.mesh.texture
+        corners = self.mesh.faces[hits.faces[hit]]  # (n, 3)
+        size = np.array(texture.shape[1::-1])
+        at = self.mesh.uv[corners] * [1, -1] + [0, 1]
+        texels = np.linalg.norm((at[:, 1] - at[:, 0]) * size, axis=1)
+        length = np.linalg.norm(self.mesh.vertices[corners[:, 1]] - self.mesh.vertices[corners[:, 0]], axis=1)
+        per_pixel = np.median(texels / np.maximum(length, 1e-300) * hits.depth[hit] / focal)
+        step = 2 ** max(0, round(float(np.log2(max(per_pixel, 1.0)))))
+        if step > 1:
+            padded = np.pad(
+                texture, [(0, -side % step) for side in texture.shape[:2]] + [(0, 0)], mode="edge"
+            )
+            blocks = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step, 3)
+            texture = blocks.mean(axis=(1, 3), dtype=np.float32)
+        uv = np.einsum("nk,nkc->nc", hits.barycentric[hit], at)
+        return sample(texture, uv * size / step)
 
     def _pass_backs(
         self,

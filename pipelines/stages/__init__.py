@@ -11,7 +11,7 @@ from pipelines.stages.photometry import Check, Draw, FindPlanes, Match, Settle
 from pipelines.stages.predictions import InterpolatePoints, Predict, Rectify, embedded
 from pipelines.stages.selection import Select, SelectAlone
 from pipelines.stages.single import Calibrate, MeshDepth, OneCamera, SensorDepth
-from pipelines.stages.surface import ExtractMesh, Fuse
+from pipelines.stages.surface import ExtractMesh, Fuse, Texture
 
 __all__ = [
     "Agree",
@@ -38,6 +38,7 @@ __all__ = [
     "Settle",
     "Sfm",
     "Tell",
+    "Texture",
     "Undistort",
     "embedded",
 ]

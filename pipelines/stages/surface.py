@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import ClassVar
 
@@ -10,8 +11,8 @@ from jaxtyping import UInt8
 
 from pipelines.graph import ByView
 from pipelines.runner import Progress
-from pipelines.stages.maps import check_positive
-from recon import consistency, fusion, meshing
+from pipelines.stages.maps import check_count, check_positive
+from recon import consistency, fusion, meshing, texturing
 from recon.consistency import Agreement
 from recon.errors import InputError, PipelineError
 from recon.fusion import TSDFVolume
@@ -138,3 +139,39 @@ class ExtractMesh:
         if not len(mesh.faces):
             raise PipelineError("the volume holds no surface: the depth maps agree nowhere")
         return mesh
+
+
+@dataclass(frozen=True)
+class Texture:
+    """Gives the mesh a texture made of the photos."""
+
+    max_size: int = texturing.MAX_SIZE
+    """Most pixels of a side of the texture; photos are shrunk until what is seen of them fits."""
+
+    makes: ClassVar[str] = "textured"
+    per_view: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_count("texture.max_size", self.max_size, texturing.MIN_SIZE)
+
+    def __call__(
+        self,
+        *,
+        scene: Scene,
+        mesh: Mesh,
+        checked: ByView[Agreement],
+        image: ByView[np.ndarray],
+        progress: Progress,
+    ) -> Mesh:
+        """Returns the same surface with vertices repeated where pieces of photos meet, and their texture.
+
+        What is too large for a texture stays as it is, with the colours of its vertices.
+        """
+        views = [scene.view(name) for name in checked]
+        try:
+            return texturing.texture_mesh(
+                mesh, views, image, max_size=self.max_size, on_view=partial(progress, self.makes)
+            )
+        except InputError:
+            return mesh

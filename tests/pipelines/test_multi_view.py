@@ -62,7 +62,7 @@ def test_another_voxel_size_makes_fusion_and_later_only(room: Room, out: Path, t
     shutil.copytree(out, again)
     cli.main([*room.flags(again)[:-1], "0.08"])
     made = {artifact for artifact, (computed, _) in steps(again).items() if computed}
-    assert made - {"prediction"} == {"volume", "mesh"}
+    assert made - {"prediction"} == {"volume", "mesh", "textured"}
 
 
 def test_one_more_photo_is_predicted_alone(room: Room, tmp_path: Path) -> None:
@@ -157,7 +157,9 @@ def test_a_second_pass_goes_on_from_the_first(room: Room, out: Path, tmp_path: P
     shutil.copytree(out, again)
     cli.main([*room.flags(again), "--second-pass"])
     made = {artifact for artifact, (computed, _) in steps(again).items() if computed}
-    assert made - {"prediction"} == {"drawn", "measured", "planes", "settled", "checked", "volume", "mesh"}
+    assert made - {"prediction"} == {
+        *("drawn", "measured", "planes", "settled", "checked", "volume", "mesh", "textured")
+    }
     first, second = (
         evaluate_mesh(read_mesh(folder / "mesh.ply"), room.capture.mesh, thresholds=[0.1], samples=20_000)
         for folder in (out, again)

@@ -20,6 +20,8 @@ GLTF_FROM_OPENCV = np.diag(
     [1.0, -1.0, -1.0, 1.0]
 )  # half a turn about x: y down, z forward to y up, z backward
 MAX_GLB_BYTES = 2**32 - 1  # glTF 2.0, 4.4.2: lengths are 32 bits
+MAX_PNG_PIXELS = 2**20  # of a texture; a larger one is a quarter as large as JPEG
+JPEG_QUALITY = 93
 GLTF_TYPES = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 GLTF_SIZES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
@@ -73,7 +75,8 @@ def _material(mesh: Mesh, buffer: "_Buffer") -> dict[str, Any]:
     textured = mesh.uv is not None and mesh.texture is not None
     if mesh.texture is not None and textured:
         surface["baseColorTexture"] = {"index": 0}
-        parts["images"] = [{"bufferView": buffer.view(_png_bytes(mesh.texture)), "mimeType": "image/png"}]
+        kind, content = _encoded(mesh.texture)
+        parts["images"] = [{"bufferView": buffer.view(content), "mimeType": f"image/{kind.lower()}"}]
         parts["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
         parts["textures"] = [{"source": 0, "sampler": 0}]
     if textured or mesh.colors is not None:
@@ -118,12 +121,15 @@ def _container(document: dict[str, Any], content: bytes) -> bytes:
     return header + text + struct.pack("<II", len(content), 0x004E4942) + content
 
 
-def _png_bytes(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def _encoded(image: UInt8[np.ndarray, "h w 3"]) -> tuple[str, bytes]:
+    """Returns a format and a picture in it: as it is where it is small, JPEG else."""
     from PIL import Image
 
+    kind = "PNG" if image.shape[0] * image.shape[1] <= MAX_PNG_PIXELS else "JPEG"
     with io.BytesIO() as file:
-        Image.fromarray(image).save(file, format="PNG")
-        return file.getvalue()
+        options = {"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}
+        Image.fromarray(image).save(file, format=kind, **options)
+        return kind, file.getvalue()
 
 
 def _linear_from_srgb(colors: UInt8[np.ndarray, "n 3"]) -> Shaped[np.ndarray, "n 3"]:
