@@ -54,7 +54,8 @@ class Layout:
             first = np.floor(low * scale).astype(np.int64) - PADDING
             size = np.ceil(high * scale).astype(np.int64) + PADDING - first
             area = size.prod(axis=1).sum() + 4 * others
-            width = int(min(max_size, max(64, size[:, 0].max(initial=0), np.sqrt(area / FILLED)))) & ~1
+            least = max(64, size[:, 0].max(initial=0), np.sqrt(area / FILLED))
+            width = int(min(max_size, least + 1)) & ~1
             place, rows = _shelves(size, width)
             height = rows + 2 * -(-others // (width // 2))
             if height <= max_size and (not count or size[:, 0].max() <= width):
