@@ -35,6 +35,10 @@ from recon.io.images import exif_focal_px, find_mask, photo_size, verify_photo
 SINGLE_INPUTS = ("masks", "keep_backdrop")  # fields that run.json repeats, beside the options
 MULTI_INPUTS = (*SINGLE_INPUTS, "max_frames")
 LEARNING_NOTE = "the network learns the scene from what the photos tell (quicker: --no-learn-scene)"
+UNTEXTURED_NOTE = (
+    "texture: what is seen does not fit into one, so mesh.glb has the colours of its vertices; larger "
+    "ones by --texture.max-size, smaller meshes by --fuse.voxel-size"
+)
 BACKDROP_NOTE = (
     "backdrop: the photos stand before black, which is left out (--keep-backdrop gives it depth, too)"
 )
@@ -184,7 +188,7 @@ def reconstruct(
         outcome = run(pipeline, photos, store, until=until, executor=executor, progress=console.progress)
         if photos.masks is None and not photos.before_black:
             notes += _sky_notes(outcome)
-        notes += _camera_notes(outcome) + _learnt_notes(outcome)
+        notes += _camera_notes(outcome) + _learnt_notes(outcome) + _texture_notes(outcome)
         for note in notes[said:]:
             console.say(note)
         console.say("writing mesh, depth maps and report")
@@ -205,6 +209,13 @@ def _camera_notes(outcome: Outcome) -> list[str]:
     """Returns what was done to given cameras."""
     note = outcome.get("sparse").note if "sparse" in outcome else ""
     return [note] if note else []
+
+
+def _texture_notes(outcome: Outcome) -> list[str]:
+    """Says so where the mesh was too large for a texture."""
+    if "textured" not in outcome or outcome.get("textured").texture is not None:
+        return []
+    return [UNTEXTURED_NOTE]
 
 
 def _learnt_notes(outcome: Outcome) -> list[str]:

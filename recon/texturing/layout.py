@@ -103,13 +103,13 @@ class Layout:
         corner = np.stack([number % per_row * 2, self.first_row + number // per_row * 2], axis=1)
         for i, (right, down) in enumerate(((0, 0), (1, 0), (0, 1))):
             at[alone[:, i]] = corner + np.array([right + 0.5, down + 0.5])
-        drawn = np.clip(colors + offsets, 0, 255)
-        a, b, c = (drawn[alone[:, i]] for i in range(3))
+        levelled = np.clip(colors + offsets, 0, 255)
+        a, b, c = (levelled[alone[:, i]] for i in range(3))
         for (right, down), color in (((0, 0), a), ((1, 0), b), ((0, 1), c), ((1, 1), (b + c) / 2)):
             atlas[corner[:, 1] + down, corner[:, 0] + right] = np.rint(color)
-        before, drawn = atlas.copy(), offsets.astype(np.float32)
-        _add_offsets(before, atlas, at, charts.faces[charts.at_border], drawn, float(PADDING))
-        _add_offsets(before, atlas, at, charts.faces[charts.labels >= 0], drawn, 0.0)
+        before = atlas.copy()
+        _add_offsets(before, atlas, at, charts.faces[charts.at_border], offsets, float(PADDING))
+        _add_offsets(before, atlas, at, charts.faces[charts.labels >= 0], offsets, 0.0)
         return at / [self.width, self.height] * [1, -1] + [0, 1]
 
 

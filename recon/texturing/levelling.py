@@ -29,9 +29,7 @@ def levelled_offsets(
     keys = charts.vertices * (charts.labels.max() + 2) + charts.view_of_vertex
     _, first, unknown = np.unique(keys, return_index=True, return_inverse=True)
     count, vertex, color = len(first), charts.vertices[first], colors[first]
-    one = np.flatnonzero(
-        vertex[1:] == vertex[:-1]
-    )  # sorted by vertex: one of several views is followed by another
+    one = np.flatnonzero(vertex[1:] == vertex[:-1])  # sorted: of several views each but the last
     faces = unknown[charts.faces]
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     rows = np.concatenate([one, start]), np.concatenate([one + 1, end])

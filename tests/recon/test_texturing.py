@@ -1,13 +1,13 @@
-"""Meshes textured from photos, in a rendered room of which every photo is known."""
+"""Meshes textured from photos of a wall whose colours are known at every point."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from recon import texturing
+from recon import raycasting, texturing
 from recon.errors import InputError
-from recon.geometry import look_at
+from recon.geometry import look_at, rays
 from recon.raycasting import RayCaster
 from recon.scene import Camera, Mesh, View
 
@@ -39,8 +39,6 @@ def viewed(name: str, center: tuple[float, float, float], at: tuple[float, float
 
 def photo_of(view: View, gain: float = 1.0) -> np.ndarray:
     """What the view shows of the endless wall."""
-    from recon.geometry import rays
-
     directions = rays(view.camera.K, view.camera.width, view.camera.height) @ view.cam_from_world[:3, :3]
     depth = -view.center[2] / directions[..., 2]
     points = view.center + directions * depth[..., None]
@@ -53,8 +51,6 @@ MIDDLE = viewed("middle", (0, 0.1, -1.5), (0, 0, 0))  # looks at both halves and
 
 def off(mesh: Mesh, view: View, truth: np.ndarray) -> float:
     """Mean difference of the mesh's picture, unshaded, from a photo, grey levels."""
-    from recon import raycasting
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raycasting, "AMBIENT", 1.0)
         caster = RayCaster(mesh)
@@ -130,3 +126,9 @@ def test_a_small_texture_shrinks_photos() -> None:
 def test_nothing_to_do_it_with_is_said(views, size) -> None:
     with pytest.raises(InputError, match="texture of"):
         texturing.texture_mesh(wall(), views, {"left": photo_of(LEFT)}, max_size=size)
+
+
+def test_what_does_not_fit_is_said() -> None:
+    away = viewed("away", (0, 0, -1.6), (0, 0, -5))
+    with pytest.raises(InputError, match="1152 faces that none shows do not fit"):
+        texturing.texture_mesh(wall(), [away], {"away": photo_of(LEFT)}, max_size=64)
